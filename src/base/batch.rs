@@ -1,0 +1,413 @@
+//! The only mutation: a list of operations over keyspaces, written whole or not at all.
+//!
+//! A batch *is* its encoded form, the payload of one log record (DESIGN.md, "Batch"):
+//!
+//! ```text
+//! count: u32 LE | operation*
+//! operation: kind: u8 | keyspace: varint | key: bytes
+//!            Put, Merge: value: bytes       Delete: nothing
+//!            DeleteRange: end key: bytes    PutExpiring: expiry: u64 LE, value: bytes
+//!            PutBlob: reference: bytes
+//! bytes: length varint, then the bytes
+//! ```
+//!
+//! Operation `i` has sequence number `first + i`, where `first` stands in the record's header.
+//! A live write and recovery decode the same bytes and apply them by the same function.
+
+use super::coding::{Decoder, put_bytes, put_varint};
+use super::error::{Error, ErrorKind, Result};
+use super::key::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use super::types::{KeyspaceId, ValueKind};
+
+const COUNT_BYTES: usize = 4;
+
+/// Something that names a keyspace of an open database: a `Keyspace`, or a `Db` for its default.
+pub trait InKeyspace {
+    /// The keyspace's number and the database's identity, which `write` checks.
+    #[doc(hidden)]
+    fn target(&self) -> (KeyspaceId, u64);
+}
+
+impl<T: InKeyspace> InKeyspace for &T {
+    fn target(&self) -> (KeyspaceId, u64) {
+        (**self).target()
+    }
+}
+
+/// Operations over any keyspaces of one database, applied at one instant.
+///
+/// Later operations win over earlier ones on the same key. The batch owns a copy of every key
+/// and value; it can be written any number of times, and reused after [`WriteBatch::clear`].
+/// Limits (key 64 KiB, value 1 GiB, batch 1 GiB) are checked when it is written.
+#[derive(Clone, Debug)]
+pub struct WriteBatch {
+    bytes: Vec<u8>,
+    count: u32,
+    database: Option<u64>,
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    KeyTooLarge(usize),
+    ValueTooLarge(usize),
+    TwoDatabases,
+    TooManyOperations,
+}
+
+impl Default for WriteBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::with_capacity(0)
+    }
+
+    /// An empty batch with room for `bytes` of operations.
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut buffer = Vec::with_capacity(COUNT_BYTES + bytes);
+        buffer.extend_from_slice(&[0; COUNT_BYTES]);
+        WriteBatch {
+            bytes: buffer,
+            count: 0,
+            database: None,
+            fault: None,
+        }
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put(
+        &mut self,
+        keyspace: impl InKeyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) {
+        let (id, database) = keyspace.target();
+        self.belongs_to(database);
+        self.push_put(id, key.as_ref(), value.as_ref());
+    }
+
+    /// Removes `key`.
+    pub fn delete(&mut self, keyspace: impl InKeyspace, key: impl AsRef<[u8]>) {
+        let (id, database) = keyspace.target();
+        self.belongs_to(database);
+        self.push_delete(id, key.as_ref());
+    }
+
+    /// Forgets every operation and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.truncate(COUNT_BYTES);
+        self.count = 0;
+        self.database = None;
+        self.fault = None;
+    }
+
+    /// How many operations there are.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// True when there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Size of the encoded form.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[inline]
+    pub(crate) fn push_put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) {
+        if value.len() > VALUE_BYTES_MAX {
+            self.fault.get_or_insert(Fault::ValueTooLarge(value.len()));
+            return;
+        }
+        if self.push_key(ValueKind::Put, keyspace, key) {
+            put_bytes(&mut self.bytes, value);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn push_delete(&mut self, keyspace: KeyspaceId, key: &[u8]) {
+        self.push_key(ValueKind::Delete, keyspace, key);
+    }
+
+    #[inline]
+    fn push_key(&mut self, kind: ValueKind, keyspace: KeyspaceId, key: &[u8]) -> bool {
+        if key.len() > KEY_BYTES_MAX {
+            self.fault.get_or_insert(Fault::KeyTooLarge(key.len()));
+            return false;
+        }
+        let Some(count) = self.count.checked_add(1) else {
+            self.fault.get_or_insert(Fault::TooManyOperations);
+            return false;
+        };
+        self.count = count;
+        self.bytes.push(kind as u8);
+        put_varint(&mut self.bytes, u64::from(keyspace.0));
+        put_bytes(&mut self.bytes, key);
+        true
+    }
+
+    fn belongs_to(&mut self, database: u64) {
+        if *self.database.get_or_insert(database) != database {
+            self.fault.get_or_insert(Fault::TwoDatabases);
+        }
+    }
+
+    /// The database whose keyspaces were named, if any was.
+    pub(crate) fn database(&self) -> Option<u64> {
+        self.database
+    }
+
+    /// Fails when an operation was over its limit; nothing has been written then.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.fault.is_none() && self.bytes.len() <= BATCH_BYTES_MAX {
+            return Ok(());
+        }
+        Err(self.refusal())
+    }
+
+    #[cold]
+    fn refusal(&self) -> Error {
+        let too_large = |what: &str, found: usize, limit: usize| {
+            Error::new(ErrorKind::TooLarge, format!("the {what} is too large"))
+                .expected(format!("at most {limit} bytes"), format!("{found} bytes"))
+                .advice("Nothing was written.")
+        };
+        match self.fault {
+            Some(Fault::KeyTooLarge(n)) => too_large("key", n, KEY_BYTES_MAX),
+            Some(Fault::ValueTooLarge(n)) => too_large("value", n, VALUE_BYTES_MAX),
+            Some(Fault::TwoDatabases) => {
+                Error::invalid("the batch names keyspaces of two databases")
+                    .advice("Nothing was written. Use one batch a database.")
+            }
+            Some(Fault::TooManyOperations) => {
+                Error::new(ErrorKind::TooLarge, "the batch has too many operations")
+                    .expected("at most 4294967295 operations", "more")
+                    .advice("Nothing was written.")
+            }
+            None => too_large("batch", self.bytes.len(), BATCH_BYTES_MAX),
+        }
+    }
+
+    /// The encoded form: the payload of a log record.
+    #[inline]
+    pub(crate) fn encoded(&mut self) -> &[u8] {
+        self.seal();
+        &self.bytes
+    }
+
+    /// Writes the count into its place; the encoded form is complete afterwards.
+    #[inline]
+    pub(crate) fn seal(&mut self) {
+        self.bytes[..COUNT_BYTES].copy_from_slice(&self.count.to_le_bytes());
+    }
+
+    /// The encoded form of a batch that is only borrowed: the header, then the operations.
+    #[inline]
+    pub(crate) fn encoded_parts(&self) -> ([u8; COUNT_BYTES], &[u8]) {
+        (self.count.to_le_bytes(), &self.bytes[COUNT_BYTES..])
+    }
+
+    /// The operations in order.
+    #[inline]
+    pub(crate) fn operations(&self) -> Operations<'_> {
+        Operations {
+            decoder: Decoder::new(&self.bytes[COUNT_BYTES..]),
+            left: self.count,
+        }
+    }
+}
+
+/// One decoded operation, borrowing from the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation<'a> {
+    /// The keyspace it changes.
+    pub keyspace: KeyspaceId,
+    /// What it does.
+    pub kind: ValueKind,
+    /// The key, or the first key of a range.
+    pub key: &'a [u8],
+    /// The value, merge operand, end key or blob reference; empty for a deletion.
+    pub value: &'a [u8],
+    /// Milliseconds since the epoch, for [`ValueKind::PutExpiring`] only.
+    pub expiry: u64,
+}
+
+/// Decodes operations one after the other; yields one error and ends where the bytes are wrong.
+#[derive(Clone, Debug)]
+pub struct Operations<'a> {
+    decoder: Decoder<'a>,
+    left: u32,
+}
+
+impl<'a> Operations<'a> {
+    /// Reads the payload of a log record.
+    ///
+    /// # Errors
+    /// `Corruption` when there is no count.
+    pub fn decode(payload: &'a [u8]) -> Result<Self> {
+        let mut decoder = Decoder::new(payload);
+        match decoder.u32() {
+            Some(left) => Ok(Operations { decoder, left }),
+            None => Err(Error::corruption("batch without a count")),
+        }
+    }
+
+    /// How many operations are left, as the header says.
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
+    #[inline]
+    fn one(&mut self) -> Option<Operation<'a>> {
+        let d = &mut self.decoder;
+        let kind = ValueKind::from_byte(d.u8()?)?;
+        let keyspace = KeyspaceId(d.varint32()?);
+        let key = d.bytes()?;
+        let (expiry, value): (u64, &[u8]) = match kind {
+            ValueKind::Delete => (0, &[]),
+            ValueKind::PutExpiring => (d.u64()?, d.bytes()?),
+            ValueKind::Put | ValueKind::Merge | ValueKind::PutBlob | ValueKind::DeleteRange => {
+                (0, d.bytes()?)
+            }
+        };
+        if key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
+            return None;
+        }
+        Some(Operation {
+            keyspace,
+            kind,
+            key,
+            value,
+            expiry,
+        })
+    }
+}
+
+impl<'a> Iterator for Operations<'a> {
+    type Item = Result<Operation<'a>>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            if self.decoder.is_empty() {
+                return None;
+            }
+            self.decoder = Decoder::new(&[]);
+            return Some(Err(Error::corruption(
+                "batch with bytes behind its last operation",
+            )));
+        }
+        match self.one() {
+            Some(operation) => {
+                self.left -= 1;
+                Some(Ok(operation))
+            }
+            None => {
+                self.left = 0;
+                self.decoder = Decoder::new(&[]);
+                Some(Err(Error::corruption(
+                    "batch with an operation that cannot be decoded",
+                )))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Place(u32, u64);
+    impl InKeyspace for Place {
+        fn target(&self) -> (KeyspaceId, u64) {
+            (KeyspaceId(self.0), self.1)
+        }
+    }
+
+    #[test]
+    fn what_was_put_in_is_decoded_in_order() {
+        let mut batch = WriteBatch::new();
+        batch.put(Place(3, 9), b"k", b"v");
+        batch.delete(Place(300, 9), b"gone");
+        let payload = batch.encoded().to_vec();
+        let all: Vec<_> = Operations::decode(&payload)
+            .unwrap()
+            .map(|o| o.unwrap())
+            .collect();
+        assert_eq!(all.len(), 2);
+        assert_eq!(
+            (all[0].keyspace, all[0].kind),
+            (KeyspaceId(3), ValueKind::Put)
+        );
+        assert_eq!((all[0].key, all[0].value), (&b"k"[..], &b"v"[..]));
+        assert_eq!(
+            (all[1].keyspace, all[1].kind),
+            (KeyspaceId(300), ValueKind::Delete)
+        );
+        let (count, rest) = batch.encoded_parts();
+        assert_eq!([&count[..], rest].concat(), payload);
+    }
+
+    #[test]
+    fn limits_are_kept_in_mind_until_the_write() {
+        let mut batch = WriteBatch::new();
+        batch.put(Place(0, 1), vec![0; KEY_BYTES_MAX + 1], b"");
+        assert_eq!(batch.check().unwrap_err().kind(), ErrorKind::TooLarge);
+        batch.clear();
+        batch.put(Place(0, 1), b"a", b"");
+        batch.put(Place(0, 2), b"a", b"");
+        assert_eq!(
+            batch.check().unwrap_err().kind(),
+            ErrorKind::InvalidArgument
+        );
+        batch.clear();
+        assert!(batch.check().is_ok());
+    }
+
+    /// Every kind has its place in the format, those that nothing writes yet too.
+    #[test]
+    fn kinds_of_later_features_decode() {
+        let mut payload = 5u32.to_le_bytes().to_vec();
+        for kind in [2u8, 4, 5] {
+            payload.extend_from_slice(&[kind, 1, 1, b'a', 1, b'b']);
+        }
+        payload.extend_from_slice(&[3, 1, 1, b'a']);
+        payload.extend_from_slice(&77u64.to_le_bytes());
+        payload.extend_from_slice(&[1, b'b']);
+        payload.extend_from_slice(&[0, 1, 1, b'a']);
+        let kinds: Vec<_> = Operations::decode(&payload)
+            .unwrap()
+            .map(|o| o.unwrap())
+            .map(|o| (o.kind, o.expiry))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                (ValueKind::Merge, 0),
+                (ValueKind::PutBlob, 0),
+                (ValueKind::DeleteRange, 0),
+                (ValueKind::PutExpiring, 77),
+                (ValueKind::Delete, 0)
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_without_panic(payload in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(operations) = Operations::decode(&payload) {
+                prop_assert!(operations.take(100).count() < 100);
+            }
+        }
+    }
+}

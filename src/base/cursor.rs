@@ -1,0 +1,32 @@
+//! The one interface of everything that can be walked in order.
+
+use super::error::Result;
+use super::types::Tag;
+
+/// A position in a sorted sequence of entries, ordered as [`super::key::compare`] says.
+///
+/// A new cursor is not positioned: `valid()` is false until `first`, `last` or a seek. `key`,
+/// `tag` and `value` may be called only while `valid()`; their slices live until the next move.
+/// After an error the cursor is not valid, and stays so until it is positioned again.
+pub trait Cursor {
+    /// To the first entry.
+    fn first(&mut self) -> Result<()>;
+    /// To the last entry.
+    fn last(&mut self) -> Result<()>;
+    /// To the first entry at or after `(key, tag)`: a later key, or the same key not newer.
+    fn seek(&mut self, key: &[u8], tag: Tag) -> Result<()>;
+    /// To the last entry at or before `(key, tag)`: an earlier key, or the same key not older.
+    fn seek_for_prev(&mut self, key: &[u8], tag: Tag) -> Result<()>;
+    /// One entry on. Only while `valid()`; past the end the cursor is no longer valid.
+    fn next(&mut self) -> Result<()>;
+    /// One entry back. Only while `valid()`; before the start the cursor is no longer valid.
+    fn prev(&mut self) -> Result<()>;
+    /// True when the cursor stands on an entry.
+    fn valid(&self) -> bool;
+    /// The user key.
+    fn key(&self) -> &[u8];
+    /// Sequence number and kind.
+    fn tag(&self) -> Tag;
+    /// The value; empty for a deletion.
+    fn value(&self) -> &[u8];
+}

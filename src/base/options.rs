@@ -1,0 +1,479 @@
+//! Every option, as plain data with a named default. Policies are built from them higher up.
+//!
+//! An option that shapes files is stored with the keyspace and checked when it is opened again;
+//! the others take effect at each open. Each default is a public constant that docs and code use.
+
+use super::error::{Error, Result};
+use std::ops::Bound;
+use std::time::Duration;
+
+/// Default of [`Options::memory_bytes`]: 512 MiB.
+pub const MEMORY_BYTES: u64 = 512 << 20;
+/// Default of [`Options::log_segment_bytes`]: 64 MiB.
+pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
+/// Default of [`Options::background_threads`]: 2.
+pub const BACKGROUND_THREADS: usize = 2;
+/// Default of [`KeyspaceOptions::write_buffer_bytes`]: 64 MiB.
+pub const WRITE_BUFFER_BYTES: u64 = 64 << 20;
+/// Default of [`KeyspaceOptions::block_bytes`]: 4 KiB.
+pub const BLOCK_BYTES: u32 = 4 << 10;
+/// Default of [`KeyspaceOptions::table_bytes`]: 64 MiB.
+pub const TABLE_BYTES: u64 = 64 << 20;
+/// Default of [`KeyspaceOptions::filter_bits_per_key`]: 12.
+pub const FILTER_BITS_PER_KEY: u32 = 12;
+/// Default of [`KeyspaceOptions::level0_runs`]: 4.
+pub const LEVEL0_RUNS: u32 = 4;
+/// Default of [`KeyspaceOptions::tier_runs`]: 4.
+pub const TIER_RUNS: u32 = 4;
+/// Default of [`KeyspaceOptions::size_ratio`]: 8.
+pub const SIZE_RATIO: u32 = 8;
+/// Default of [`KeyspaceOptions::immutables_max`]: 4.
+pub const IMMUTABLES_MAX: u32 = 4;
+
+/// How far a write has gone when it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Survives the death of the process. A power cut may lose the newest such writes, always as
+    /// a suffix of the write order.
+    #[default]
+    Logged,
+    /// Survives power loss, together with everything written before it.
+    Synced,
+}
+
+/// How tables are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReadMode {
+    /// Through a memory map: no copy, no block cache. A device error ends the process.
+    #[default]
+    Mmap,
+    /// Through read calls into memory of the process: for network file systems.
+    Pread,
+}
+
+/// How log records reach the operating system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LogMode {
+    /// Stored through a mapping of preallocated space where the file system guarantees that space
+    /// (ext4, xfs), else as [`LogMode::Write`].
+    #[default]
+    Mapped,
+    /// One write call for each record or group.
+    Write,
+}
+
+/// When block checksums are verified. Compaction verifies always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verify {
+    /// The first time a block is touched after the table was opened.
+    #[default]
+    FirstTouch,
+    /// At every read.
+    EveryRead,
+}
+
+/// Block compression.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Blocks are stored as they are, and read without a copy.
+    #[default]
+    None = 0,
+    /// LZ4; needs the feature `lz4`.
+    Lz4 = 1,
+    /// Zstandard, level 1; needs the feature `zstd`.
+    Zstd = 2,
+}
+
+impl Compression {
+    /// The codec with this discriminant, if there is one.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Compression::None,
+            1 => Compression::Lz4,
+            2 => Compression::Zstd,
+            _ => return None,
+        })
+    }
+
+    /// True when this build can read and write it.
+    pub fn is_supported(self) -> bool {
+        match self {
+            Compression::None => true,
+            Compression::Lz4 => cfg!(feature = "lz4"),
+            Compression::Zstd => cfg!(feature = "zstd"),
+        }
+    }
+}
+
+/// The shape of the tree, and with it the price of writing, reading and space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum CompactionStyle {
+    /// Lazy leveling: several runs a level, one run at the bottom. Writes each byte 4 to 8 times.
+    #[default]
+    Lazy = 0,
+    /// Classic leveling: one run a level. Fewest runs to scan, 10 to 20 writes a byte.
+    Leveled = 1,
+}
+
+impl CompactionStyle {
+    /// The style with this discriminant, if there is one.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => CompactionStyle::Lazy,
+            1 => CompactionStyle::Leveled,
+            _ => return None,
+        })
+    }
+}
+
+/// Options of a database; see each method for its default. [`Options::new`] is a good start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    pub(crate) memory_bytes: u64,
+    pub(crate) durability: Durability,
+    pub(crate) sync_every: Option<Duration>,
+    pub(crate) background_threads: usize,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) log_mode: LogMode,
+    pub(crate) log_segment_bytes: u64,
+    pub(crate) verify: Verify,
+    pub(crate) create_if_missing: bool,
+    pub(crate) error_if_exists: bool,
+    pub(crate) default_keyspace: KeyspaceOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            memory_bytes: MEMORY_BYTES,
+            durability: Durability::default(),
+            sync_every: None,
+            background_threads: BACKGROUND_THREADS,
+            read_mode: ReadMode::default(),
+            log_mode: LogMode::default(),
+            log_segment_bytes: LOG_SEGMENT_BYTES,
+            verify: Verify::default(),
+            create_if_missing: true,
+            error_if_exists: false,
+            default_keyspace: KeyspaceOptions::default(),
+        }
+    }
+}
+
+/// Declares a by-value setter.
+macro_rules! setter {
+    ($(#[$doc:meta])* $name:ident: $type:ty) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self
+        }
+    };
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setter! {
+        /// Memory for memtables and block caches together, in bytes. Default [`MEMORY_BYTES`].
+        ///
+        /// Memtables waiting to be flushed are held to half of it by slowing writers down.
+        memory_bytes: u64
+    }
+    setter! {
+        /// What a write means that does not say. Default [`Durability::Logged`].
+        durability: Durability
+    }
+    setter! {
+        /// Syncs the log in the background at this interval, so that a power cut loses at most so
+        /// much. Default `None`: only `Synced` writes, `sync` and `close` sync.
+        sync_every: Option<Duration>
+    }
+    setter! {
+        /// Threads for flushes and compactions. Default [`BACKGROUND_THREADS`].
+        ///
+        /// 0 runs the work on the writing thread, between writes: slow, and deterministic.
+        background_threads: usize
+    }
+    setter! {
+        /// How tables are read. Default [`ReadMode::Mmap`].
+        read_mode: ReadMode
+    }
+    setter! {
+        /// How log records are written. Default [`LogMode::Mapped`].
+        log_mode: LogMode
+    }
+    setter! {
+        /// Size of a log segment, in bytes. Default [`LOG_SEGMENT_BYTES`].
+        log_segment_bytes: u64
+    }
+    setter! {
+        /// When block checksums are verified. Default [`Verify::FirstTouch`].
+        verify: Verify
+    }
+    setter! {
+        /// Whether to make a database where there is none. Default true.
+        create_if_missing: bool
+    }
+    setter! {
+        /// Whether to refuse a directory that holds a database. Default false.
+        error_if_exists: bool
+    }
+    setter! {
+        /// Options of the keyspace `default`.
+        default_keyspace: KeyspaceOptions
+    }
+
+    /// Fails on the first option that is out of range, naming it.
+    pub(crate) fn check(&self) -> Result<()> {
+        within("memory_bytes", self.memory_bytes, 1 << 16, 1 << 50)?;
+        within("background_threads", self.background_threads as u64, 0, 64)?;
+        within(
+            "log_segment_bytes",
+            self.log_segment_bytes,
+            4 << 10,
+            1 << 31,
+        )?;
+        if self
+            .sync_every
+            .is_some_and(|every| every < Duration::from_millis(1))
+        {
+            return Err(Error::invalid("option sync_every is out of range")
+                .expected("at least 1 ms", "less"));
+        }
+        self.default_keyspace.check()
+    }
+}
+
+/// Options of one keyspace; see each method for its default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyspaceOptions {
+    pub(crate) write_buffer_bytes: u64,
+    pub(crate) immutables_max: u32,
+    pub(crate) compression: Vec<Compression>,
+    pub(crate) filter_bits_per_key: u32,
+    pub(crate) block_bytes: u32,
+    pub(crate) table_bytes: u64,
+    pub(crate) compaction: CompactionStyle,
+    pub(crate) level0_runs: u32,
+    pub(crate) tier_runs: u32,
+    pub(crate) size_ratio: u32,
+}
+
+impl Default for KeyspaceOptions {
+    fn default() -> Self {
+        KeyspaceOptions {
+            write_buffer_bytes: WRITE_BUFFER_BYTES,
+            immutables_max: IMMUTABLES_MAX,
+            compression: vec![Compression::None],
+            filter_bits_per_key: FILTER_BITS_PER_KEY,
+            block_bytes: BLOCK_BYTES,
+            table_bytes: TABLE_BYTES,
+            compaction: CompactionStyle::default(),
+            level0_runs: LEVEL0_RUNS,
+            tier_runs: TIER_RUNS,
+            size_ratio: SIZE_RATIO,
+        }
+    }
+}
+
+impl KeyspaceOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setter! {
+        /// Bytes of entries a memtable holds before it is flushed. Default [`WRITE_BUFFER_BYTES`].
+        write_buffer_bytes: u64
+    }
+    setter! {
+        /// Memtables that may wait for their flush before writers wait. Default [`IMMUTABLES_MAX`].
+        immutables_max: u32
+    }
+    setter! {
+        /// Compression by level, the last entry for all deeper ones. Default: none anywhere.
+        compression: Vec<Compression>
+    }
+    setter! {
+        /// Filter bits for each key, 0 for no filter. Default [`FILTER_BITS_PER_KEY`].
+        filter_bits_per_key: u32
+    }
+    setter! {
+        /// Smallest block, in bytes: a power of two from 256 to 65,536. Default [`BLOCK_BYTES`].
+        /// Shapes files: fixed when the keyspace is created.
+        block_bytes: u32
+    }
+    setter! {
+        /// Size at which compaction starts a new table, in bytes. Default [`TABLE_BYTES`].
+        table_bytes: u64
+    }
+    setter! {
+        /// The shape of the tree. Default [`CompactionStyle::Lazy`]. Can change at reopen.
+        compaction: CompactionStyle
+    }
+    setter! {
+        /// Runs in level 0 that call for a compaction. Default [`LEVEL0_RUNS`].
+        level0_runs: u32
+    }
+    setter! {
+        /// Runs in a middle level that call for a compaction ([`CompactionStyle::Lazy`] only).
+        /// Default [`TIER_RUNS`].
+        tier_runs: u32
+    }
+    setter! {
+        /// How much larger each level is than the one above. Default [`SIZE_RATIO`].
+        size_ratio: u32
+    }
+
+    /// The codec for tables of `level`.
+    pub(crate) fn compression_at(&self, level: usize) -> Compression {
+        let last = self.compression.last().copied().unwrap_or_default();
+        self.compression.get(level).copied().unwrap_or(last)
+    }
+
+    /// Fails on the first option that is out of range, naming it.
+    pub(crate) fn check(&self) -> Result<()> {
+        within(
+            "write_buffer_bytes",
+            self.write_buffer_bytes,
+            1 << 10,
+            1 << 36,
+        )?;
+        within("immutables_max", u64::from(self.immutables_max), 1, 64)?;
+        within(
+            "filter_bits_per_key",
+            u64::from(self.filter_bits_per_key),
+            0,
+            32,
+        )?;
+        within("block_bytes", u64::from(self.block_bytes), 256, 64 << 10)?;
+        if !self.block_bytes.is_power_of_two() {
+            return Err(Error::invalid("option block_bytes is out of range")
+                .expected("a power of two", self.block_bytes));
+        }
+        within("table_bytes", self.table_bytes, 1 << 10, 1 << 40)?;
+        within("level0_runs", u64::from(self.level0_runs), 1, 64)?;
+        within("tier_runs", u64::from(self.tier_runs), 1, 64)?;
+        within("size_ratio", u64::from(self.size_ratio), 2, 100)?;
+        for codec in &self.compression {
+            if !codec.is_supported() {
+                return Err(
+                    Error::invalid(format!("compression {codec:?} is not compiled in"))
+                        .advice("Build alluvium with the cargo feature of that name."),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
+    if least <= value && value <= most {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("option {name} is out of range"))
+        .expected(format!("{least} to {most}"), value))
+}
+
+/// Options of one write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    pub(crate) durability: Option<Durability>,
+}
+
+impl WriteOptions {
+    /// The database's defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How far the write has gone when it is acknowledged. Default [`Options::durability`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+}
+
+/// A range of keys: `..`, every std range of `K: AsRef<[u8]>`, and a pair of bounds.
+///
+/// An inverted range is empty.
+pub trait KeyRange {
+    /// The two bounds.
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>);
+}
+
+impl KeyRange for std::ops::RangeFull {
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (Bound::Unbounded, Bound::Unbounded)
+    }
+}
+
+impl<K: AsRef<[u8]>> KeyRange for (Bound<K>, Bound<K>) {
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (
+            self.0.as_ref().map(AsRef::as_ref),
+            self.1.as_ref().map(AsRef::as_ref),
+        )
+    }
+}
+
+macro_rules! key_range {
+    ($($range:ident),*) => {$(
+        impl<K: AsRef<[u8]>> KeyRange for std::ops::$range<K> {
+            fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+                use std::ops::RangeBounds;
+                (self.start_bound().map(AsRef::as_ref), self.end_bound().map(AsRef::as_ref))
+            }
+        }
+    )*};
+}
+key_range!(Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_out_of_range_is_refused_by_name() {
+        let error = Options::new().background_threads(65).check().unwrap_err();
+        assert!(error.to_string().contains("background_threads"), "{error}");
+        let small = KeyspaceOptions::new().block_bytes(300);
+        let error = Options::new().default_keyspace(small).check().unwrap_err();
+        assert!(error.to_string().contains("block_bytes"), "{error}");
+        assert!(Options::new().check().is_ok());
+    }
+
+    #[test]
+    fn every_shape_of_range_has_its_bounds() {
+        fn of(range: impl KeyRange) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+            let (start, end) = range.bounds();
+            (start.map(<[u8]>::to_vec), end.map(<[u8]>::to_vec))
+        }
+        let a = || b"a".to_vec();
+        assert_eq!(of(..), (Bound::Unbounded, Bound::Unbounded));
+        assert_eq!(of("a".."a"), (Bound::Included(a()), Bound::Excluded(a())));
+        assert_eq!(
+            of(b"a"..=b"a"),
+            (Bound::Included(a()), Bound::Included(a()))
+        );
+        assert_eq!(of(a()..), (Bound::Included(a()), Bound::Unbounded));
+        assert_eq!(
+            of((Bound::Excluded("a"), Bound::Unbounded)),
+            (Bound::Excluded(a()), Bound::Unbounded)
+        );
+    }
+}
