@@ -180,6 +180,19 @@ macro_rules! setter {
     };
 }
 
+/// Declares a by-value setter that also remembers that the option was set: its bit comes first.
+macro_rules! keyspace_setter {
+    ($(#[$doc:meta])* $bit:literal, $name:ident: $type:ty) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.$name = $name;
+            self.set |= 1 << $bit;
+            self
+        }
+    };
+}
+
 impl Options {
     /// The defaults.
     pub fn new() -> Self {
@@ -270,6 +283,8 @@ pub struct KeyspaceOptions {
     pub(crate) level0_runs: u32,
     pub(crate) tier_runs: u32,
     pub(crate) size_ratio: u32,
+    /// Which options were set by the caller: one bit each, in the order above.
+    pub(crate) set: u16,
 }
 
 impl Default for KeyspaceOptions {
@@ -285,6 +300,7 @@ impl Default for KeyspaceOptions {
             level0_runs: LEVEL0_RUNS,
             tier_runs: TIER_RUNS,
             size_ratio: SIZE_RATIO,
+            set: 0,
         }
     }
 }
@@ -295,47 +311,47 @@ impl KeyspaceOptions {
         Self::default()
     }
 
-    setter! {
+    keyspace_setter! {
         /// Bytes of entries a memtable holds before it is flushed. Default [`WRITE_BUFFER_BYTES`].
-        write_buffer_bytes: u64
+        0, write_buffer_bytes: u64
     }
-    setter! {
+    keyspace_setter! {
         /// Memtables that may wait for their flush before writers wait. Default [`IMMUTABLES_MAX`].
-        immutables_max: u32
+        1, immutables_max: u32
     }
-    setter! {
+    keyspace_setter! {
         /// Compression by level, the last entry for all deeper ones. Default: none anywhere.
-        compression: Vec<Compression>
+        2, compression: Vec<Compression>
     }
-    setter! {
+    keyspace_setter! {
         /// Filter bits for each key, 0 for no filter. Default [`FILTER_BITS_PER_KEY`].
-        filter_bits_per_key: u32
+        3, filter_bits_per_key: u32
     }
-    setter! {
+    keyspace_setter! {
         /// Smallest block, in bytes: a power of two from 256 to 65,536. Default [`BLOCK_BYTES`].
         /// Shapes files: fixed when the keyspace is created.
-        block_bytes: u32
+        4, block_bytes: u32
     }
-    setter! {
+    keyspace_setter! {
         /// Size at which compaction starts a new table, in bytes. Default [`TABLE_BYTES`].
-        table_bytes: u64
+        5, table_bytes: u64
     }
-    setter! {
+    keyspace_setter! {
         /// The shape of the tree. Default [`CompactionStyle::Lazy`]. Can change at reopen.
-        compaction: CompactionStyle
+        6, compaction: CompactionStyle
     }
-    setter! {
+    keyspace_setter! {
         /// Runs in level 0 that call for a compaction. Default [`LEVEL0_RUNS`].
-        level0_runs: u32
+        7, level0_runs: u32
     }
-    setter! {
+    keyspace_setter! {
         /// Runs in a middle level that call for a compaction ([`CompactionStyle::Lazy`] only).
         /// Default [`TIER_RUNS`].
-        tier_runs: u32
+        8, tier_runs: u32
     }
-    setter! {
+    keyspace_setter! {
         /// How much larger each level is than the one above. Default [`SIZE_RATIO`].
-        size_ratio: u32
+        9, size_ratio: u32
     }
 
     /// The codec for tables of `level`.

@@ -1,0 +1,207 @@
+//! Keyspaces by name and number, and their options as they are stored.
+//!
+//! Options are stored as `{tag: varint, value: bytes}` fields in the order of the tags; a reader
+//! skips tags it does not know. An option that the caller leaves unset takes the stored value; one
+//! that shapes existing files and differs is refused by name.
+
+use crate::base::coding::{Decoder, put_bytes, put_varint};
+use crate::base::error::{Error, Result};
+use crate::base::options::{CompactionStyle, Compression, KeyspaceOptions};
+use crate::base::sync::Arc;
+use crate::base::types::KeyspaceId;
+use crate::tree::Tree;
+use std::collections::HashMap;
+
+/// Longest name of a keyspace, in bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 255;
+/// The name of the keyspace that `Db` derefs to.
+pub(crate) const DEFAULT_NAME: &str = "default";
+
+/// The open keyspaces at one moment. Immutable; replaced when one is made or dropped.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Trees {
+    pub(crate) by_id: HashMap<KeyspaceId, Arc<Tree>>,
+    pub(crate) by_name: HashMap<String, Arc<Tree>>,
+}
+
+impl Trees {
+    pub(crate) fn insert(&mut self, tree: Arc<Tree>) {
+        self.by_name
+            .insert(tree.name().to_owned(), Arc::clone(&tree));
+        self.by_id.insert(tree.id(), tree);
+    }
+
+    pub(crate) fn remove(&mut self, tree: &Tree) {
+        self.by_name.remove(tree.name());
+        self.by_id.remove(&tree.id());
+    }
+}
+
+/// Fails on a name that cannot be kept: empty, too long, or with control characters.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let problem = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > NAME_BYTES_MAX {
+        "it is longer than 255 bytes"
+    } else if name.chars().any(char::is_control) {
+        "it has control characters"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid(format!(
+        "the keyspace name {name:?} is refused: {problem}"
+    )))
+}
+
+/// The options as they are stored in the manifest.
+pub(crate) fn encode(options: &KeyspaceOptions) -> Vec<u8> {
+    let codecs: Vec<u8> = options.compression.iter().map(|&c| c as u8).collect();
+    let mut out = Vec::new();
+    let mut field = |tag: u64, value: &[u8]| {
+        put_varint(&mut out, tag);
+        put_bytes(&mut out, value);
+    };
+    field(0, &options.write_buffer_bytes.to_le_bytes());
+    field(1, &u64::from(options.immutables_max).to_le_bytes());
+    field(2, &codecs);
+    field(3, &u64::from(options.filter_bits_per_key).to_le_bytes());
+    field(4, &u64::from(options.block_bytes).to_le_bytes());
+    field(5, &options.table_bytes.to_le_bytes());
+    field(6, &(options.compaction as u64).to_le_bytes());
+    field(7, &u64::from(options.level0_runs).to_le_bytes());
+    field(8, &u64::from(options.tier_runs).to_le_bytes());
+    field(9, &u64::from(options.size_ratio).to_le_bytes());
+    out
+}
+
+/// Reads what [`encode`] wrote.
+pub(crate) fn decode(bytes: &[u8]) -> Result<KeyspaceOptions> {
+    decode_fields(bytes).ok_or_else(|| {
+        Error::corruption("stored keyspace options that cannot be decoded")
+            .advice("Open the database with the version of alluvium that wrote it.")
+    })
+}
+
+fn decode_fields(bytes: &[u8]) -> Option<KeyspaceOptions> {
+    let mut options = KeyspaceOptions::default();
+    let mut decoder = Decoder::new(bytes);
+    while !decoder.is_empty() {
+        let tag = decoder.varint()?;
+        let value = decoder.bytes()?;
+        let number = || value.try_into().ok().map(u64::from_le_bytes);
+        let small = || u32::try_from(number()?).ok();
+        match tag {
+            0 => options.write_buffer_bytes = number()?,
+            1 => options.immutables_max = small()?,
+            2 => {
+                let codecs: Option<Vec<_>> =
+                    value.iter().map(|&b| Compression::from_byte(b)).collect();
+                options.compression = codecs?;
+            }
+            3 => options.filter_bits_per_key = small()?,
+            4 => options.block_bytes = small()?,
+            5 => options.table_bytes = number()?,
+            6 => options.compaction = CompactionStyle::from_byte(u8::try_from(number()?).ok()?)?,
+            7 => options.level0_runs = small()?,
+            8 => options.tier_runs = small()?,
+            9 => options.size_ratio = small()?,
+            _ => {}
+        }
+    }
+    Some(options)
+}
+
+/// The options a keyspace is opened with: what the caller set over what is stored.
+///
+/// # Errors
+/// `InvalidArgument` when the caller set an option that shapes existing files to another value.
+pub(crate) fn resolve(
+    name: &str,
+    stored: KeyspaceOptions,
+    asked: &KeyspaceOptions,
+) -> Result<KeyspaceOptions> {
+    let set = |bit: u16| asked.set & (1 << bit) != 0;
+    if set(4) && asked.block_bytes != stored.block_bytes {
+        return Err(Error::invalid(format!(
+            "option block_bytes of keyspace '{name}' cannot change"
+        ))
+        .expected(stored.block_bytes, asked.block_bytes)
+        .advice("Leave it unset to take the stored value."));
+    }
+    let mut options = stored;
+    macro_rules! take {
+        ($($bit:literal $field:ident),*) => {$(
+            if set($bit) { options.$field = asked.$field.clone(); }
+        )*};
+    }
+    take!(0 write_buffer_bytes, 1 immutables_max, 2 compression, 3 filter_bits_per_key,
+          5 table_bytes, 6 compaction, 7 level0_runs, 8 tier_runs, 9 size_ratio);
+    options.set = 0;
+    options.check()?;
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn odd() -> KeyspaceOptions {
+        KeyspaceOptions::new()
+            .write_buffer_bytes(1 << 20)
+            .immutables_max(7)
+            .compression(vec![Compression::None, Compression::Lz4])
+            .filter_bits_per_key(9)
+            .block_bytes(512)
+            .table_bytes(1 << 19)
+            .compaction(CompactionStyle::Leveled)
+            .level0_runs(3)
+            .tier_runs(5)
+            .size_ratio(6)
+    }
+
+    #[test]
+    fn every_option_is_stored_and_read_back() {
+        let stored = decode(&encode(&odd())).unwrap();
+        assert_eq!(KeyspaceOptions { set: 0, ..odd() }, stored);
+        assert_eq!(
+            decode(&encode(&KeyspaceOptions::new())).unwrap(),
+            KeyspaceOptions::new()
+        );
+    }
+
+    #[test]
+    fn unset_options_take_the_stored_value_and_set_ones_win() {
+        let options = resolve(
+            "k",
+            odd(),
+            &KeyspaceOptions::new().size_ratio(4).table_bytes(1 << 21),
+        );
+        let expected = odd().size_ratio(4).table_bytes(1 << 21);
+        assert_eq!(options.unwrap(), KeyspaceOptions { set: 0, ..expected });
+    }
+
+    #[test]
+    fn an_option_that_shapes_files_is_refused_by_name() {
+        let error = resolve("k", odd(), &KeyspaceOptions::new().block_bytes(4096)).unwrap_err();
+        assert!(
+            error.to_string().contains("block_bytes of keyspace 'k'"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn names_that_cannot_be_kept_are_refused() {
+        for name in ["", "a\0b", "line\nbreak", &"x".repeat(256)] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["orders", "Ünïcode", "a/b", &"x".repeat(255)] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_options_are_an_error() {
+        assert!(decode(&[0, 9]).is_err());
+        assert!(decode(&[0, 1, 1]).is_err(), "a number of one byte");
+    }
+}

@@ -1,0 +1,484 @@
+//! The one way in for every mutation: number, log, memtables, publication.
+//!
+//! Under the write lock, in this order: health is checked, the batch gets its sequence numbers,
+//! its record is placed in the log, its operations go into the memtables, and the highest number
+//! is published. So the order of the log, of the numbers and of visibility are the same (I4), and
+//! no acknowledged record lies behind a hole. Encoding, hashing and checksums are done before the
+//! lock is taken, syncing and waking after it is released.
+//!
+//! A `Logged` write takes the lock itself. `Synced` writes join a group: the first becomes its
+//! leader, places every waiting record with one write call, publishes them, and syncs once for
+//! all; while it syncs, the next group gathers.
+
+use super::core::Core;
+use crate::base::batch::WriteBatch;
+use crate::base::checksum;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Durability;
+use crate::base::sync::atomic::Ordering;
+use crate::base::sync::{Arc, Condvar, Mutex};
+use crate::base::types::{FileId, KeyspaceId, SeqNo};
+use crate::tree::Tree;
+use crate::wal;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// Sequence numbers reserved in the manifest at a time: 2^24 is one manifest sync in several
+/// seconds of the fastest writing, and 2^32 reopenings before 56 bits run out.
+pub(crate) const SEQNO_RESERVE: u64 = 1 << 24;
+
+/// What the write lock guards.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) writer: wal::Writer,
+    /// The number of the next operation.
+    pub(crate) next: u64,
+    /// Numbers up to this one are reserved in the manifest (P6).
+    pub(crate) ceiling: u64,
+    /// The log's end at which its helper is woken to prepare more.
+    pub(crate) wake_at: u64,
+    pub(crate) sealed: Option<wal::Predecessor>,
+    pub(crate) appended_bytes: u64,
+}
+
+impl Commit {
+    /// The segment that takes records now.
+    pub(crate) fn segment(&self) -> FileId {
+        self.writer.segment()
+    }
+
+    /// Ends the segment, or says where its valid records end when it cannot be ended.
+    pub(crate) fn seal(&mut self) -> wal::Predecessor {
+        if let Some(end) = self.sealed {
+            return end;
+        }
+        let end = self.writer.seal().unwrap_or_else(|_| self.writer.cut());
+        self.sealed = Some(end);
+        end
+    }
+}
+
+/// A batch made ready outside the lock.
+struct Prepared<'a> {
+    batch: &'a WriteBatch,
+    count: [u8; 4],
+    operations: &'a [u8],
+    crc: u32,
+    hashes: &'a [u64],
+}
+
+/// A thread keeps its scratch batch up to this size.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+thread_local! {
+    /// A batch and its hashes, reused by every write of the thread.
+    static SCRATCH: RefCell<(WriteBatch, Vec<u64>)> =
+        RefCell::new((WriteBatch::new(), Vec::new()));
+}
+
+impl Core {
+    /// Writes a batch that `fill` makes, over one keyspace: put and delete.
+    #[inline]
+    pub(crate) fn write_one(
+        &self,
+        tree: &Tree,
+        durability: Option<Durability>,
+        fill: impl FnOnce(&mut WriteBatch),
+    ) -> Result<SeqNo> {
+        SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+            Ok(mut scratch) => {
+                let (batch, hashes) = &mut *scratch;
+                batch.clear();
+                fill(batch);
+                let result = self.write_with(batch, Some(tree), durability, hashes);
+                if batch.bytes() > SCRATCH_BYTES_MAX {
+                    *batch = WriteBatch::new();
+                }
+                result
+            }
+            // A write inside a write: upkeep that runs on the writing thread.
+            Err(_) => {
+                let mut batch = WriteBatch::new();
+                fill(&mut batch);
+                self.write_with(&batch, Some(tree), durability, &mut Vec::new())
+            }
+        })
+    }
+
+    /// Writes a batch over any keyspaces.
+    pub(crate) fn write_batch(
+        &self,
+        batch: &WriteBatch,
+        durability: Option<Durability>,
+    ) -> Result<SeqNo> {
+        if batch
+            .database()
+            .is_some_and(|database| database != self.instance)
+        {
+            return Err(
+                Error::invalid("the batch names keyspaces of another database")
+                    .advice("Nothing was written."),
+            );
+        }
+        self.write_with(batch, None, durability, &mut Vec::new())
+    }
+
+    #[inline]
+    fn write_with(
+        &self,
+        batch: &WriteBatch,
+        only: Option<&Tree>,
+        durability: Option<Durability>,
+        hashes: &mut Vec<u64>,
+    ) -> Result<SeqNo> {
+        batch.check()?;
+        if batch.bytes() as u64 > self.options.memory_bytes / 4 {
+            return Err(Error::new(ErrorKind::TooLarge, "the batch is too large")
+                .expected(
+                    format!(
+                        "at most a quarter of memory_bytes ({})",
+                        self.options.memory_bytes
+                    ),
+                    format!("{} bytes", batch.bytes()),
+                )
+                .advice("Nothing was written."));
+        }
+        if batch.is_empty() {
+            self.health.check()?;
+            return Ok(self.visible());
+        }
+        self.stall.admit(batch.bytes(), &self.health)?;
+        hashes.clear();
+        for operation in batch.operations() {
+            hashes.push(self.hasher.hash(operation?.key));
+        }
+        let (count, operations) = batch.encoded_parts();
+        let crc = checksum::crc_parts(&[&count, operations]);
+        let prepared = Prepared {
+            batch,
+            count,
+            operations,
+            crc,
+            hashes,
+        };
+        let result = match durability.unwrap_or(self.options.durability) {
+            Durability::Logged => self.write_logged(&prepared, only),
+            Durability::Synced => self.write_synced(batch, hashes, crc),
+        };
+        if self.board.is_inline() {
+            self.run_pending();
+        }
+        result
+    }
+
+    #[inline]
+    fn write_logged(&self, prepared: &Prepared<'_>, only: Option<&Tree>) -> Result<SeqNo> {
+        if let (Some(tree), Some(&hash)) = (only, prepared.hashes.first()) {
+            tree.prefetch(hash);
+        }
+        let mut commit = self.commit.lock();
+        let last = self.place(&mut commit, prepared, only)?;
+        self.apply(&commit, prepared, last, only)?;
+        self.publish(last);
+        Ok(last)
+    }
+
+    /// Gives numbers and puts the record into the log. Nothing is visible yet.
+    #[inline]
+    fn place(
+        &self,
+        commit: &mut Commit,
+        prepared: &Prepared<'_>,
+        only: Option<&Tree>,
+    ) -> Result<SeqNo> {
+        self.health.check()?;
+        match only {
+            Some(tree) => tree.check_open()?,
+            None => {
+                let trees = self.trees.load();
+                let mut checked = None;
+                for operation in prepared.batch.operations() {
+                    let id = operation?.keyspace;
+                    if checked != Some(id) {
+                        match trees.by_id.get(&id) {
+                            Some(tree) => tree.check_open()?,
+                            None => self.tree(id)?.check_open()?,
+                        }
+                        checked = Some(id);
+                    }
+                }
+            }
+        }
+        let first = commit.next;
+        let last = first + prepared.batch.len() as u64 - 1;
+        if last > commit.ceiling {
+            self.raise_ceiling(commit, last)?;
+        }
+        let bytes = prepared.count.len() + prepared.operations.len();
+        if !commit.writer.fits(bytes) {
+            self.rotate_log(commit, bytes)?;
+        }
+        let (first, last) = (SeqNo::new(first), SeqNo::new(last));
+        let parts: [&[u8]; 2] = [&prepared.count, prepared.operations];
+        if let Err(error) = commit.writer.append(first, last, &parts, prepared.crc) {
+            // The record may be there in part. The next write goes to a new segment whose header
+            // cuts this one before it (R15).
+            commit.sealed = Some(commit.writer.cut());
+            return Err(
+                error.advice("Nothing was written. The next write starts a new log segment.")
+            );
+        }
+        // A number is used up even when a later step fails: it never names two writes (P6).
+        commit.next = last.get() + 1;
+        commit.appended_bytes += (bytes + wal::format::RECORD_HEADER_BYTES) as u64;
+        if commit.writer.end() >= commit.wake_at {
+            commit.wake_at = commit.writer.end() + super::log::WAKE_EVERY;
+            self.board.notify_log();
+        }
+        Ok(last)
+    }
+
+    /// Puts the operations into the memtables and rotates those that are full.
+    #[inline]
+    fn apply(
+        &self,
+        commit: &Commit,
+        prepared: &Prepared<'_>,
+        last: SeqNo,
+        only: Option<&Tree>,
+    ) -> Result<()> {
+        let first = last.get() + 1 - prepared.batch.len() as u64;
+        let mut trees = None;
+        let mut tree: Option<Arc<Tree>> = None;
+        let mut at = KeyspaceId(u32::MAX);
+        let numbered = prepared
+            .batch
+            .operations()
+            .zip(prepared.hashes)
+            .zip(first..);
+        for ((operation, &hash), seqno) in numbered {
+            let operation = operation?;
+            let target = match only {
+                Some(only) => only,
+                None => {
+                    if at != operation.keyspace {
+                        let trees = trees.get_or_insert_with(|| self.trees.load());
+                        tree = trees.by_id.get(&operation.keyspace).cloned();
+                        at = operation.keyspace;
+                    }
+                    // Checked in `place`, under the same lock; a dropped keyspace takes nothing.
+                    let Some(tree) = &tree else { continue };
+                    tree
+                }
+            };
+            if target.apply(&operation, hash, SeqNo::new(seqno))? {
+                self.rotate_tree(commit, target);
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn rotate_tree(&self, commit: &Commit, tree: &Tree) {
+        if tree.rotate(commit.segment()) {
+            self.update_stall();
+            self.board.notify();
+        }
+    }
+
+    #[inline]
+    fn publish(&self, last: SeqNo) {
+        debug_assert!(
+            self.published.load(Ordering::Relaxed) < last.get(),
+            "I4: numbers are published in order"
+        );
+        // Pairs with the Acquire in `visible`.
+        self.published.store(last.get(), Ordering::Release);
+    }
+
+    #[cold]
+    fn raise_ceiling(&self, commit: &mut Commit, least: u64) -> Result<()> {
+        let to = SeqNo::new(least.saturating_add(SEQNO_RESERVE));
+        if least >= SeqNo::MAX.get() {
+            return Err(
+                Error::new(ErrorKind::TooLarge, "all sequence numbers are used up")
+                    .advice("Copy the data into a new database."),
+            );
+        }
+        self.versions.raise_seqno_ceiling(to)?;
+        commit.ceiling = to.get();
+        Ok(())
+    }
+
+    /// Reserves more numbers ahead of need, off the write path.
+    pub(crate) fn reserve_ahead(&self) -> Result<()> {
+        let (next, ceiling) = {
+            let commit = self.commit.lock();
+            (commit.next, commit.ceiling)
+        };
+        if ceiling.saturating_sub(next) < SEQNO_RESERVE / 2 {
+            let to = SeqNo::new(next.saturating_add(2 * SEQNO_RESERVE));
+            self.versions.raise_seqno_ceiling(to)?;
+            let mut commit = self.commit.lock();
+            commit.ceiling = commit.ceiling.max(to.get());
+        }
+        Ok(())
+    }
+}
+
+/// Where `Synced` writes meet.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    state: Mutex<GroupState>,
+    led: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GroupState {
+    waiting: Vec<Member>,
+    leading: bool,
+    next_ticket: u64,
+    answers: HashMap<u64, Result<SeqNo>>,
+}
+
+#[derive(Debug)]
+struct Member {
+    ticket: u64,
+    batch: WriteBatch,
+    hashes: Vec<u64>,
+    crc: u32,
+}
+
+/// Answers every member and gives up the lead, also when the leader panics: followers must not
+/// wait for ever (P18).
+struct Lead<'a> {
+    core: &'a Core,
+    tickets: Vec<u64>,
+    answers: Vec<Result<SeqNo>>,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        let mut state = self.core.group.state.lock();
+        let mut answers = self.answers.drain(..);
+        for &ticket in &self.tickets {
+            let answer = answers.next().unwrap_or_else(|| {
+                let cause = Error::new(ErrorKind::Io, "the leader of a write group panicked");
+                self.core.health.fail(cause.clone());
+                Err(cause)
+            });
+            state.answers.insert(ticket, answer);
+        }
+        state.leading = false;
+        self.core.group.led.notify_all();
+    }
+}
+
+impl Core {
+    fn write_synced(&self, batch: &WriteBatch, hashes: &[u64], crc: u32) -> Result<SeqNo> {
+        let mut state = self.group.state.lock();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        let member = Member {
+            ticket,
+            batch: batch.clone(),
+            hashes: hashes.to_vec(),
+            crc,
+        };
+        state.waiting.push(member);
+        loop {
+            if let Some(answer) = state.answers.remove(&ticket) {
+                return answer;
+            }
+            if state.leading {
+                self.group.led.wait(&mut state);
+                continue;
+            }
+            state.leading = true;
+            let members = std::mem::take(&mut state.waiting);
+            drop(state);
+            self.lead(&members);
+            state = self.group.state.lock();
+        }
+    }
+
+    /// Places, publishes and syncs a group.
+    fn lead(&self, members: &[Member]) {
+        let mut lead = Lead {
+            core: self,
+            tickets: members.iter().map(|m| m.ticket).collect(),
+            answers: Vec::with_capacity(members.len()),
+        };
+        let mut answers = self.lead_under_lock(members);
+        if answers.iter().any(Result::is_ok)
+            && let Err(cause) = self.sync_log()
+        {
+            for answer in answers.iter_mut().filter(|a| a.is_ok()) {
+                *answer = Err(cause.clone().advice(
+                    "The write is logged and visible, but not synced: after a power cut it is \
+                     there whole or not at all.",
+                ));
+            }
+        }
+        lead.answers = answers;
+    }
+
+    fn lead_under_lock(&self, members: &[Member]) -> Vec<Result<SeqNo>> {
+        let prepared: Vec<_> = members
+            .iter()
+            .map(|member| {
+                let (count, operations) = member.batch.encoded_parts();
+                let hashes = &member.hashes;
+                Prepared {
+                    batch: &member.batch,
+                    count,
+                    operations,
+                    crc: member.crc,
+                    hashes,
+                }
+            })
+            .collect();
+        let mut answers: Vec<Result<SeqNo>> = Vec::with_capacity(members.len());
+        let mut commit = self.commit.lock();
+        let mut done = 0;
+        while done < prepared.len() {
+            // One write call for as many records as fit the segment.
+            let room = prepared[done..]
+                .iter()
+                .scan(0, |sum, p| {
+                    *sum += p.operations.len() + 2 * wal::format::RECORD_HEADER_BYTES;
+                    Some(*sum)
+                })
+                .take_while(|&sum| commit.writer.fits(sum))
+                .count();
+            let until = done + room.max(1);
+            let group = &prepared[done..until];
+            done = until;
+            if room > 0 {
+                commit.writer.begin_group();
+            }
+            let placed: Vec<_> = group
+                .iter()
+                .map(|p| self.place(&mut commit, p, None))
+                .collect();
+            let flushed = if room > 0 {
+                commit.writer.flush_group()
+            } else {
+                Ok(())
+            };
+            if let Err(cause) = flushed {
+                commit.sealed = Some(commit.writer.cut());
+                answers.extend(group.iter().map(|_| Err(cause.clone())));
+                continue;
+            }
+            for (prepared, placed) in group.iter().zip(placed) {
+                answers.push(placed.and_then(|last| {
+                    self.apply(&commit, prepared, last, None)?;
+                    self.publish(last);
+                    Ok(last)
+                }));
+            }
+        }
+        answers
+    }
+}

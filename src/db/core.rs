@@ -1,0 +1,162 @@
+//! What every handle and every worker of one open database shares.
+//!
+//! Lock order: `admin` (making and dropping keyspaces), `commit` (the one write lock), a tree's
+//! `waiting`, then the small locks (`log.chain`, `board`, `stall`), of which nobody holds two.
+
+use super::catalog::Trees;
+use super::commit::{Commit, Group};
+use super::health::Health;
+use super::log::LogSpace;
+use super::stall::{Stall, debt_of};
+use super::worker::Board;
+use crate::base::checksum::KeyHasher;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Options;
+use crate::base::sync::atomic::{AtomicU64, Ordering};
+use crate::base::sync::{Arc, Mutex, thread};
+use crate::base::types::{KeyspaceId, SeqNo};
+use crate::fs::{DirLock, Fs};
+use crate::read::SnapshotList;
+use crate::table::TableContext;
+use crate::tree::{Tree, TreeContext};
+use crate::version::VersionSet;
+use arc_swap::ArcSwap;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) fs: Fs,
+    pub(crate) options: Options,
+    pub(crate) versions: Arc<VersionSet>,
+    pub(crate) tree_context: Arc<TreeContext>,
+    pub(crate) table_context: Arc<TableContext>,
+    pub(crate) hasher: KeyHasher,
+    /// Tells batches of this open database from those of any other.
+    pub(crate) instance: u64,
+    pub(crate) trees: ArcSwap<Trees>,
+    /// Held while keyspaces are made or dropped.
+    pub(crate) admin: Mutex<()>,
+    /// The one write lock.
+    pub(crate) commit: Mutex<Commit>,
+    pub(crate) group: Group,
+    /// Every write with this number or a lower one is visible. Stored with Release under the write
+    /// lock after the memtables were filled; pairs with the Acquire in `visible`.
+    pub(crate) published: AtomicU64,
+    pub(crate) snapshots: SnapshotList,
+    pub(crate) health: Health,
+    pub(crate) stall: Stall,
+    pub(crate) log: LogSpace,
+    pub(crate) board: Board,
+    pub(crate) totals: Totals,
+    pub(crate) dir_lock: Mutex<Option<DirLock>>,
+    pub(crate) report: super::OpenReport,
+}
+
+/// Work done since the database was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flush_bytes_written: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compaction_bytes_read: AtomicU64,
+    pub(crate) compaction_bytes_written: AtomicU64,
+}
+
+impl Core {
+    /// Everything up to this number is visible.
+    #[inline]
+    pub(crate) fn visible(&self) -> SeqNo {
+        SeqNo::new(self.published.load(Ordering::Acquire))
+    }
+
+    /// The open keyspace with this number.
+    pub(crate) fn tree(&self, id: KeyspaceId) -> Result<Arc<Tree>> {
+        self.trees.load().by_id.get(&id).cloned().ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("no keyspace has the number {id}"),
+            )
+            .advice("It was dropped after the batch was filled. Nothing was written.")
+        })
+    }
+
+    /// Live snapshots, ascending, and last what is visible now.
+    pub(crate) fn live_snapshots(&self) -> Vec<SeqNo> {
+        self.snapshots.live(|| self.visible())
+    }
+
+    /// The oldest number that any reader may ask for.
+    pub(crate) fn oldest_snapshot(&self) -> SeqNo {
+        self.live_snapshots().first().copied().unwrap_or_default()
+    }
+
+    /// Reads the trees' pressures and sets the writers' delay.
+    pub(crate) fn update_stall(&self) {
+        let trees = self.trees.load();
+        let mut worst = None;
+        let mut debt = -1.0;
+        let mut waiting_bytes = 0;
+        for tree in trees.by_id.values() {
+            let pressure = tree.pressure();
+            if pressure.immutables > 0 {
+                waiting_bytes += tree.memtable_memory();
+            }
+            let (own, _) = debt_of(&pressure);
+            if own > debt {
+                debt = own;
+                worst = Some((tree.name(), pressure));
+            }
+        }
+        let share = waiting_bytes as f64 / (self.options.memory_bytes as f64).max(1.0);
+        self.stall.update(worst, share);
+    }
+
+    /// Freezes the largest memtable when all of them together take more than half of the budget.
+    pub(crate) fn balance_memory(&self) {
+        let trees = self.trees.load();
+        let used: u64 = trees.by_id.values().map(|t| t.memtable_memory()).sum();
+        if used <= self.options.memory_bytes / 2 {
+            return;
+        }
+        let waiting = trees.by_id.values().any(|t| t.immutables() > 0);
+        let largest = trees.by_id.values().max_by_key(|t| t.active_bytes());
+        if let (Some(tree), false) = (largest, waiting) {
+            let commit = self.commit.lock();
+            tree.rotate(commit.segment());
+            drop(commit);
+            self.update_stall();
+            self.board.notify();
+        }
+    }
+}
+
+/// Keeps the background alive: shared by all handles; the last one to go stops the workers.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) core: Arc<Core>,
+    pub(crate) threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl Lease {
+    /// Stops the workers and waits for them. Idempotent.
+    pub(crate) fn stop_workers(&self) {
+        self.core.board.stop();
+        self.core.stall.wake();
+        for handle in self.threads.lock().drain(..) {
+            // A worker's panic was turned into a fatal state where it happened.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.stop_workers();
+        if self.core.health.close() {
+            // What cannot be reported from here is reported by `close`; recovery reads an
+            // unsealed log just as well.
+            let _ = self.core.commit.lock().seal();
+        }
+        self.core.dir_lock.lock().take();
+    }
+}

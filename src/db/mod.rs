@@ -1,0 +1,222 @@
+//! Many trees behind one log, one commit queue and a few workers.
+//!
+//! [`Db`] is the handle; [`core`] is what all handles and workers share; [`commit`] is the one way
+//! in for mutations, [`log`] keeps the segments, [`worker`] the background, [`stall`] the writers'
+//! pace, [`health`] the state, [`open`] and [`recover`] the way back after a crash.
+
+mod catalog;
+mod commit;
+mod core;
+mod health;
+mod keyspace;
+mod log;
+mod open;
+mod recover;
+mod snapshot;
+mod stall;
+mod stats;
+mod sweep;
+mod upkeep;
+mod worker;
+
+pub use health::State;
+pub use keyspace::Keyspace;
+pub use recover::OpenReport;
+pub use snapshot::{Snapshot, SnapshotKeyspace};
+pub use stall::{StallCause, WhyStalled};
+pub use stats::{
+    KeyspaceStats, LevelStats, LogStats, ReadStats, RunStats, StallStats, Stats, TableStats,
+};
+pub use upkeep::VerifyReport;
+
+use self::core::Core;
+use crate::base::batch::{InKeyspace, WriteBatch};
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::{KeyspaceOptions, Options, WriteOptions};
+use crate::base::sync::Arc;
+use crate::base::types::{KeyspaceId, SeqNo};
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+
+/// An open database. Cloning is cheap; every clone is the same database.
+///
+/// `Db` derefs to its default [`Keyspace`], so `db.put(…)` and `db.range(…)` are of that one.
+/// The last handle to go (a `Db`, `Keyspace` or `Snapshot`) ends the background threads and
+/// releases the directory; [`Db::close`] does so at once and reports.
+#[derive(Clone)]
+pub struct Db {
+    default: Keyspace,
+}
+
+impl Deref for Db {
+    type Target = Keyspace;
+
+    fn deref(&self) -> &Keyspace {
+        &self.default
+    }
+}
+
+impl InKeyspace for Db {
+    fn target(&self) -> (KeyspaceId, u64) {
+        self.default.target()
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Db({})", self.engine().fs.root().display())
+    }
+}
+
+impl Db {
+    fn new(default: Keyspace) -> Self {
+        Db { default }
+    }
+
+    fn engine(&self) -> &Core {
+        self.default.core()
+    }
+
+    /// Opens the database in the directory `path` with default options, making it if there is
+    /// none; see [`Options::open`].
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Db> {
+        Options::new().open(path)
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.engine().fs.root()
+    }
+
+    /// What opening found: batches replayed, a torn tail, files removed.
+    pub fn open_report(&self) -> OpenReport {
+        self.engine().report.clone()
+    }
+
+    /// The keyspace `name`, opened or made. Options left unset take the stored values.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name that is empty, over 255 bytes or has control characters, and
+    /// for an option that shapes existing files and differs; `ReadOnly`, `NoSpace`, `Io`.
+    pub fn keyspace(&self, name: impl AsRef<str>, options: KeyspaceOptions) -> Result<Keyspace> {
+        let tree = self.engine().open_keyspace(name.as_ref(), &options)?;
+        Ok(Keyspace::new(Arc::clone(&self.default.lease), tree))
+    }
+
+    /// The names of all keyspaces, sorted.
+    pub fn keyspaces(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.engine().trees.load().by_name.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// Drops a keyspace with everything in it, in constant time. Handles to it give `NotFound`;
+    /// iterators that are open go on.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidArgument` for `default`; `ReadOnly`, `NoSpace`, `Io`.
+    pub fn drop_keyspace(&self, name: impl AsRef<str>) -> Result<()> {
+        self.engine().drop_keyspace(name.as_ref())
+    }
+
+    /// Writes a batch: all of it becomes visible at one instant and survives whole, or none.
+    ///
+    /// Gives the sequence number of its last operation.
+    ///
+    /// # Errors
+    /// `TooLarge` when a key, a value or the batch is over its limit; `NotFound` when a keyspace
+    /// was dropped; `InvalidArgument` for keyspaces of another database; `ReadOnly`, `NoSpace`,
+    /// `Io`. Nothing was written then, except where a sync failed: see [`Keyspace::put_with`].
+    pub fn write(&self, batch: impl Borrow<WriteBatch>, options: WriteOptions) -> Result<SeqNo> {
+        self.engine()
+            .write_batch(batch.borrow(), options.durability)
+    }
+
+    /// One instant over all keyspaces, for as long as it is held.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(
+            Arc::clone(&self.default.lease),
+            Arc::clone(&self.default.tree),
+        )
+    }
+
+    /// Makes everything acknowledged so far survive power loss.
+    ///
+    /// # Errors
+    /// `Io`: the sync failed, nothing can be said of what it covered, and writes stop.
+    pub fn sync(&self) -> Result<()> {
+        self.engine().health.check()?;
+        self.engine().sync_log()
+    }
+
+    /// Writes all memtables of all keyspaces to tables; returns when they are durable.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`, `ReadOnly`: memtables that were not written stay, and stay logged.
+    pub fn flush(&self) -> Result<()> {
+        self.engine().flush_all()
+    }
+
+    /// How far the background is behind, if writers are being slowed down.
+    pub fn why_stalled(&self) -> Option<WhyStalled> {
+        self.engine().stall.why()
+    }
+
+    /// Whether writes are taken, and if not, why.
+    pub fn state(&self) -> State {
+        self.engine().health.state()
+    }
+
+    /// Figures of every keyspace and level, of the log, the caches, and the background's work.
+    pub fn stats(&self) -> Stats {
+        self.engine().stats()
+    }
+
+    /// Reads and checks every table of every keyspace: checksums, order, counts, filters.
+    ///
+    /// # Errors
+    /// Only when it could not run; what it finds is in the report.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.engine().verify()
+    }
+
+    /// The number of the newest visible write.
+    pub fn seqno(&self) -> SeqNo {
+        self.engine().newest()
+    }
+
+    /// Closes the database: stops the background, syncs and seals the log, releases the directory.
+    ///
+    /// Ends every clone and every handle: their calls give `Closed` from now on. Slices stay valid.
+    ///
+    /// # Errors
+    /// What the background or the last sync failed on; the database is closed all the same.
+    pub fn close(self) -> Result<()> {
+        let lease = Arc::clone(&self.default.lease);
+        let core = &lease.core;
+        let failure = match core.health.state() {
+            State::Fatal(cause) => Err(cause),
+            _ => Ok(()),
+        };
+        if !core.health.close() {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "the database was closed already",
+            ));
+        }
+        lease.stop_workers();
+        let sealed = failure.and_then(|()| {
+            core.commit.lock().seal();
+            core.sync_log()?;
+            core.log.remove_recycled(&core.fs)?;
+            core.sweep_dead()
+        });
+        core.dir_lock.lock().take();
+        sealed
+    }
+}

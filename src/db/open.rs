@@ -1,0 +1,255 @@
+//! Opening and destroying a database.
+
+use super::catalog::{self, DEFAULT_NAME, Trees};
+use super::commit::{Commit, Group};
+use super::core::{Core, Lease, Totals};
+use super::health::Health;
+use super::keyspace::Keyspace;
+use super::log::{LogSpace, WAKE_EVERY, new_segment};
+use super::recover::{self, Replayed};
+use super::stall::Stall;
+use super::worker::{self, Board};
+use super::{Db, sweep};
+use crate::base::checksum::KeyHasher;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Options;
+use crate::base::sync::atomic::AtomicU64;
+use crate::base::sync::{Arc, Mutex};
+use crate::base::types::{KeyspaceId, SeqNo};
+use crate::fs::{FileName, Fs};
+use crate::memtable::Pool;
+use crate::read::SnapshotList;
+use crate::table::{BlockCache, TableContext};
+use crate::tree::{Tree, TreeContext};
+use crate::version::{KeyspaceEdit, VersionEdit, VersionSet};
+use arc_swap::ArcSwap;
+use std::path::Path;
+
+impl Options {
+    /// Opens the database in the directory `path`, making it if there is none.
+    ///
+    /// Takes the directory's lock, reads the manifest, replays the log (time linear in its size),
+    /// removes what a crash left behind, and starts the background threads. A crash at any moment
+    /// before needs no flag and no tool.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an option out of range, named; `Locked` when the directory is open;
+    /// `NotFound` without [`Options::create_if_missing`]; `Corruption` for damage in the manifest
+    /// or below the log's synced mark, with file and offset; `Unsupported` for a newer format.
+    ///
+    /// ```
+    /// use alluvium::Options;
+    /// # let dir = std::env::temp_dir().join(format!("alluvium-doc-open-{}", std::process::id()));
+    /// // Half a gigabyte for memtables and caches together.
+    /// let db = Options::new().memory_bytes(512 << 20).open(&dir)?;
+    /// # db.close()?; alluvium::Db::destroy(&dir)?;
+    /// # Ok::<(), alluvium::Error>(())
+    /// ```
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
+        self.open_in(Fs::os(path.as_ref()))
+    }
+
+    /// Opens the database on any file system: the real disk, or the simulator's.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    #[doc(hidden)]
+    pub fn open_in(self, fs: Fs) -> Result<Db> {
+        self.check()?;
+        if !fs.root_exists()? {
+            if !self.create_if_missing {
+                return Err(missing(&fs));
+            }
+            fs.make_root()?;
+        }
+        let dir_lock = fs.lock()?;
+        let table_context = Arc::new(TableContext {
+            read_mode: self.read_mode,
+            verify: self.verify,
+            cache: BlockCache::new(self.memory_bytes / 2),
+        });
+        let versions = match VersionSet::recover(&fs, &table_context)? {
+            Some(_) if self.error_if_exists => {
+                return Err(Error::invalid("the directory holds a database already")
+                    .at(fs.root())
+                    .advice("Leave `error_if_exists` out to open it."));
+            }
+            Some(versions) => Arc::new(versions),
+            None if !self.create_if_missing => return Err(missing(&fs)),
+            None => Arc::new(VersionSet::create(&fs, &table_context)?),
+        };
+        let hasher = KeyHasher::new(versions.hash_seed());
+        let tree_context = Arc::new(TreeContext {
+            fs: fs.clone(),
+            versions: Arc::clone(&versions),
+            pool: Pool::new(self.memory_bytes / 4),
+            hasher,
+        });
+        let trees = open_trees(&tree_context, &self)?;
+        let replayed = recover::replay(&fs, &versions, &trees, hasher)?;
+        let commit = start_log(&fs, &versions, &self, &replayed)?;
+        let kept = replayed.kept();
+        let mut live = kept.clone();
+        live.push(commit.segment());
+        let orphans = sweep::sweep_orphans(&fs, &versions, &live)?;
+        let log = LogSpace::default();
+        log.start(commit.writer.syncer(), kept);
+        let core = Arc::new(Core {
+            instance: fs.random(),
+            published: AtomicU64::new(replayed.last.get()),
+            commit: Mutex::new(commit),
+            trees: ArcSwap::from_pointee(trees),
+            admin: Mutex::new(()),
+            group: Group::default(),
+            snapshots: SnapshotList::default(),
+            health: Health::default(),
+            stall: Stall::default(),
+            board: Board::new(self.background_threads),
+            totals: Totals::default(),
+            dir_lock: Mutex::new(Some(dir_lock)),
+            report: replayed.report(orphans),
+            fs,
+            options: self,
+            versions,
+            tree_context,
+            table_context,
+            hasher,
+            log,
+        });
+        start(core)
+    }
+}
+
+/// Starts the background and makes the first handle.
+fn start(core: Arc<Core>) -> Result<Db> {
+    let lease = Lease {
+        core: Arc::clone(&core),
+        threads: Mutex::new(Vec::new()),
+    };
+    *lease.threads.lock() = worker::start(&core)?;
+    let lease = Arc::new(lease);
+    let default = core.tree(KeyspaceId::DEFAULT)?;
+    core.update_stall();
+    if core.board.is_inline() {
+        core.run_pending();
+    }
+    Ok(Db::new(Keyspace::new(lease, default)))
+}
+
+fn missing(fs: &Fs) -> Error {
+    Error::new(ErrorKind::NotFound, "there is no database")
+        .at(fs.root())
+        .advice("Open it with `create_if_missing` to make one.")
+}
+
+/// Opens a tree for each keyspace of the manifest, and makes the default keyspace if this is the
+/// first open.
+fn open_trees(context: &Arc<TreeContext>, options: &Options) -> Result<Trees> {
+    let versions = &context.versions;
+    if versions.keyspace(KeyspaceId::DEFAULT).is_none() {
+        let encoded = catalog::encode(&options.default_keyspace);
+        versions.install(VersionEdit {
+            keyspaces: vec![KeyspaceEdit {
+                id: KeyspaceId::DEFAULT,
+                created: Some((DEFAULT_NAME.to_owned(), encoded)),
+                ..KeyspaceEdit::default()
+            }],
+            ..VersionEdit::default()
+        })?;
+    }
+    let mut trees = Trees::default();
+    for state in versions.keyspaces() {
+        let stored = catalog::decode(&state.options)?;
+        let resolved = if state.id == KeyspaceId::DEFAULT {
+            catalog::resolve(&state.name, stored.clone(), &options.default_keyspace)?
+        } else {
+            stored.clone()
+        };
+        if resolved != stored {
+            store_options(versions, state.id, catalog::encode(&resolved))?;
+        }
+        trees.insert(Arc::new(Tree::open(
+            Arc::clone(context),
+            &state,
+            resolved,
+            true,
+        )));
+    }
+    Ok(trees)
+}
+
+/// Writes a keyspace's options into the manifest.
+pub(super) fn store_options(versions: &VersionSet, id: KeyspaceId, encoded: Vec<u8>) -> Result<()> {
+    versions.install(VersionEdit {
+        keyspaces: vec![KeyspaceEdit {
+            id,
+            options: Some(encoded),
+            ..KeyspaceEdit::default()
+        }],
+        ..VersionEdit::default()
+    })
+}
+
+/// Starts a new segment behind what was replayed: a torn log is never appended to (R5). Numbers
+/// go on above everything reserved before, so that none names two writes (P6).
+fn start_log(
+    fs: &Fs,
+    versions: &VersionSet,
+    options: &Options,
+    replayed: &Replayed,
+) -> Result<Commit> {
+    let used = versions.seqno_ceiling().max(replayed.last);
+    let ceiling = SeqNo::new(used.get().saturating_add(super::commit::SEQNO_RESERVE));
+    versions.raise_seqno_ceiling(ceiling)?;
+    let struck = replayed.passed_over.clone();
+    let capacity = options.log_segment_bytes;
+    let segment = new_segment(fs, versions, options.log_mode, capacity, None, struck)?;
+    let writer = segment.begin(versions.database(), replayed.before)?;
+    Ok(Commit {
+        writer,
+        next: used.get() + 1,
+        ceiling: ceiling.get(),
+        wake_at: WAKE_EVERY,
+        sealed: None,
+        appended_bytes: 0,
+    })
+}
+
+impl Db {
+    /// Removes the database in the directory `path`, and the directory if nothing else is in it.
+    ///
+    /// Files that are not the database's stay.
+    ///
+    /// # Errors
+    /// `Locked` when it is open; `NotFound` when there is no such directory; `Io`.
+    pub fn destroy(path: impl AsRef<Path>) -> Result<()> {
+        let fs = Fs::os(path.as_ref());
+        if !fs.root_exists()? {
+            return Err(missing(&fs));
+        }
+        let lock = fs.lock()?;
+        let mut others = false;
+        // CURRENT goes first: without it the rest is an interrupted creation, not a database.
+        if fs
+            .list()?
+            .iter()
+            .any(|entry| entry.name == FileName::Current.to_string())
+        {
+            fs.remove(FileName::Current)?;
+            fs.sync_dir()?;
+        }
+        for entry in fs.list()? {
+            match FileName::parse(&entry.name) {
+                Some(FileName::Lock | FileName::Current) => {}
+                Some(name) => fs.remove(name)?,
+                None => others = true,
+            }
+        }
+        if others {
+            return fs.sync_dir();
+        }
+        drop(lock);
+        fs.remove(FileName::Lock)?;
+        fs.remove_root()
+    }
+}

@@ -1,0 +1,201 @@
+//! One instant over all keyspaces.
+
+use super::core::Lease;
+use super::keyspace::{Keyspace, prefix_bounds};
+use crate::base::error::Result;
+use crate::base::options::KeyRange;
+use crate::base::slice::Slice;
+use crate::base::sync::Arc;
+use crate::base::types::SeqNo;
+use crate::read::{self, Iter, RangeCursor, SnapshotGuard};
+use crate::tree::Tree;
+use std::fmt;
+use std::ops::Bound;
+
+/// One instant over all keyspaces, for as long as it is held.
+///
+/// Reads of it see every write acknowledged before it was taken and none after. Cloning is cheap.
+/// Versions that it can see stay on the disk until it is dropped. Made by `Db::snapshot`; its own
+/// reads are of the default keyspace, those of others go through [`Snapshot::keyspace`].
+#[derive(Clone)]
+pub struct Snapshot {
+    lease: Arc<Lease>,
+    at: Arc<SnapshotGuard>,
+    default: Arc<Tree>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot({})", self.seqno())
+    }
+}
+
+impl Snapshot {
+    pub(super) fn new(lease: Arc<Lease>, default: Arc<Tree>) -> Self {
+        let at = lease.core.snapshots.register(|| lease.core.visible());
+        Snapshot {
+            lease,
+            at: Arc::new(at),
+            default,
+        }
+    }
+
+    /// The number of the newest write that it sees.
+    pub fn seqno(&self) -> SeqNo {
+        self.at.seqno()
+    }
+
+    /// The same instant of another keyspace. One made after the snapshot is empty in it.
+    pub fn keyspace(&self, keyspace: &Keyspace) -> SnapshotKeyspace {
+        SnapshotKeyspace {
+            lease: Arc::clone(&self.lease),
+            at: Arc::clone(&self.at),
+            tree: Arc::clone(&keyspace.tree),
+        }
+    }
+
+    fn default_keyspace(&self) -> SnapshotKeyspace {
+        SnapshotKeyspace {
+            lease: Arc::clone(&self.lease),
+            at: Arc::clone(&self.at),
+            tree: Arc::clone(&self.default),
+        }
+    }
+
+    /// The value that `key` of the default keyspace had; see [`Keyspace::get`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        self.default_keyspace().get(key)
+    }
+
+    /// True when `key` of the default keyspace had a value.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.default_keyspace().contains_key(key)
+    }
+
+    /// The entries of `range` of the default keyspace; see [`Keyspace::range`].
+    pub fn range(&self, range: impl KeyRange) -> Iter {
+        self.default_keyspace().range(range)
+    }
+
+    /// The entries of the default keyspace whose keys start with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        self.default_keyspace().prefix(prefix)
+    }
+
+    /// All entries of the default keyspace.
+    pub fn iter(&self) -> Iter {
+        self.default_keyspace().range(..)
+    }
+
+    /// A cursor over the default keyspace; see [`Keyspace::cursor`].
+    pub fn cursor(&self) -> RangeCursor {
+        self.default_keyspace().cursor()
+    }
+}
+
+/// One keyspace as a [`Snapshot`] sees it.
+#[derive(Clone)]
+pub struct SnapshotKeyspace {
+    lease: Arc<Lease>,
+    at: Arc<SnapshotGuard>,
+    tree: Arc<Tree>,
+}
+
+impl fmt::Debug for SnapshotKeyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "SnapshotKeyspace({:?} at {})",
+            self.tree.name(),
+            self.at.seqno()
+        )
+    }
+}
+
+impl SnapshotKeyspace {
+    fn check(&self) -> Result<()> {
+        self.lease.core.health.check_open()?;
+        self.tree.check_open()
+    }
+
+    /// The value that `key` had; see [`Keyspace::get`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        self.check()?;
+        let view = self.tree.view();
+        Ok(read::get(&view, key.as_ref(), self.at.seqno())?.to_slice())
+    }
+
+    /// Calls `read` with the value in place; see [`Keyspace::get_with`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn get_with<T>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(Option<&[u8]>) -> T,
+    ) -> Result<T> {
+        self.check()?;
+        let view = self.tree.view();
+        let found = read::get(&view, key.as_ref(), self.at.seqno())?;
+        Ok(read(found.bytes()))
+    }
+
+    /// True when `key` had a value.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.get_with(key, |value| value.is_some())
+    }
+
+    /// The entries of `range`; see [`Keyspace::range`].
+    pub fn range(&self, range: impl KeyRange) -> Iter {
+        self.iterate(bounds_of(&range))
+    }
+
+    /// The entries whose keys start with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        self.iterate(prefix_bounds(prefix.as_ref()))
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> Iter {
+        self.range(..)
+    }
+
+    fn iterate(&self, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Iter {
+        match self.check() {
+            Ok(()) => Iter::new(
+                self.tree.view_owned(),
+                SnapshotGuard::clone(&self.at),
+                bounds,
+            ),
+            Err(error) => Iter::failed(error),
+        }
+    }
+
+    /// A cursor over all entries; see [`Keyspace::cursor`].
+    pub fn cursor(&self) -> RangeCursor {
+        let guard = SnapshotGuard::clone(&self.at);
+        RangeCursor::new(
+            self.tree.view_owned(),
+            guard,
+            (Bound::Unbounded, Bound::Unbounded),
+        )
+    }
+}
+
+/// The bounds of a range as owned bytes.
+pub(super) fn bounds_of(range: &impl KeyRange) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let (start, end) = range.bounds();
+    (start.map(<[u8]>::to_vec), end.map(<[u8]>::to_vec))
+}

@@ -1,0 +1,105 @@
+//! Upkeep that a caller asks for: flush, compaction of a range, verification.
+
+use super::core::Core;
+use crate::base::error::{Error, Result};
+use crate::base::sync::Arc;
+use crate::tree::{ManualStep, Tree};
+
+/// What [`Db::verify`](crate::Db::verify) read and found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Tables read.
+    pub files: u64,
+    /// Entries in them, all versions.
+    pub entries: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// What is wrong, the first thing of each table.
+    pub problems: Vec<Error>,
+}
+
+impl Core {
+    /// Flushes every keyspace.
+    pub(super) fn flush_all(&self) -> Result<()> {
+        let trees = self.trees.load_full();
+        for tree in trees.by_id.values() {
+            self.rotate_now(tree)?;
+        }
+        trees
+            .by_id
+            .values()
+            .try_for_each(|tree| self.await_flush(tree))
+    }
+
+    /// Flushes one keyspace.
+    pub(super) fn flush_tree(&self, tree: &Tree) -> Result<()> {
+        self.rotate_now(tree)?;
+        self.await_flush(tree)
+    }
+
+    fn rotate_now(&self, tree: &Tree) -> Result<()> {
+        let commit = self.commit.lock();
+        self.health.check()?;
+        tree.rotate(commit.segment());
+        drop(commit);
+        self.update_stall();
+        self.board.notify();
+        Ok(())
+    }
+
+    fn await_flush(&self, tree: &Tree) -> Result<()> {
+        if self.board.is_inline() {
+            self.run_pending();
+        }
+        while tree.immutables() > 0 && !tree.is_dropped() {
+            self.health.check()?;
+            self.board.wait_done();
+        }
+        self.health.check()
+    }
+
+    /// Compacts the tables of a range down to the last level, on this thread.
+    pub(super) fn compact_tree(
+        &self,
+        tree: &Arc<Tree>,
+        from: Option<&[u8]>,
+        to: Option<&[u8]>,
+    ) -> Result<()> {
+        let manual = tree.begin_manual(from, to);
+        loop {
+            self.health.check()?;
+            tree.check_open()?;
+            match tree.next_manual_job(&manual) {
+                ManualStep::Run(job) => {
+                    let outcome = self.with_work(tree, |work| tree.run_job(&job, work));
+                    self.count_compaction(outcome)?;
+                }
+                // Tables that it needs are in a running job.
+                ManualStep::Wait => self.board.wait_done(),
+                ManualStep::Done => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads and checks every table.
+    pub(super) fn verify(&self) -> Result<VerifyReport> {
+        self.health.check_open()?;
+        let mut report = VerifyReport::default();
+        let trees = self.trees.load_full();
+        for tree in trees.by_id.values() {
+            let view = tree.view_owned();
+            for run in view.version.levels.iter().flatten() {
+                for entry in run.tables.iter() {
+                    report.files += 1;
+                    report.entries += entry.meta().summary.entries;
+                    report.bytes += entry.meta().summary.bytes;
+                    if let Err(problem) = entry.table().and_then(|table| table.verify()) {
+                        report.problems.push(problem);
+                    }
+                }
+            }
+        }
+        Ok(report)
+    }
+}

@@ -1,0 +1,340 @@
+//! The tree's state: what readers see, what writers fill, what waits for its flush.
+//!
+//! Lock order: the database's write lock, then `waiting`, then nothing. The view is replaced only
+//! under `waiting`, so that a flush and a rotation never undo each other; it is *read* without it.
+
+use crate::base::batch::Operation;
+use crate::base::checksum::KeyHasher;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::KeyspaceOptions;
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::base::sync::{Arc, Mutex};
+use crate::base::types::{FileId, KeyspaceId, SeqNo, Tag, ValueKind};
+use crate::compaction::{Busy, policy};
+use crate::fs::Fs;
+use crate::memtable::{Memtable, MemtableOptions, Pool};
+use crate::read::{ReadCounters, View};
+use crate::version::{KeyspaceState, VersionSet};
+use arc_swap::{ArcSwap, Guard};
+use std::collections::VecDeque;
+
+/// What all trees of a database share.
+#[derive(Debug)]
+pub struct TreeContext {
+    /// The directory.
+    pub fs: Fs,
+    /// The live set and its manifest.
+    pub versions: Arc<VersionSet>,
+    /// Recycled memtable memory.
+    pub pool: Pool,
+    /// The database's keyed hash.
+    pub hasher: KeyHasher,
+}
+
+/// See the room's text.
+#[derive(Debug)]
+pub struct Tree {
+    pub(super) context: Arc<TreeContext>,
+    id: KeyspaceId,
+    name: String,
+    options: KeyspaceOptions,
+    view: ArcSwap<View>,
+    pub(super) waiting: Mutex<Waiting>,
+    pub(super) busy: Mutex<Busy>,
+    pub(super) flushing: AtomicBool,
+    dropped: AtomicBool,
+    /// Highest sequence number that tables hold; the manifest's twin.
+    flushed_through: AtomicU64,
+}
+
+/// The memtables with the log segment each began in: what holds logs back.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    active_since: FileId,
+    /// Oldest first. The same memtables as `view.immutables`, which has them newest first.
+    pub(super) immutables: VecDeque<(Arc<Memtable>, FileId)>,
+}
+
+/// How far a tree's background work is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pressure {
+    /// Memtables that wait for their flush.
+    pub immutables: usize,
+    /// The number of them at which writers wait.
+    pub immutables_max: usize,
+    /// Compaction debt: 0.0 nothing due, 1.0 writers should wait.
+    pub compaction: f64,
+}
+
+impl Tree {
+    /// A tree over the files that the manifest lists. `replay`: its first memtable takes log
+    /// records of a recovery.
+    pub fn open(
+        context: Arc<TreeContext>,
+        state: &KeyspaceState,
+        options: KeyspaceOptions,
+        replay: bool,
+    ) -> Self {
+        let active = Arc::new(Memtable::new(
+            MemtableOptions {
+                capacity_bytes: options.write_buffer_bytes,
+                hasher: context.hasher,
+                common_prefix: Vec::new(),
+                index_slots: 0,
+                replay,
+            },
+            &context.pool,
+        ));
+        let view = View {
+            active,
+            immutables: Vec::new(),
+            version: Arc::clone(&state.version),
+            hasher: context.hasher,
+            counters: Arc::new(ReadCounters::default()),
+        };
+        Tree {
+            context,
+            id: state.id,
+            name: state.name.clone(),
+            options,
+            view: ArcSwap::from_pointee(view),
+            waiting: Mutex::new(Waiting {
+                active_since: state.log_floor,
+                immutables: VecDeque::new(),
+            }),
+            busy: Mutex::new(Busy::default()),
+            flushing: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
+            flushed_through: AtomicU64::new(state.flushed_through.get()),
+        }
+    }
+
+    /// The keyspace's number.
+    pub fn id(&self) -> KeyspaceId {
+        self.id
+    }
+
+    /// The keyspace's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The keyspace's options.
+    pub fn options(&self) -> &KeyspaceOptions {
+        &self.options
+    }
+
+    /// What a point read looks at; held for the read only.
+    #[inline]
+    pub fn view(&self) -> Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    /// What an iterator looks at, for as long as it lives.
+    pub fn view_owned(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Marks the keyspace as dropped. Callers hold the write lock.
+    pub fn mark_dropped(&self) {
+        // Pairs with the Acquire in `check_open`.
+        self.dropped.store(true, Ordering::Release);
+    }
+
+    /// True after `mark_dropped`.
+    #[inline]
+    pub fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
+    }
+
+    /// Fails with `NotFound` when the keyspace was dropped.
+    #[inline]
+    pub fn check_open(&self) -> Result<()> {
+        if self.is_dropped() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("the keyspace '{}' was dropped", self.name),
+            )
+            .advice("Open a keyspace of that name again to get a new, empty one."));
+        }
+        Ok(())
+    }
+
+    /// Adds one operation to the active memtable; true when that is full now. Callers hold the
+    /// write lock; recovery calls the same.
+    ///
+    /// # Errors
+    /// `Unsupported` for kinds that only a newer version writes; nothing was added.
+    #[inline]
+    pub fn apply(&self, operation: &Operation<'_>, hash: u64, seqno: SeqNo) -> Result<bool> {
+        match operation.kind {
+            ValueKind::Put | ValueKind::Delete => {
+                let view = self.view.load();
+                let tag = Tag::new(seqno, operation.kind);
+                view.active
+                    .insert(operation.key, hash, tag, operation.value);
+                Ok(view.active.is_full())
+            }
+            kind => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("an operation of kind {kind:?} in keyspace '{}'", self.name),
+            )
+            .advice("Open the database with the version of alluvium that wrote it.")),
+        }
+    }
+
+    /// Brings the memtable's index line for `hash` into the cache.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.view.load().active.prefetch(hash);
+    }
+
+    /// True when replay must skip an operation with this number: the tables hold it.
+    pub fn is_flushed(&self, seqno: SeqNo) -> bool {
+        seqno.get() <= self.flushed_through.load(Ordering::Acquire)
+    }
+
+    /// Highest sequence number that tables hold.
+    pub fn flushed_through(&self) -> SeqNo {
+        SeqNo::new(self.flushed_through.load(Ordering::Acquire))
+    }
+
+    pub(super) fn raise_flushed_through(&self, to: SeqNo) {
+        // Pairs with the Acquire loads above.
+        self.flushed_through.fetch_max(to.get(), Ordering::AcqRel);
+    }
+
+    /// Freezes the active memtable and starts a new one whose first record is in `segment` or
+    /// later. Does nothing when it is empty. Callers hold the write lock. True when rotated.
+    pub fn rotate(&self, segment: FileId) -> bool {
+        self.rotate_as(segment, false)
+    }
+
+    /// As [`Tree::rotate`], for a memtable that goes on with a recovery.
+    pub fn rotate_in_replay(&self, segment: FileId) -> bool {
+        self.rotate_as(segment, true)
+    }
+
+    fn rotate_as(&self, segment: FileId, replay: bool) -> bool {
+        let mut waiting = self.waiting.lock();
+        let view = self.view.load_full();
+        if view.active.entries() == 0 {
+            waiting.active_since = waiting.active_since.max(segment);
+            return false;
+        }
+        view.active.end_replay();
+        let (common_prefix, index_slots) = view.active.successor_hint();
+        let active = Arc::new(Memtable::new(
+            MemtableOptions {
+                capacity_bytes: self.options.write_buffer_bytes,
+                hasher: self.context.hasher,
+                common_prefix,
+                index_slots,
+                replay,
+            },
+            &self.context.pool,
+        ));
+        let since = std::mem::replace(&mut waiting.active_since, segment);
+        waiting
+            .immutables
+            .push_back((Arc::clone(&view.active), since));
+        let mut immutables = Vec::with_capacity(view.immutables.len() + 1);
+        immutables.push(Arc::clone(&view.active));
+        immutables.extend(view.immutables.iter().cloned());
+        self.view.store(Arc::new(View {
+            active,
+            immutables,
+            version: Arc::clone(&view.version),
+            hasher: view.hasher,
+            counters: Arc::clone(&view.counters),
+        }));
+        true
+    }
+
+    /// Ends a recovery: the active memtable takes live writes from now on.
+    pub fn end_replay(&self) {
+        self.view.load().active.end_replay();
+    }
+
+    /// Puts the newest version in place, without the memtables in `flushed`.
+    pub(super) fn refresh_view(&self, flushed: Option<&Arc<Memtable>>) {
+        let mut waiting = self.waiting.lock();
+        let view = self.view.load_full();
+        let mut immutables = view.immutables.clone();
+        if let Some(flushed) = flushed {
+            immutables.retain(|m| !Arc::ptr_eq(m, flushed));
+            waiting.immutables.retain(|(m, _)| !Arc::ptr_eq(m, flushed));
+        }
+        // A dropped keyspace has no version any more; readers keep what they saw.
+        let Some(version) = self.context.versions.version(self.id) else {
+            return;
+        };
+        self.view.store(Arc::new(View {
+            active: Arc::clone(&view.active),
+            immutables,
+            version,
+            hasher: view.hasher,
+            counters: Arc::clone(&view.counters),
+        }));
+    }
+
+    /// Forgets all memtables of a dropped keyspace.
+    pub fn discard(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.immutables.clear();
+    }
+
+    /// The oldest log segment that holds something only memtables hold; `None`: none does.
+    ///
+    /// Callers hold the write lock: otherwise a record could be in the log and not yet here.
+    pub fn oldest_log(&self) -> Option<FileId> {
+        if self.is_dropped() {
+            return None;
+        }
+        let waiting = self.waiting.lock();
+        if let Some((_, since)) = waiting.immutables.front() {
+            return Some(*since);
+        }
+        let view = self.view.load();
+        (view.active.entries() > 0).then_some(waiting.active_since)
+    }
+
+    /// The lowest sequence number that only memtables hold.
+    pub fn oldest_unflushed(&self) -> Option<SeqNo> {
+        if self.is_dropped() {
+            return None;
+        }
+        let waiting = self.waiting.lock();
+        let oldest = match waiting.immutables.front() {
+            Some((memtable, _)) => memtable.seqnos(),
+            None => self.view.load().active.seqnos(),
+        };
+        oldest.map(|(lowest, _)| lowest)
+    }
+
+    /// Memtables that wait for their flush.
+    pub fn immutables(&self) -> usize {
+        self.waiting.lock().immutables.len()
+    }
+
+    /// Bytes of entries in the active memtable.
+    pub fn active_bytes(&self) -> u64 {
+        self.view.load().active.bytes()
+    }
+
+    /// Memory of all memtables.
+    pub fn memtable_memory(&self) -> u64 {
+        let view = self.view.load();
+        view.active.memory() + view.immutables.iter().map(|m| m.memory()).sum::<u64>()
+    }
+
+    /// How far the background is behind.
+    pub fn pressure(&self) -> Pressure {
+        let view = self.view.load();
+        Pressure {
+            immutables: view.immutables.len(),
+            immutables_max: self.options.immutables_max as usize,
+            compaction: policy::debt(&view.version, &self.options),
+        }
+    }
+}
