@@ -10,7 +10,7 @@ mod version;
 #[cfg(test)]
 mod tests;
 
-pub use edit::{AddedTable, KeyspaceEdit, VersionEdit};
+pub use edit::{AddedTable, KeyspaceEdit, VersionEdit, recode};
 pub use file_meta::{FileMeta, TableEntry};
 pub use run::SortedRun;
 pub use version::{LEVELS_MAX, Version};
