@@ -1,120 +1,25 @@
 //! Which files make the map, at each moment, and how that fact reaches the disk.
 //! SKELETON: owned by the version room.
 
+mod edit;
+mod file_meta;
+mod run;
+mod sketch;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+pub use edit::{AddedTable, KeyspaceEdit, VersionEdit, recode};
+pub use file_meta::{FileMeta, TableEntry};
+pub use run::SortedRun;
+pub use version::{LEVELS_MAX, Version};
+
 use crate::base::error::Result;
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::Fs;
-use crate::table::{BirthIdentity, Table, TableContext, TableSummary};
-
-/// What the manifest says of one table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileMeta {
-    /// The file's number now.
-    pub file: FileId,
-    /// Who it was at birth.
-    pub identity: BirthIdentity,
-    /// What it holds.
-    pub summary: TableSummary,
-}
-
-/// A table of the live set: its facts, and the open table once somebody asked for it.
-/// Dropping the last reference of one that an edit removed puts its number on the dead list.
-#[derive(Debug)]
-pub struct TableEntry(());
-
-impl TableEntry {
-    /// The facts.
-    #[inline]
-    pub fn meta(&self) -> &FileMeta {
-        unimplemented!()
-    }
-    /// The open table; opens it at first use.
-    #[inline]
-    pub fn table(&self) -> Result<&Arc<Table>> {
-        unimplemented!()
-    }
-}
-
-/// Tables in key order whose user-key ranges do not touch: all versions of a key are in one table.
-#[derive(Clone, Debug)]
-pub struct SortedRun {
-    /// Within a level a larger order is newer.
-    pub order: u64,
-    /// Ascending. Shared, because most edits leave most runs alone.
-    pub tables: Arc<[Arc<TableEntry>]>,
-    // the version room adds private search structures (heads)
-}
-
-impl SortedRun {
-    /// The one table that may hold `key`.
-    #[inline]
-    pub fn find(&self, _key: &[u8]) -> Option<&Arc<TableEntry>> {
-        unimplemented!()
-    }
-    /// Index of the first table whose largest key is at or after `key` (`tables.len()` if none).
-    #[inline]
-    pub fn lower_bound(&self, _key: &[u8]) -> usize {
-        unimplemented!()
-    }
-}
-
-/// One moment's files of one keyspace. Level `l` is newer than level `l + 1`; within a level runs
-/// stand newest first. Immutable, shared.
-#[derive(Clone, Debug, Default)]
-pub struct Version {
-    /// Never has empty runs; trailing empty levels are cut off.
-    pub levels: Vec<Vec<SortedRun>>,
-}
-
-/// A table to add: where, and which.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddedTable {
-    /// Level.
-    pub level: u8,
-    /// Run within the level: joins the run with this order, or makes it.
-    pub order: u64,
-    /// The facts.
-    pub meta: FileMeta,
-    /// This process wrote it just now (not stored).
-    pub fresh: bool,
-}
-
-/// Changes of one keyspace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyspaceEdit {
-    /// Which.
-    pub id: KeyspaceId,
-    /// It is made by this edit: name, encoded options.
-    pub created: Option<(String, Vec<u8>)>,
-    /// Its options from now on, encoded.
-    pub options: Option<Vec<u8>>,
-    /// It is dropped by this edit.
-    pub dropped: bool,
-    /// Tables added.
-    pub added: Vec<AddedTable>,
-    /// Tables removed (or moved, when also in `added`): level and number.
-    pub removed: Vec<(u8, FileId)>,
-    /// Logs below this number hold nothing of this keyspace that its tables do not hold.
-    pub log_floor: Option<FileId>,
-    /// Highest sequence number that its tables hold; replay skips what is at or below.
-    pub flushed_through: Option<SeqNo>,
-    /// Commit pin (format only; kept and written back).
-    pub commit_pin: Option<SeqNo>,
-    /// Hidden ranges of sequence numbers (format only; kept and written back).
-    pub hidden: Vec<(SeqNo, SeqNo)>,
-}
-
-/// One atomic change of the database's files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VersionEdit {
-    /// Keyspaces changed.
-    pub keyspaces: Vec<KeyspaceEdit>,
-    /// Log segments that exist from now on (registered before their first record, R4).
-    pub logs_added: Vec<FileId>,
-    /// Log segments that are no longer needed (removed from disk, or recycled, only afterwards).
-    pub logs_removed: Vec<FileId>,
-}
+use crate::table::TableContext;
 
 /// What the manifest knows of a keyspace.
 #[derive(Clone, Debug)]

@@ -1,0 +1,103 @@
+//! Recycled memory: arena chunks and index tables that no memtable holds any more.
+//!
+//! Fresh pages cost about six times as much to fill as recycled ones, so memtables hand their
+//! memory on. The pool keeps at most `bytes_max`; what comes above that is freed. Index tables
+//! lie here *zeroed*: whoever drops a memtable (the flush) wipes its table, not the next writer.
+//!
+//! Threads: any; a lock that is held for a push or a pop. Nothing here reads what chunks contain.
+
+use super::arena::{CHUNK_BYTES_MAX, Chunk};
+use super::index::Table;
+use crate::base::sync::{Arc, Mutex};
+
+/// Recycled arena chunks and index tables, shared by all memtables of a database.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bytes_max: u64,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    chunks: Vec<Chunk>,
+    tables: Vec<Table>,
+    bytes: u64,
+}
+
+impl Pool {
+    /// Keeps at most `bytes_max` of free memory.
+    pub fn new(bytes_max: u64) -> Pool {
+        Pool(Arc::new(Shared {
+            bytes_max,
+            free: Mutex::default(),
+        }))
+    }
+
+    /// Bytes of free memory that the pool holds now.
+    pub fn free_bytes(&self) -> u64 {
+        self.0.free.lock().bytes
+    }
+
+    /// A chunk of exactly this size.
+    pub(super) fn take_chunk(&self, bytes: usize) -> Chunk {
+        let mut free = self.0.free.lock();
+        match free.chunks.iter().rposition(|c| c.bytes() == bytes) {
+            Some(i) => {
+                free.bytes -= bytes as u64;
+                free.chunks.swap_remove(i)
+            }
+            None => {
+                drop(free);
+                Chunk::new(bytes)
+            }
+        }
+    }
+
+    pub(super) fn give_chunk(&self, chunk: Chunk) {
+        // Chunks of single large entries have any size: nobody would ask for them again.
+        if !chunk.bytes().is_power_of_two() || CHUNK_BYTES_MAX < chunk.bytes() {
+            return;
+        }
+        let bytes = chunk.bytes() as u64;
+        let mut free = self.0.free.lock();
+        if self.0.bytes_max.saturating_sub(free.bytes) < bytes {
+            drop(free); // a chunk is freed outside the lock
+            return drop(chunk);
+        }
+        free.bytes += bytes;
+        free.chunks.push(chunk);
+    }
+
+    /// An empty table of exactly this many buckets.
+    pub(super) fn take_table(&self, buckets: usize) -> Table {
+        let mut free = self.0.free.lock();
+        match free.tables.iter().rposition(|t| t.buckets() == buckets) {
+            Some(i) => {
+                let table = free.tables.swap_remove(i);
+                free.bytes -= table.memory();
+                table
+            }
+            None => {
+                drop(free);
+                Table::new(buckets)
+            }
+        }
+    }
+
+    pub(super) fn give_table(&self, mut table: Table) {
+        let bytes = table.memory();
+        if self.0.bytes_max.saturating_sub(self.free_bytes()) < bytes {
+            return;
+        }
+        table.wipe();
+        let mut free = self.0.free.lock();
+        // Asked again: the wiping happened outside the lock.
+        if bytes <= self.0.bytes_max.saturating_sub(free.bytes) {
+            free.bytes += bytes;
+            free.tables.push(table);
+        }
+    }
+}
