@@ -1,81 +1,39 @@
-//! Pure choice (version -> job), then plain labour (job -> files and edit).
-//! SKELETON: owned by the compaction room.
+//! Pure choice (version → job), then plain labour (job → files and edit).
+//!
+//! ```text
+//! policy::pick(&Version, &Busy, …) ⇐ Job          no files are touched
+//! execute(&Job, &Workshop)         ⇐ Outcome      read::Merge → drop_rules → split → Builders
+//! flush(&[Memtable], &Workshop)    ⇐ Outcome      the same, from memory to level 0
+//! ```
+//! Nothing is installed here: an [`Outcome`] carries the edit that makes its files the truth. The
+//! caller reserves a job in [`Busy`] before it runs and releases it after its edit is installed.
+//!
+//! Invariants: C1 a job that fails leaves its inputs as they are and removes what it made (P9);
+//! C2 an entry goes only where a newer version hides it from every snapshot, or where it is a
+//! deletion with nothing older beneath (`drop_rules`); C3 all versions of a user key are in one
+//! table of a run (`split`); C4 every entry of the inputs was seen, counted against the manifest.
+//! Threads: jobs run side by side as far as `Busy` lets them. Not here: when to ask (tree), where
+//! the edit goes (version), which files are dead.
+
+mod drop_rules;
+mod executor;
+mod job;
+pub mod policy;
+mod split;
+#[cfg(test)]
+mod tests;
 
 use crate::base::error::Result;
 use crate::base::options::KeyspaceOptions;
-use crate::base::sync::{Arc, atomic::AtomicBool};
+use crate::base::sync::atomic::AtomicBool;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::Fs;
-use crate::memtable::Memtable;
 use crate::table::BirthIdentity;
-use crate::version::{AddedTable, KeyspaceEdit, TableEntry, Version};
-use std::collections::HashSet;
+use crate::version::KeyspaceEdit;
+use std::fmt;
 
-/// Why a job is done; shown in stats and traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Too many runs in a level.
-    Runs,
-    /// Level too large.
-    Size,
-    /// Many tombstones.
-    Tombstones,
-    /// Asked for.
-    Manual,
-    /// Nothing else to do.
-    Idle,
-}
-
-/// A compaction to be done: a pure value.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// Why.
-    pub reason: Reason,
-    /// Inputs, newest first: level, run order, tables ascending.
-    pub inputs: Vec<(u8, u64, Vec<Arc<TableEntry>>)>,
-    /// Level of the outputs.
-    pub output_level: u8,
-    /// Run the outputs join; `None` makes a new, newest run of that level.
-    pub output_order: Option<u64>,
-    /// Inputs only change their level: no bytes are read.
-    pub trivial_move: bool,
-    /// Keys at which outputs are cut (boundaries of the tables below).
-    pub cuts: Vec<Vec<u8>>,
-    /// Tables not in the job that may hold older versions of its keys: a tombstone is dropped only
-    /// where none of them overlaps its key.
-    pub below: Vec<Arc<TableEntry>>,
-}
-
-/// Tables that running jobs use.
-pub type Busy = HashSet<FileId>;
-
-pub mod policy {
-    //! SKELETON
-    use super::*;
-    /// The most urgent job, if one is due. Pure: same arguments, same answer.
-    pub fn pick(
-        _version: &Version,
-        _busy: &Busy,
-        _options: &KeyspaceOptions,
-        _idle: bool,
-    ) -> Option<Job> {
-        unimplemented!()
-    }
-    /// How far behind compaction is: 0.0 nothing to do, 1.0 writers should wait.
-    pub fn debt(_version: &Version, _options: &KeyspaceOptions) -> f64 {
-        unimplemented!()
-    }
-    /// The next job of a manual compaction of a user-key range (inclusive bounds, `None` open) to the last level; `None` when done.
-    pub fn pick_manual(
-        _version: &Version,
-        _busy: &Busy,
-        _options: &KeyspaceOptions,
-        _from: Option<&[u8]>,
-        _to: Option<&[u8]>,
-    ) -> Option<Job> {
-        unimplemented!()
-    }
-}
+pub use executor::{execute, flush};
+pub use job::{Busy, Job, Reason};
 
 /// What labour needs from outside.
 pub struct Workshop<'a> {
@@ -91,12 +49,21 @@ pub struct Workshop<'a> {
     pub keyspace: KeyspaceId,
     /// Its options.
     pub options: &'a KeyspaceOptions,
-    /// Live snapshots ascending, the last is what is visible now.
+    /// Live snapshots ascending, the last is what is visible now. Empty: nothing is dropped.
     pub snapshots: &'a [SeqNo],
     /// Set when the job should give up (close).
     pub stop: &'a AtomicBool,
-    /// Called once per output block or so: lets a flush go first.
+    /// Called every thousand entries or so: lets a flush go first.
     pub breathe: &'a dyn Fn(),
+}
+
+impl fmt::Debug for Workshop<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workshop")
+            .field("keyspace", &self.keyspace)
+            .field("snapshots", &self.snapshots)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a job made: the edit that makes it the truth, and figures.
@@ -111,16 +78,3 @@ pub struct Outcome {
     /// Entries dropped.
     pub entries_dropped: u64,
 }
-
-/// Does a job. On error the outputs made so far are removed again.
-pub fn execute(_job: &Job, _workshop: &Workshop<'_>) -> Result<Outcome> {
-    unimplemented!()
-}
-
-/// Writes memtables (newest first, none takes writes any more) as one new run of level 0, dropping versions nobody can see.
-pub fn flush(_memtables: &[Arc<Memtable>], _workshop: &Workshop<'_>) -> Result<Outcome> {
-    unimplemented!()
-}
-
-#[allow(dead_code)]
-fn _keep(_: Vec<AddedTable>) {}

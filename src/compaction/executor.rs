@@ -1,0 +1,298 @@
+//! The labour: entries from sorted inputs through the drop rules into new tables.
+//!
+//! Inputs are read by cursors that verify every block; what comes out is synced, file by file and
+//! then the directory, before the edit that names it is handed back. On an error, a stop, or fewer
+//! entries than the manifest promises, every file made is removed again and the inputs are as they
+//! were (C1, C4, P9): a bad block never gets a fresh checksum, and the end of a damaged file is
+//! never taken for the end of its entries.
+//!
+//! An entry costs one step of the merge, one comparison and one `Builder::add`; nothing is
+//! allocated for it and nothing is called through a pointer.
+//! Threads: a job is one thread's. Not here: which job (`policy`), installing (version).
+
+use super::drop_rules::{Below, DropRules, Verdict};
+use super::job::Job;
+use super::split::Splitter;
+use super::{Outcome, Workshop};
+use crate::base::cursor::Cursor;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::sync::Arc;
+use crate::base::sync::atomic::Ordering;
+use crate::base::types::{FileId, Tag};
+use crate::fs::FileName;
+use crate::memtable::Memtable;
+use crate::read::{Concat, Merge, Parts};
+use crate::table::{BirthIdentity, Builder, BuilderOptions, TableCursor};
+use crate::version::{AddedTable, FileMeta, KeyspaceEdit, TableEntry};
+
+/// Entries between two looks at `stop` and two calls of `breathe`.
+const BREATH_ENTRIES: u64 = 1000;
+
+/// Does a job. A job whose entries are all dropped has an edit of removals only.
+///
+/// # Errors
+/// `Corruption` when an input is damaged or out of order, `Closed` when `stop` was set,
+/// `Unsupported` for an entry of a later version, and what making files gives. Outputs made so far
+/// are removed, inputs are as before.
+pub fn execute(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
+    let order = match job.output_order {
+        Some(order) => order,
+        None => (workshop.allocate_order)(),
+    };
+    let removed = job.inputs.iter().flat_map(|(level, _, tables)| {
+        let level = *level;
+        tables.iter().map(move |table| (level, table.meta().file))
+    });
+    let mut edit = KeyspaceEdit {
+        id: workshop.keyspace,
+        removed: removed.collect(),
+        ..KeyspaceEdit::default()
+    };
+    if job.trivial_move {
+        edit.added = moved(job, order);
+        return Ok(Outcome {
+            edit,
+            ..Outcome::default()
+        });
+    }
+    let sources = job.inputs.iter().map(|(_, _, tables)| Concat::new(Inputs(tables)));
+    let mut merge = Merge::new(sources.collect());
+    let promised = job
+        .tables()
+        .fold(0u64, |sum, t| sum.saturating_add(t.meta().summary.entries));
+    let mut rules = DropRules::new(workshop.snapshots, Below::tables(&job.below));
+    let splitter = Splitter::new(&job.cuts, workshop.options.table_bytes, job.bytes());
+    let mut outputs = Outputs::new(workshop, job.output_level, order, splitter);
+    let dropped = outputs.write(&mut merge, &mut rules, promised)?;
+    let bytes_written = outputs.bytes();
+    edit.added = outputs.keep();
+    Ok(Outcome {
+        edit,
+        bytes_read: job.bytes(),
+        bytes_written,
+        entries_dropped: dropped,
+    })
+}
+
+/// Writes memtables (newest first, none takes writes any more) as one new run of level 0, dropping
+/// versions nobody can see. Deletions stay. The caller adds the log floor to the edit.
+///
+/// # Errors
+/// As [`execute`].
+pub fn flush(memtables: &[Arc<Memtable>], workshop: &Workshop<'_>) -> Result<Outcome> {
+    let bytes = memtables
+        .iter()
+        .fold(0u64, |sum, m| sum.saturating_add(m.bytes()));
+    let promised = memtables.iter().map(|m| m.entries()).sum();
+    let table_bytes = workshop.options.table_bytes;
+    // One table, unless that would be more than two: then tables of the usual size.
+    let table_bytes = if bytes <= table_bytes.saturating_mul(2) {
+        u64::MAX
+    } else {
+        table_bytes
+    };
+    let mut rules = DropRules::new(workshop.snapshots, Below::Unknown);
+    let splitter = Splitter::new(&[], table_bytes, bytes);
+    let mut outputs = Outputs::new(workshop, 0, (workshop.allocate_order)(), splitter);
+    let dropped = match memtables {
+        [one] => outputs.write(&mut one.drain_cursor(), &mut rules, promised)?,
+        many => {
+            let sources = many.iter().map(Memtable::drain_cursor).collect();
+            outputs.write(&mut Merge::new(sources), &mut rules, promised)?
+        }
+    };
+    let bytes_written = outputs.bytes();
+    Ok(Outcome {
+        edit: KeyspaceEdit {
+            id: workshop.keyspace,
+            added: outputs.keep(),
+            ..KeyspaceEdit::default()
+        },
+        bytes_read: bytes,
+        bytes_written,
+        entries_dropped: dropped,
+    })
+}
+
+fn moved(job: &Job, order: u64) -> Vec<AddedTable> {
+    let add = |table: &Arc<TableEntry>| AddedTable {
+        level: job.output_level,
+        order,
+        meta: table.meta().clone(),
+        fresh: false,
+    };
+    job.tables().map(add).collect()
+}
+
+/// The tables of one input run.
+#[derive(Debug)]
+struct Inputs<'a>(&'a [Arc<TableEntry>]);
+
+impl Parts for Inputs<'_> {
+    type Cursor = TableCursor;
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn lower_bound(&self, key: &[u8]) -> usize {
+        self.0
+            .partition_point(|t| t.meta().summary.largest.as_slice() < key)
+    }
+
+    fn starts_after(&self, i: usize, key: &[u8]) -> bool {
+        key < self.0[i].meta().summary.smallest.as_slice()
+    }
+
+    fn open(&self, i: usize) -> Result<TableCursor> {
+        Ok(self.0[i].table()?.compaction_cursor())
+    }
+}
+
+/// The tables that a job makes. Dropped before [`Outputs::keep`], it removes them again.
+struct Outputs<'a> {
+    workshop: &'a Workshop<'a>,
+    level: u8,
+    order: u64,
+    splitter: Splitter<'a>,
+    open: Option<(BirthIdentity, Builder)>,
+    /// Every file made, finished or not.
+    made: Vec<FileId>,
+    added: Vec<AddedTable>,
+}
+
+impl<'a> Outputs<'a> {
+    fn new(workshop: &'a Workshop<'a>, level: u8, order: u64, splitter: Splitter<'a>) -> Self {
+        Outputs {
+            workshop,
+            level,
+            order,
+            splitter,
+            open: None,
+            made: Vec::new(),
+            added: Vec::new(),
+        }
+    }
+
+    /// Everything `cursor` gives and the rules keep, finished and synced; how many were dropped.
+    fn write<C: Cursor>(
+        &mut self,
+        cursor: &mut C,
+        rules: &mut DropRules<'_>,
+        promised: u64,
+    ) -> Result<u64> {
+        let (mut seen, mut dropped) = (0u64, 0u64);
+        cursor.first()?;
+        while cursor.valid() {
+            if seen.is_multiple_of(BREATH_ENTRIES) {
+                self.pause()?;
+            }
+            seen += 1;
+            match rules.judge(cursor.key(), cursor.tag())? {
+                Verdict::Keep { first } => {
+                    self.add(first, cursor.key(), cursor.tag(), cursor.value())?;
+                }
+                Verdict::Drop => dropped += 1,
+            }
+            cursor.next()?;
+        }
+        if seen != promised {
+            return Err(Error::corruption("the inputs of a compaction are incomplete")
+                .expected(format!("{promised} entries"), seen)
+                .advice("Verify the database to find the table; restore it from a checkpoint."));
+        }
+        self.finish_table()?;
+        if !self.made.is_empty() {
+            // Without this a file may exist and its name may not (P1).
+            self.workshop.fs.sync_dir()?;
+        }
+        Ok(dropped)
+    }
+
+    fn pause(&self) -> Result<()> {
+        // Relaxed: a hint that carries no data; the thread that sets it joins this one.
+        if self.workshop.stop.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Closed, "the compaction was stopped"));
+        }
+        (self.workshop.breathe)();
+        Ok(())
+    }
+
+    #[inline]
+    fn add(&mut self, first: bool, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
+        if first {
+            let bytes = self.open.as_ref().map_or(0, |(_, builder)| builder.bytes());
+            if self.splitter.ends_before(key, bytes) {
+                self.finish_table()?;
+            }
+        }
+        match &mut self.open {
+            Some((_, builder)) => builder.add(key, tag, value),
+            None => self.start_table()?.add(key, tag, value),
+        }
+    }
+
+    #[cold]
+    fn start_table(&mut self) -> Result<&mut Builder> {
+        let file = (self.workshop.allocate_file)()?;
+        let handle = self.workshop.fs.create_new(FileName::Table(file))?;
+        self.made.push(file);
+        let options = self.workshop.options;
+        let identity = BirthIdentity {
+            file,
+            ..self.workshop.identity
+        };
+        let builder = Builder::new(
+            handle,
+            BuilderOptions {
+                identity,
+                block_bytes: options.block_bytes,
+                filter_bits_per_key: options.filter_bits_per_key,
+                compression: options.compression_at(usize::from(self.level)),
+            },
+        );
+        let (_, builder) = self.open.insert((identity, builder));
+        Ok(builder)
+    }
+
+    #[cold]
+    fn finish_table(&mut self) -> Result<()> {
+        let Some((identity, builder)) = self.open.take() else {
+            return Ok(());
+        };
+        let summary = builder.finish()?;
+        self.added.push(AddedTable {
+            level: self.level,
+            order: self.order,
+            meta: FileMeta {
+                file: identity.file,
+                identity,
+                summary,
+            },
+            fresh: true,
+        });
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.added.iter().map(|t| t.meta.summary.bytes).sum()
+    }
+
+    /// The tables, which now are the caller's.
+    fn keep(mut self) -> Vec<AddedTable> {
+        debug_assert!(self.open.is_none(), "the last table is finished");
+        self.made.clear();
+        std::mem::take(&mut self.added)
+    }
+}
+
+impl Drop for Outputs<'_> {
+    fn drop(&mut self) {
+        self.open = None;
+        for file in self.made.drain(..) {
+            // The job's own error is the one to report; what stays is an orphan, which no version
+            // names and the next sweep removes.
+            let _ = self.workshop.fs.remove(FileName::Table(file));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Which job is due: a pure function of the version, of what is running, and of the options.
+//!
+//! [`lazy`] keeps several runs in every level but the last; [`leveled`] one in every level but the
+//! first; [`manual`] pushes a range down on request. They choose among the moves of [`select`].
+//!
+//! Invariants: PI1 a job never touches what a running one uses (`Busy::admits`); PI2 after the
+//! last write a bounded number of jobs leads to `None` with every score below its threshold
+//! (simulated in the tests); PI3 the order of versions of a key is kept (see `select`).
+//! Threads: any; nothing is remembered between calls.
+
+mod lazy;
+mod leveled;
+mod manual;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use super::job::{Busy, Job, Reason};
+use crate::base::options::{CompactionStyle, KeyspaceOptions};
+use crate::base::types::SeqNo;
+use crate::version::{TableEntry, Version};
+pub use manual::{Manual, pick_manual};
+use select::Ground;
+
+/// A table of the last level is rewritten when more than one in so many of its entries is a
+/// deletion.
+const TOMBSTONE_SHARE: u64 = 4;
+
+/// The most urgent job, if one is due. Pure: same arguments, same answer.
+///
+/// `oldest` is the oldest live snapshot: deletions that it does not see cannot be dropped, so
+/// their tables are left alone. `idle`: nobody writes, and runs are merged until one is left.
+pub fn pick(
+    version: &Version,
+    busy: &Busy,
+    options: &KeyspaceOptions,
+    oldest: SeqNo,
+    idle: bool,
+) -> Option<Job> {
+    let ground = Ground {
+        version,
+        busy,
+        options,
+    };
+    let due = match options.compaction {
+        CompactionStyle::Lazy => lazy::pick(&ground),
+        CompactionStyle::Leveled => leveled::pick(&ground),
+    };
+    due.or_else(|| ground.rewrite(Reason::Tombstones, &|table| is_mostly_dead(table, oldest)))
+        .or_else(|| match options.compaction {
+            _ if !idle => None,
+            CompactionStyle::Lazy => lazy::tidy(&ground),
+            CompactionStyle::Leveled => leveled::tidy(&ground),
+        })
+}
+
+/// How far behind compaction is: 0.0 nothing is due, 1.0 writers should wait. Continuous in the
+/// number of runs and in bytes; may exceed 1.
+///
+/// Level 0 counts from its threshold to three times that; see each style for the levels below.
+pub fn debt(version: &Version, options: &KeyspaceOptions) -> f64 {
+    let level0 = overdue_runs(version.level(0).len(), options.level0_runs);
+    let deeper = match options.compaction {
+        CompactionStyle::Lazy => lazy::debt(version, options),
+        CompactionStyle::Leveled => leveled::debt(version, options),
+    };
+    level0.max(deeper)
+}
+
+/// 0 one below the threshold, 1 at three times the threshold, linear.
+fn overdue_runs(runs: usize, threshold: u32) -> f64 {
+    let over = runs as f64 + 1.0 - f64::from(threshold);
+    (over / (2.0 * f64::from(threshold) + 1.0)).max(0.0)
+}
+
+/// 0 at the limit, 1 at three times the limit, linear.
+fn overdue_bytes(bytes: u64, limit: u64) -> f64 {
+    ((bytes as f64 / limit.max(1) as f64 - 1.0) / 2.0).max(0.0)
+}
+
+/// True when rewriting a table of the last level drops much: many deletions, and no snapshot that
+/// needs them. Once rewritten it holds none, so this ends.
+fn is_mostly_dead(table: &TableEntry, oldest: SeqNo) -> bool {
+    let summary = &table.meta().summary;
+    summary.entries / TOMBSTONE_SHARE < summary.tombstones && summary.seqnos.1 <= oldest
+}
+
+/// `base × ratio^power`, saturating: 10 TB levels and absurd options alike.
+fn grown(base: u64, ratio: u32, power: u32) -> u64 {
+    u64::from(ratio).checked_pow(power).map_or(u64::MAX, |factor| base.saturating_mul(factor))
+}
