@@ -367,7 +367,7 @@ impl Core {
             Err(_) if self.board.is_stopped() => {}
             Err(error) => {
                 match error.kind() {
-                    ErrorKind::NoSpace | ErrorKind::Io if !self.versions.is_poisoned() => {
+                    ErrorKind::NoSpace | ErrorKind::Io if !self.versions.poisoned() => {
                         self.board.state.lock().retry_at = Some(Instant::now() + RETRY_AFTER);
                         self.health.suspend(error);
                     }

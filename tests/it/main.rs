@@ -1,0 +1,5 @@
+//! Integration tests: the public face as a user meets it.
+
+mod face;
+mod model;
+mod support;
