@@ -27,6 +27,12 @@ const fn mask(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
+/// The plain CRC-32 behind a masked one: the form in which differences are linear in the flips
+/// that cause them.
+pub const fn unmask(masked: u32) -> u32 {
+    masked.wrapping_sub(0xa282_ead8).rotate_left(15)
+}
+
 /// The keyed hash of user keys: XXH3-64 with the database's seed. Part of the table format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyHasher {
@@ -61,6 +67,7 @@ mod tests {
             assert_ne!(crc(&vec![0; n]), 0);
         }
         assert_eq!(crc(b"ab"), crc_parts(&[b"a", b"b"]));
+        assert_eq!(unmask(crc(b"ab")), crc32fast::hash(b"ab"));
     }
 
     #[test]

@@ -1,17 +1,49 @@
 //! The only door to the disk, with what it promises about durability.
-//! SKELETON: owned by the fs room.
+//!
+//! ```text
+//! Fs    a directory, on the real disk (disk.rs) or in the simulator (sim/, feature `sim`)
+//! File  an open file in it
+//! Region, LogRegion  its bytes in memory (region.rs)
+//! ```
+//!
+//! This file is the one place that loops over short counts and EINTR, that checks lengths before
+//! mapping, and that turns an `io::Error` into an [`Error`] naming the call and the file. Below
+//! it each function is one system call. In a build without the simulator the enums have one
+//! variant, so every call is direct.
+//!
+//! Durability: `File::sync_data` makes a file's bytes and size durable, not its name;
+//! `Fs::sync_dir` makes names durable, not bytes. What is covered by neither may be lost, kept or
+//! torn at any 512-byte sector by a power loss, in any order. A failed sync says nothing about
+//! what is on the disk, and a later good one does not either: callers write the data to a new
+//! file. Close errors are not reported, because every caller syncs before it relies on a file.
+//!
+//! Threads: everything takes `&self` and may be called from any thread. Not here: retries after
+//! real errors, buffering, and what the files mean.
 
+mod disk;
 pub mod name;
+#[expect(
+    unsafe_code,
+    reason = "island: file mappings, stores into a mapped log, and sync_file_range"
+)]
 pub mod region;
 
-use crate::base::error::Result;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::sync::Arc;
+use disk::{Disk, DiskFile, DiskLock};
 pub use name::FileName;
 pub use region::{LogRegion, Region};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// A directory on the real disk or in the simulator. Clone is cheap.
 #[derive(Clone, Debug)]
-pub struct Fs(());
+pub struct Fs(Root);
+
+#[derive(Clone, Debug)]
+enum Root {
+    Os(Disk),
+}
 
 /// What [`Fs::list`] finds: any name, ours or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,139 +56,373 @@ pub struct DirEntry {
 
 /// The directory's lock, held until dropped.
 #[derive(Debug)]
-pub struct DirLock(());
+pub struct DirLock(
+    #[expect(dead_code, reason = "held for its Drop, which releases the lock")] LockHandle,
+);
+
+#[derive(Debug)]
+enum LockHandle {
+    Os(#[expect(dead_code, reason = "held for its Drop")] DiskLock),
+}
+
+/// Runs `$body` with `$inner` bound to whatever is behind the enum.
+macro_rules! on {
+    ($kind:ident, $value:expr, $inner:ident => $body:expr) => {
+        match $value {
+            $kind::Os($inner) => $body,
+        }
+    };
+}
 
 impl Fs {
     /// The real disk, with `root` as the database's directory (need not exist).
-    pub fn os(_root: &Path) -> Fs {
-        unimplemented!()
+    pub fn os(root: &Path) -> Fs {
+        Fs(Root::Os(Disk::new(root)))
     }
+
     /// The same kind of file system at another directory (checkpoints).
-    pub fn at(&self, _root: &Path) -> Fs {
-        unimplemented!()
+    pub fn at(&self, root: &Path) -> Fs {
+        Fs(match &self.0 {
+            Root::Os(_) => Root::Os(Disk::new(root)),
+        })
     }
+
     /// The directory.
     pub fn root(&self) -> &Path {
-        unimplemented!()
+        on!(Root, &self.0, dir => dir.root())
     }
+
+    /// The whole path of a file in the directory, for error texts.
+    pub fn path(&self, name: FileName) -> PathBuf {
+        self.root().join(name.to_string())
+    }
+
     /// True when the directory exists.
+    ///
+    /// # Errors
+    /// `Io` when something that is no directory stands there, or it cannot be looked at.
     pub fn root_exists(&self) -> Result<bool> {
-        unimplemented!()
+        on!(Root, &self.0, dir => dir.root_exists()).map_err(|e| failed("stat", self.root(), e))
     }
-    /// Makes the directory (mode 0700) and missing parents, and syncs the parent.
+
+    /// Makes the directory (mode 0700) and missing parents, and syncs the parent of each.
+    /// Nothing to make is no error.
     pub fn make_root(&self) -> Result<()> {
-        unimplemented!()
+        on!(Root, &self.0, dir => dir.make_root()).map_err(|e| failed("mkdir", self.root(), e))
     }
-    /// Removes the (empty) directory.
+
+    /// Removes the directory, which must be empty but for LOCK: the only way LOCK ever goes.
+    /// The caller holds the lock. `NotFound` when there is no directory.
     pub fn remove_root(&self) -> Result<()> {
-        unimplemented!()
+        on!(Root, &self.0, dir => dir.remove_root()).map_err(|e| failed("rmdir", self.root(), e))
     }
+
     /// Takes the lock file's lock: `Locked` when anyone has it, this process through any alias too.
+    ///
+    /// LOCK is made when missing and never deleted. A refused call does not weaken the holder's
+    /// lock (P21).
     pub fn lock(&self) -> Result<DirLock> {
-        unimplemented!()
+        let lock = on!(Root, &self.0, dir => dir.lock().map(|l| l.map(LockHandle::from)));
+        let path = self.path(FileName::Lock);
+        match lock.map_err(|e| failed("lock", &path, e))? {
+            Some(lock) => Ok(DirLock(lock)),
+            None => Err(Error::new(ErrorKind::Locked, "the database is open elsewhere")
+                .at(path)
+                .advice("Close it there first. A database has one opener at a time, in this process or another.")),
+        }
     }
+
     /// All entries that are regular files (and others, with len 0), sorted by name.
     pub fn list(&self) -> Result<Vec<DirEntry>> {
-        unimplemented!()
+        let entries = on!(Root, &self.0, dir => dir.list());
+        let entries = entries.map_err(|e| failed("readdir", self.root(), e))?;
+        Ok(entries
+            .into_iter()
+            .map(|(name, len)| DirEntry { name, len })
+            .collect())
     }
+
     /// Makes a file that must not exist (O_EXCL, no-follow, 0600), for writing and reading.
-    pub fn create_new(&self, _name: FileName) -> Result<File> {
-        unimplemented!()
+    pub fn create_new(&self, name: FileName) -> Result<File> {
+        let handle = on!(Root, &self.0, dir => dir.create_new(name).map(Handle::from));
+        self.opened(name, "create", handle)
     }
+
     /// Opens an existing regular file for reading (no-follow).
-    pub fn open_read(&self, _name: FileName) -> Result<File> {
-        unimplemented!()
+    pub fn open_read(&self, name: FileName) -> Result<File> {
+        let handle = on!(Root, &self.0, dir => dir.open_read(name).map(Handle::from));
+        self.opened(name, "open", handle)
     }
+
     /// Opens an existing regular file for reading and writing (recycled log segments).
-    pub fn open_write(&self, _name: FileName) -> Result<File> {
-        unimplemented!()
+    pub fn open_write(&self, name: FileName) -> Result<File> {
+        let handle = on!(Root, &self.0, dir => dir.open_write(name).map(Handle::from));
+        self.opened(name, "open", handle)
     }
+
+    fn opened(&self, name: FileName, call: &str, handle: io::Result<Handle>) -> Result<File> {
+        let path = self.path(name);
+        match handle {
+            Ok(handle) => Ok(File {
+                name,
+                path: Arc::from(path),
+                handle,
+            }),
+            Err(e) => Err(failed(call, &path, e)),
+        }
+    }
+
     /// Renames within the directory, replacing `to`.
-    pub fn rename(&self, _from: FileName, _to: FileName) -> Result<()> {
-        unimplemented!()
+    pub fn rename(&self, from: FileName, to: FileName) -> Result<()> {
+        on!(Root, &self.0, dir => dir.rename(from, to))
+            .map_err(|e| failed("rename", &self.path(from), e))
     }
+
     /// Removes a file; `NotFound` when there is none.
-    pub fn remove(&self, _name: FileName) -> Result<()> {
-        unimplemented!()
+    ///
+    /// # Panics
+    /// For LOCK, which only [`Fs::remove_root`] removes (P21).
+    pub fn remove(&self, name: FileName) -> Result<()> {
+        assert!(name != FileName::Lock, "P21: LOCK is never deleted");
+        on!(Root, &self.0, dir => dir.remove(name))
+            .map_err(|e| failed("unlink", &self.path(name), e))
     }
+
     /// Hard link into another directory, or `Ok(false)` where that cannot be done.
-    pub fn link(&self, _name: FileName, _to: &Fs, _to_name: FileName) -> Result<bool> {
-        unimplemented!()
+    pub fn link(&self, name: FileName, to: &Fs, to_name: FileName) -> Result<bool> {
+        let linked = match (&self.0, &to.0) {
+            (Root::Os(from), Root::Os(to)) => from.link(name, to, to_name),
+        };
+        linked.map_err(|e| failed("link", &to.path(to_name), e))
     }
+
     /// Makes directory entries durable.
     pub fn sync_dir(&self) -> Result<()> {
-        unimplemented!()
+        on!(Root, &self.0, dir => dir.sync_dir()).map_err(|e| failed("fsync", self.root(), e))
     }
+
     /// Bytes an ordinary user may still write (bavail, not bfree).
     pub fn free_space(&self) -> Result<u64> {
-        unimplemented!()
+        on!(Root, &self.0, dir => dir.free_space()).map_err(|e| failed("statvfs", self.root(), e))
     }
+
     /// True when a preallocated file's space is guaranteed (ext4, xfs; the simulator): the
     /// condition for writing the log through a mapping.
     pub fn guarantees_preallocation(&self) -> bool {
-        unimplemented!()
+        on!(Root, &self.0, dir => dir.guarantees_preallocation())
     }
+
     /// A random number, for seeds and identities; seeded in the simulator.
     pub fn random(&self) -> u64 {
-        unimplemented!()
+        on!(Root, &self.0, dir => dir.random())
     }
 }
 
 /// An open file. Calls take `&self`; each is one system call in a loop over short counts and EINTR.
 #[derive(Debug)]
-pub struct File(());
+pub struct File {
+    name: FileName,
+    path: Arc<Path>,
+    handle: Handle,
+}
+
+#[derive(Debug)]
+enum Handle {
+    Os(DiskFile),
+}
+
+impl From<DiskFile> for Handle {
+    fn from(file: DiskFile) -> Handle {
+        Handle::Os(file)
+    }
+}
+
+impl From<DiskLock> for LockHandle {
+    fn from(lock: DiskLock) -> LockHandle {
+        LockHandle::Os(lock)
+    }
+}
 
 impl File {
     /// Its name in the directory.
     pub fn name(&self) -> FileName {
-        unimplemented!()
+        self.name
     }
+
     /// Its whole path, for error texts.
     pub fn path(&self) -> &Path {
-        unimplemented!()
+        &self.path
     }
+
     /// Size in bytes.
     pub fn len(&self) -> Result<u64> {
-        unimplemented!()
+        on!(Handle, &self.handle, file => file.len()).map_err(|e| self.failed("fstat", e))
     }
+
+    /// True when it has no bytes.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
     /// Fills `buffer` from `offset`; `Corruption` naming file and offset when the file ends before.
-    pub fn read_exact_at(&self, _buffer: &mut [u8], _offset: u64) -> Result<()> {
-        unimplemented!()
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let wanted = buffer.len();
+        let mut done = 0;
+        while done < wanted {
+            let at = offset.saturating_add(done as u64);
+            let rest = &mut buffer[done..];
+            match retried(|| on!(Handle, &self.handle, file => file.read_at(rest, at))) {
+                Ok(0) => return Err(self.too_short(wanted, done).offset_at(offset)),
+                Ok(n) => done += n,
+                Err(e) => return Err(self.failed("read", e).offset_at(at)),
+            }
+        }
+        Ok(())
     }
-    /// Writes all of `bytes` at `offset`.
-    pub fn write_all_at(&self, _bytes: &[u8], _offset: u64) -> Result<()> {
-        unimplemented!()
+
+    /// Writes all of `bytes` at `offset`. After an error any part of them may have been written.
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset.saturating_add(done as u64);
+            let rest = &bytes[done..];
+            match retried(|| on!(Handle, &self.handle, file => file.write_at(rest, at))) {
+                Ok(0) => {
+                    let zero = io::ErrorKind::WriteZero.into();
+                    return Err(self.failed("write", zero).offset_at(at));
+                }
+                Ok(n) => done += n,
+                Err(e) => return Err(self.failed("write", e).offset_at(at)),
+            }
+        }
+        Ok(())
     }
-    /// fdatasync.
+
+    /// fdatasync: makes the bytes and the size durable, not the name.
     pub fn sync_data(&self) -> Result<()> {
-        unimplemented!()
+        on!(Handle, &self.handle, file => file.sync_data()).map_err(|e| self.failed("fdatasync", e))
     }
-    /// fsync.
+
+    /// fsync: as [`File::sync_data`], and the times and the mode too.
     pub fn sync_all(&self) -> Result<()> {
-        unimplemented!()
+        on!(Handle, &self.handle, file => file.sync_all()).map_err(|e| self.failed("fsync", e))
     }
-    /// Sets the size.
-    pub fn truncate(&self, _len: u64) -> Result<()> {
-        unimplemented!()
+
+    /// Sets the size. Never of a mapped file.
+    pub fn truncate(&self, len: u64) -> Result<()> {
+        retried(|| on!(Handle, &self.handle, file => file.truncate(len)))
+            .map_err(|e| self.failed("ftruncate", e))
     }
-    /// fallocate to `len` bytes (size extended, zero-filled).
-    pub fn preallocate(&self, _len: u64) -> Result<()> {
-        unimplemented!()
+
+    /// fallocate to `len` bytes (size extended, zero-filled; a longer file stays as it is).
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system cannot; the caller goes on without.
+    pub fn preallocate(&self, len: u64) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        retried(|| on!(Handle, &self.handle, file => file.preallocate(len))).map_err(|e| {
+            let unsupported = e.kind() == io::ErrorKind::Unsupported;
+            let error = self.failed("fallocate", e);
+            if unsupported {
+                error.with_kind(ErrorKind::Unsupported)
+            } else {
+                error
+            }
+        })
     }
+
     /// Maps the first `len` bytes for reading, after checking the file is at least that long.
-    pub fn map(&self, _len: u64) -> Result<Region> {
-        unimplemented!()
+    ///
+    /// The file must be finished: bytes under a [`Region`] never change (R10).
+    ///
+    /// # Errors
+    /// `Corruption` when the file is shorter than `len`.
+    pub fn map(&self, len: u64) -> Result<Region> {
+        let len = self.at_least(len)?;
+        if len == 0 || cfg!(miri) {
+            return self.read_region(len as u64);
+        }
+        on!(Handle, &self.handle, file => file.map(len, &self.path))
+            .map_err(|e| self.failed("mmap", e))
     }
+
     /// Reads the first `len` bytes into memory behind the same face as `map`.
-    pub fn read_region(&self, _len: u64) -> Result<Region> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// `Corruption` when the file is shorter than `len`; nothing has been allocated then.
+    pub fn read_region(&self, len: u64) -> Result<Region> {
+        let mut bytes = vec![0; self.at_least(len)?];
+        self.read_exact_at(&mut bytes, 0)?;
+        Ok(Region::heap(Arc::new(bytes), Some(&self.path)))
     }
-    /// Maps the first `len` bytes for writing (log segments only; preallocated before).
-    pub fn map_log(&self, _len: u64) -> Result<LogRegion> {
-        unimplemented!()
+
+    /// Maps the first `len` bytes for writing (log segments only; preallocated before, on a file
+    /// system that [guarantees](Fs::guarantees_preallocation) it).
+    ///
+    /// # Errors
+    /// `Corruption` when the file is shorter than `len`; `Io` where mapping is refused, and the
+    /// caller writes by calls instead.
+    pub fn map_log(&self, len: u64) -> Result<LogRegion> {
+        let len = self.at_least(len)?;
+        on!(Handle, &self.handle, file => file.map_log(len)).map_err(|e| self.failed("mmap", e))
     }
+
     /// Starts write-back of a range without waiting (sync_file_range); a hint, never durability.
-    pub fn start_write_back(&self, _offset: u64, _len: u64) {
-        unimplemented!()
+    /// Nothing where the system has no such call.
+    pub fn start_write_back(&self, offset: u64, len: u64) {
+        on!(Handle, &self.handle, file => file.start_write_back(offset, len));
+    }
+
+    /// `len` as a size in memory, once the file is known to have that many bytes.
+    fn at_least(&self, len: u64) -> Result<usize> {
+        let found = self.len()?;
+        if len <= found {
+            usize::try_from(len).map_err(|_| {
+                Error::new(ErrorKind::Unsupported, "the file is too large to map").at(&self.path)
+            })
+        } else {
+            Err(Error::corruption("the file is too short")
+                .at(&self.path)
+                .expected(format!("at least {len} bytes"), format!("{found} bytes")))
+        }
+    }
+
+    #[cold]
+    fn too_short(&self, wanted: usize, found: usize) -> Error {
+        Error::corruption("the file ends too early")
+            .at(&self.path)
+            .expected(format!("{wanted} bytes"), format!("{found} bytes"))
+    }
+
+    #[cold]
+    fn failed(&self, call: &str, source: io::Error) -> Error {
+        failed(call, &self.path, source)
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+#[cold]
+fn failed(call: &str, file: &Path, source: io::Error) -> Error {
+    let errno = rustix::io::Errno::from_io_error(&source);
+    let out_of_files = matches!(
+        errno,
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
+    );
+    let error = Error::io(call, file, source);
+    if out_of_files {
+        error.advice("Raise the limit of open files (ulimit -n), or close other files.")
+    } else {
+        error
     }
 }

@@ -1,5 +1,15 @@
-//! SKELETON: owned by the fs room.
+//! The names of a database's files: a number and a kind, never a path (P20).
+//!
+//! ```text
+//! LOCK  CURRENT  000007.manifest  000007.log  000007.tbl  000007.tmp
+//! ```
+//!
+//! Numbers are decimal, padded with zeros to six digits and longer when they need to be.
+//! `parse` accepts exactly what `Display` writes, so that `7.log`, `0000007.log` or `000007.LOG`
+//! are somebody else's files and stay untouched (P5).
+
 use crate::base::types::FileId;
+use std::fmt;
 
 /// The name of a file of the database: a number and a kind, never a path (P20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,4 +27,126 @@ pub enum FileName {
     /// `000007.tmp`
     Temp(FileId),
 }
-// Display writes the name; `FileName::parse(&str) -> Option<FileName>` reads exactly that back.
+
+const DIGITS_MIN: usize = 6;
+
+impl FileName {
+    /// The name that `text` is, or `None` when the engine would never write it.
+    pub fn parse(text: &str) -> Option<FileName> {
+        match text {
+            "LOCK" => return Some(FileName::Lock),
+            "CURRENT" => return Some(FileName::Current),
+            _ => {}
+        }
+        let (digits, kind) = text.split_once('.')?;
+        let make = match kind {
+            "manifest" => FileName::Manifest,
+            "log" => FileName::Log,
+            "tbl" => FileName::Table,
+            "tmp" => FileName::Temp,
+            _ => return None,
+        };
+        parse_number(digits).map(|n| make(FileId(n)))
+    }
+
+    /// The number in the name, if it has one.
+    pub fn id(self) -> Option<FileId> {
+        match self {
+            FileName::Lock | FileName::Current => None,
+            FileName::Manifest(id)
+            | FileName::Log(id)
+            | FileName::Table(id)
+            | FileName::Temp(id) => Some(id),
+        }
+    }
+}
+
+fn parse_number(digits: &str) -> Option<u64> {
+    let canonical = digits.bytes().all(|b| b.is_ascii_digit())
+        && (digits.len() == DIGITS_MIN || (digits.len() > DIGITS_MIN && !digits.starts_with('0')));
+    if canonical { digits.parse().ok() } else { None }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileName::Lock => f.write_str("LOCK"),
+            FileName::Current => f.write_str("CURRENT"),
+            FileName::Manifest(id) => write!(f, "{id}.manifest"),
+            FileName::Log(id) => write!(f, "{id}.log"),
+            FileName::Table(id) => write!(f, "{id}.tbl"),
+            FileName::Temp(id) => write!(f, "{id}.tmp"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_name_is_a_number_of_six_or_more_digits_and_a_kind() {
+        let cases = [
+            (FileName::Lock, "LOCK"),
+            (FileName::Current, "CURRENT"),
+            (FileName::Manifest(FileId(7)), "000007.manifest"),
+            (FileName::Log(FileId(0)), "000000.log"),
+            (FileName::Table(FileId(999_999)), "999999.tbl"),
+            (FileName::Table(FileId(1_000_000)), "1000000.tbl"),
+            (FileName::Temp(FileId(u64::MAX)), "18446744073709551615.tmp"),
+        ];
+        for (name, text) in cases {
+            assert_eq!(name.to_string(), text);
+            assert_eq!(FileName::parse(text), Some(name));
+        }
+    }
+
+    #[test]
+    fn names_that_the_engine_never_writes_are_not_ours() {
+        for text in [
+            "",
+            ".",
+            "..",
+            "lock",
+            "LOCK ",
+            "CURRENT.tmp",
+            "7.log",
+            "00007.log",
+            "0000007.log",
+            "0999999.log",
+            "18446744073709551616.log",
+            "+00007.log",
+            "-00007.log",
+            "00000７.log",
+            "000007",
+            "000007.",
+            "000007.LOG",
+            "000007.log.1",
+            "000007..log",
+            "../000007.log",
+            "000007.sst",
+            " 000007.log",
+            "000007.log\n",
+            "000007.log\0",
+        ] {
+            assert_eq!(FileName::parse(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parse_reads_exactly_what_display_writes(text in "[0-9]{0,21}\\.(log|tbl|tmp|manifest|x)|\\PC*") {
+            if let Some(name) = FileName::parse(&text) {
+                prop_assert_eq!(name.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn every_number_comes_back(n: u64) {
+            for name in [FileName::Manifest(FileId(n)), FileName::Log(FileId(n))] {
+                prop_assert_eq!(FileName::parse(&name.to_string()), Some(name));
+            }
+        }
+    }
+}

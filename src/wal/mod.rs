@@ -1,9 +1,20 @@
 //! Records of bytes, appended and read back up to the first torn one; ignorant of their meaning.
-//! SKELETON: owned by the wal room.
+//!
+//! One framing serves three logs: the commit log, the manifest and the embedded changelog. A
+//! [`Writer`] appends to one segment under its owner's lock, a [`Syncer`] makes it durable from
+//! any thread, a [`Reader`] gives the records back and says how they end ([`Tail`]). Segments form
+//! a chain: each header names the one before and where that one ends ([`Predecessor`]).
+//!
+//! `format.rs` has the bytes, `verdict.rs` tells a torn tail from damage. Not here: names,
+//! creation, recycling and removal of files, batches, and the decision when to sync.
 
 pub mod format;
 pub mod reader;
+mod verdict;
 pub mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use reader::{Reader, Record, Tail};
 pub use writer::{Syncer, Writer, WriterOptions};
@@ -15,8 +26,8 @@ use crate::base::types::{FileId, SeqNo};
 pub struct Predecessor {
     /// Its number.
     pub segment: FileId,
-    /// Offset behind its last valid record: its final length, or the cut behind which recovery
-    /// ignores everything (R15).
+    /// Offset behind its last valid record, the footer included: its final length, or the cut
+    /// behind which recovery ignores everything (R15).
     pub end: u64,
     /// The highest sequence number in it (or in any segment before, if it is empty).
     pub last_seqno: SeqNo,

@@ -1,9 +1,38 @@
-//! SKELETON: owned by the wal room.
+//! The writing side: records appended to one segment, and the handle that syncs it.
+//!
+//! A record is in the page cache when `append` returns (or `flush_group`, for a group): stored
+//! through the mapping of preallocated space, or written by one call. The path of a short record
+//! in mapped mode makes no system call and allocates nothing.
+//!
+//! Invariants:
+//! - I-wal-1: `good` never moves past a byte that was not handed to the system without error; it
+//!   is where the next segment is told to cut (R15).
+//! - I-wal-2: `good.end <= written`, and records between the two belong to the open group or to
+//!   the append that is running.
+//! - I-wal-3: the watermark in a record is not larger than the record's own offset.
+//! - I-wal-4: after the first failed write or sync nothing is appended, written or synced (P13).
+//!
+//! Threads: a [`Writer`] is used under its owner's lock; a [`Syncer`] by anyone, and waits for no
+//! writer. Not here: when to sync, rotate or recycle, and what the bytes mean.
+
 use super::Predecessor;
-use crate::base::error::Result;
+use super::format::{
+    FOOTER_BYTES, FRAGMENT_BYTES_MAX, Footer, Header, Kind, RECORD_HEADER_BYTES, SegmentHeader,
+    VERSION, segment_bits,
+};
+use super::reader::RECORD_BYTES_MAX;
+use crate::base::checksum::crc_parts;
+use crate::base::error::{Error, Result};
 use crate::base::options::LogMode;
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::base::sync::{Arc, Mutex};
 use crate::base::types::{FileId, SeqNo};
-use crate::fs::File;
+use crate::fs::region::Populator;
+use crate::fs::{File, LogRegion};
+
+/// Buffered bytes that go out before a long record or group is complete, so that the buffer stays
+/// small: a record of 1 GiB does not need another GiB here.
+const SPILL_BYTES: usize = 1 << 20;
 
 /// How a segment is written.
 #[derive(Clone, Copy, Debug)]
@@ -20,85 +49,428 @@ pub struct WriterOptions {
 
 /// Appends records to one segment; used under the caller's lock.
 #[derive(Debug)]
-pub struct Writer(());
+pub struct Writer {
+    shared: Arc<Shared>,
+    /// Mapped mode only.
+    region: Option<LogRegion>,
+    /// Records on their way to a write call. Empty between calls, outside a group.
+    buffer: Vec<u8>,
+    grouping: bool,
+    sealed: bool,
+    /// Offset behind the last byte handed to the system.
+    written: u64,
+    last: SeqNo,
+    records: u64,
+    /// Offset and number behind the last record (or group) that is wholly in place.
+    good: Predecessor,
+}
+
+/// What writer and syncers of a segment share.
+#[derive(Debug)]
+struct Shared {
+    file: File,
+    segment: FileId,
+    capacity: u64,
+    /// Offset behind the last good record. Stored by the writer, loaded by syncers.
+    published: AtomicU64,
+    /// Offset known to be durable. Stored by syncers, loaded by the writer into each record.
+    synced: AtomicU64,
+    /// Set once, after `failure`.
+    poisoned: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    /// One sync at a time: the kernel reports a lost write to one caller of fdatasync only, so a
+    /// second caller must see that one's result before it believes its own.
+    syncing: Mutex<()>,
+    populator: Option<Populator>,
+    populated: AtomicU64,
+}
 
 impl Writer {
     /// Writes the segment's header (its first record): database, segment, predecessor.
+    ///
+    /// `file` may hold an earlier life of itself. Its name and size are the caller's business.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when `capacity` is above `u32::MAX` or does not hold an empty segment;
+    /// whatever mapping or writing the file gives.
     pub fn create(
-        _file: File,
-        _options: WriterOptions,
-        _before: Option<Predecessor>,
+        file: File,
+        options: WriterOptions,
+        before: Option<Predecessor>,
     ) -> Result<Writer> {
-        unimplemented!()
+        let WriterOptions {
+            database,
+            segment,
+            mode,
+            capacity,
+        } = options;
+        if u64::from(u32::MAX) < capacity {
+            return Err(Error::invalid("the log segment is too large")
+                .at(file.path())
+                .expected(format!("at most {} bytes", u32::MAX), capacity));
+        }
+        let region = match mode {
+            LogMode::Mapped => Some(file.map_log(capacity)?),
+            LogMode::Write => None,
+        };
+        let last = before.map_or(SeqNo::ZERO, |b| b.last_seqno);
+        let mut writer = Writer {
+            shared: Arc::new(Shared {
+                file,
+                segment,
+                capacity,
+                published: AtomicU64::new(0),
+                synced: AtomicU64::new(0),
+                poisoned: AtomicBool::new(false),
+                failure: Mutex::new(None),
+                syncing: Mutex::new(()),
+                populator: region.as_ref().map(LogRegion::populator),
+                populated: AtomicU64::new(0),
+            }),
+            region,
+            buffer: Vec::new(),
+            grouping: false,
+            sealed: false,
+            written: 0,
+            last,
+            records: 0,
+            good: Predecessor {
+                segment,
+                end: 0,
+                last_seqno: last,
+            },
+        };
+        let payload = SegmentHeader {
+            version: VERSION,
+            database,
+            segment,
+            before,
+        }
+        .encode();
+        if !writer.fits(payload.len()) {
+            return Err(writer.refusal(payload.len()));
+        }
+        writer.append_mark(Kind::Segment, &payload)?;
+        Ok(writer)
     }
+
     /// The segment's number.
     pub fn segment(&self) -> FileId {
-        unimplemented!()
+        self.shared.segment
     }
+
     /// True when a payload of `len` bytes still fits, and the footer after it.
-    pub fn fits(&self, _len: usize) -> bool {
-        unimplemented!()
+    #[inline]
+    pub fn fits(&self, len: usize) -> bool {
+        let fragments = len.div_ceil(FRAGMENT_BYTES_MAX).max(1);
+        let overhead = (fragments * RECORD_HEADER_BYTES + FOOTER_BYTES) as u64;
+        len <= RECORD_BYTES_MAX && self.end() + len as u64 + overhead <= self.shared.capacity
     }
-    /// Offset behind the last record.
+
+    /// Offset behind the last record, one of an open group included.
+    #[inline]
     pub fn end(&self) -> u64 {
-        unimplemented!()
+        self.written + self.buffer.len() as u64
     }
+
     /// Appends one record (split into fragments where it is long). `first`..=`last` are the
-    /// sequence numbers it uses. `parts` are its payload, one after the other (first part is at most a few
-    /// bytes); `crc` is `base::checksum::crc_parts(parts)`, computed by the caller outside its lock.
-    /// After an error the writer is poisoned: every later call fails, and `cut()` tells where its valid records end.
-    pub fn append(
-        &mut self,
-        _first: SeqNo,
-        _last: SeqNo,
-        _parts: &[&[u8]],
-        _crc: u32,
-    ) -> Result<()> {
-        unimplemented!()
+    /// sequence numbers it uses. `parts` are its payload, one after the other; `crc` is
+    /// `base::checksum::crc_parts(parts)`, computed by the caller outside its lock.
+    ///
+    /// After an error of a write or sync the writer is poisoned: every later call fails with that
+    /// first cause, and `cut()` tells where its valid records end.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, without poisoning, when the record does not fit or the segment is
+    /// sealed; the first failure of the file otherwise.
+    #[inline]
+    pub fn append(&mut self, first: SeqNo, last: SeqNo, parts: &[&[u8]], crc: u32) -> Result<()> {
+        debug_assert!(first <= last.plus(1), "the numbers of a record ascend");
+        debug_assert_eq!(crc, crc_parts(parts), "the payload's checksum");
+        let len = parts.iter().map(|part| part.len()).sum();
+        if !self.is_ready() || !self.fits(len) {
+            return Err(self.refusal(len));
+        }
+        if len <= FRAGMENT_BYTES_MAX {
+            self.put(Kind::Full, first, parts, len, crc)?;
+        } else {
+            self.append_fragments(first, parts, len)?;
+        }
+        self.last = self.last.max(last);
+        self.records += 1;
+        self.finish()
     }
-    /// While set, appended records are kept in a buffer and written by one `pwrite` in `flush_group`
-    /// (the group leader's way); mapped stores otherwise.
+
+    /// While set, appended records are kept in a buffer and written by one `pwrite` in
+    /// `flush_group` (the group leader's way; a sync is faster behind it than behind mapped
+    /// stores). A group over 1 MiB takes one call for each MiB.
     pub fn begin_group(&mut self) {
-        unimplemented!()
+        debug_assert!(!self.grouping, "groups do not nest");
+        self.grouping = true;
     }
-    /// Ends the group: one write call.
+
+    /// Ends the group: one write call. When it fails, no record of the group is behind `cut()`.
+    ///
+    /// # Errors
+    /// The first failure of the file.
     pub fn flush_group(&mut self) -> Result<()> {
-        unimplemented!()
+        self.grouping = false;
+        if self.shared.is_poisoned() {
+            return Err(self.refusal(0));
+        }
+        self.finish()
     }
+
     /// Writes the footer. Nothing can be appended afterwards.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
     pub fn seal(&mut self) -> Result<Predecessor> {
-        unimplemented!()
+        debug_assert!(!self.grouping, "a group is flushed before the seal");
+        if !self.is_ready() {
+            return Err(self.refusal(0));
+        }
+        let footer = Footer {
+            last_seqno: self.last,
+            records: self.records,
+        };
+        self.append_mark(Kind::Footer, &footer.encode())?;
+        self.sealed = true;
+        Ok(self.good)
     }
+
     /// What the next segment must say of this one, sealed or poisoned.
     pub fn cut(&self) -> Predecessor {
-        unimplemented!()
+        self.good
     }
+
     /// A handle to sync the file without the caller's lock.
     pub fn syncer(&self) -> Syncer {
-        unimplemented!()
+        Syncer(Arc::clone(&self.shared))
+    }
+
+    #[inline]
+    fn is_ready(&self) -> bool {
+        !self.sealed && !self.shared.is_poisoned()
+    }
+
+    /// Why nothing more is appended, or not this.
+    #[cold]
+    fn refusal(&self, len: usize) -> Error {
+        if let Some(cause) = self.shared.failure() {
+            return cause;
+        }
+        let path = self.shared.file.path();
+        if self.sealed {
+            return Error::invalid("the log segment is sealed").at(path);
+        }
+        Error::invalid("the record does not fit the log segment")
+            .at(path)
+            .offset_at(self.end())
+            .expected(format!("at most {} bytes", self.shared.capacity), len)
+    }
+
+    /// Appends a segment header or footer.
+    fn append_mark(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
+        let crc = crc_parts(&[payload]);
+        self.put(kind, self.last, &[payload], payload.len(), crc)?;
+        self.finish()
+    }
+
+    #[cold]
+    fn append_fragments(&mut self, first: SeqNo, parts: &[&[u8]], len: usize) -> Result<()> {
+        let mut rest = parts.to_vec();
+        let mut left = len;
+        while 0 < left {
+            let n = left.min(FRAGMENT_BYTES_MAX);
+            let kind = match (left == len, left == n) {
+                (true, _) => Kind::First,
+                (false, false) => Kind::Middle,
+                (false, true) => Kind::Last,
+            };
+            let fragment = take_front(&mut rest, n);
+            self.put(kind, first, &fragment, n, crc_parts(&fragment))?;
+            left -= n;
+        }
+        Ok(())
+    }
+
+    /// Puts one record or fragment into its place: the mapping, or the buffer of the next write.
+    #[inline]
+    fn put(
+        &mut self,
+        kind: Kind,
+        first: SeqNo,
+        parts: &[&[u8]],
+        len: usize,
+        crc: u32,
+    ) -> Result<()> {
+        let offset = self.end();
+        let header = Header {
+            payload_crc: crc,
+            len: len as u32,
+            kind,
+            segment: segment_bits(self.shared.segment),
+            offset: offset as u32,
+            // Pairs with the Release in `sync`.
+            synced: self.shared.synced.load(Ordering::Acquire) as u32,
+            first,
+        }
+        .encode();
+        match &mut self.region {
+            Some(region) if !self.grouping => {
+                // The payload first: a sector that holds the header then holds what it had to
+                // hold of the payload too.
+                region.store(offset + RECORD_HEADER_BYTES as u64, parts);
+                region.store(offset, &[&header]);
+                self.written = offset + (RECORD_HEADER_BYTES + len) as u64;
+                Ok(())
+            }
+            _ => {
+                self.buffer.extend_from_slice(&header);
+                for part in parts {
+                    self.buffer.extend_from_slice(part);
+                }
+                if self.buffer.len() < SPILL_BYTES {
+                    return Ok(());
+                }
+                self.spill()
+            }
+        }
+    }
+
+    /// Makes everything put so far good, unless a group is open.
+    #[inline]
+    fn finish(&mut self) -> Result<()> {
+        if self.grouping {
+            return Ok(());
+        }
+        if !self.buffer.is_empty() {
+            self.spill()?;
+        }
+        debug_assert!(self.good.end <= self.written, "I-wal-2");
+        self.good.end = self.written;
+        self.good.last_seqno = self.last;
+        // Pairs with the Acquire in `sync`: who sees this end sees the bytes before it.
+        self.shared.published.store(self.written, Ordering::Release);
+        Ok(())
+    }
+
+    /// Hands the buffer to the system by one write call.
+    fn spill(&mut self) -> Result<()> {
+        let outcome = self.shared.file.write_all_at(&self.buffer, self.written);
+        if let Err(error) = outcome {
+            self.buffer.clear();
+            self.written = self.good.end;
+            self.last = self.good.last_seqno;
+            return Err(self.shared.poison(error));
+        }
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Takes `n` bytes from the front of `parts`.
+fn take_front<'a>(parts: &mut Vec<&'a [u8]>, n: usize) -> Vec<&'a [u8]> {
+    let mut taken = Vec::new();
+    let mut left = n;
+    let mut used = 0;
+    for part in parts.iter_mut() {
+        let (front, back) = part.split_at(left.min(part.len()));
+        taken.push(front);
+        *part = back;
+        left -= front.len();
+        if !back.is_empty() {
+            break;
+        }
+        used += 1;
+    }
+    parts.drain(..used);
+    debug_assert_eq!(left, 0, "the parts are as long as the record");
+    taken
+}
+
+impl Shared {
+    #[inline]
+    fn is_poisoned(&self) -> bool {
+        // Pairs with the Release in `poison`.
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// The first failure, if there was one.
+    fn failure(&self) -> Option<Error> {
+        self.failure.lock().clone()
+    }
+
+    /// Remembers the first failure, and gives it back.
+    #[cold]
+    fn poison(&self, error: Error) -> Error {
+        let first = self.failure.lock().get_or_insert(error).clone();
+        // Pairs with the Acquire in `is_poisoned`.
+        self.poisoned.store(true, Ordering::Release);
+        first
     }
 }
 
 /// Syncs one segment from any thread, and keeps the watermark that rides in each record (R3).
 #[derive(Clone, Debug)]
-pub struct Syncer(());
+pub struct Syncer(Arc<Shared>);
 
 impl Syncer {
     /// The segment's number.
     pub fn segment(&self) -> FileId {
-        unimplemented!()
+        self.0.segment
     }
-    /// Makes everything appended before this call durable. After one failure every later call
-    /// fails: a file whose sync failed is never synced again (P13).
+
+    /// Makes everything appended before this call durable. Callers that wait for each other share
+    /// one fdatasync. After one failure, of a write or a sync, every later call fails with it: a
+    /// file whose sync failed is never synced again (P13).
+    ///
+    /// # Errors
+    /// The first failure of the file.
     pub fn sync(&self) -> Result<()> {
-        unimplemented!()
+        let shared = &*self.0;
+        // Pairs with the Release in `finish`, as below.
+        let wanted = shared.published.load(Ordering::Acquire);
+        let _one_at_a_time = shared.syncing.lock();
+        if let Some(cause) = shared.failure() {
+            return Err(cause);
+        }
+        if wanted <= self.synced() {
+            return Ok(());
+        }
+        let end = shared.published.load(Ordering::Acquire);
+        if let Err(error) = shared.file.sync_data() {
+            return Err(shared.poison(error));
+        }
+        debug_assert!(self.synced() <= end, "a watermark never goes back");
+        // Pairs with the Acquire in `put` and in `synced`.
+        shared.synced.store(end, Ordering::Release);
+        Ok(())
     }
+
     /// Offset up to which the file is known to be durable.
     pub fn synced(&self) -> u64 {
-        unimplemented!()
+        // Pairs with the Release in `sync`.
+        self.0.synced.load(Ordering::Acquire)
     }
-    /// Populates the mapping up to `ahead` bytes beyond the last record (mapped mode; else nothing).
-    pub fn populate_ahead(&self, _ahead: u64) {
-        unimplemented!()
+
+    /// Populates the mapping up to `ahead` bytes beyond the last record (mapped mode; else
+    /// nothing). What was populated by an earlier call is left alone.
+    pub fn populate_ahead(&self, ahead: u64) {
+        let shared = &*self.0;
+        let Some(populator) = &shared.populator else {
+            return;
+        };
+        // Relaxed: only a hint for where to start.
+        let end = shared.published.load(Ordering::Relaxed);
+        let target = end.saturating_add(ahead).min(shared.capacity);
+        // Relaxed: the one change of this number gives each caller a range of its own.
+        let done = shared.populated.fetch_max(target, Ordering::Relaxed);
+        let start = done.max(end);
+        if start < target {
+            populator.populate(start, target - start);
+        }
     }
 }

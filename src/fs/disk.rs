@@ -1,0 +1,578 @@
+//! The real disk: each function is one system call, as far as there is one.
+//!
+//! The only file of the crate that names `std::fs`. No policy, no retry, no buffering: `mod.rs`
+//! above loops over short counts and EINTR and says which call on which file failed.
+//!
+//! Safety of names (P20): files are opened no-follow and must be regular; new ones are made
+//! exclusively with mode 0600, directories with 0700, whatever the umask says.
+//!
+//! The lock (P21) belongs to the open file description of LOCK, so that closing any other
+//! descriptor cannot release it. Beside it, the process remembers the inodes it has locked, and
+//! refuses a second open through any alias before it touches the file.
+//!
+//! Threads: everything may be called from any thread. Unix only; what only Linux has falls back.
+
+use super::name::FileName;
+use super::region::{self, LogRegion, Region};
+use crate::base::sync::{Arc, Mutex};
+use rustix::fs::OFlags;
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// One directory of the real disk.
+#[derive(Clone, Debug)]
+pub(super) struct Disk {
+    root: Arc<Path>,
+    guarantees_preallocation: Arc<OnceLock<bool>>,
+}
+
+impl Disk {
+    pub(super) fn new(root: &Path) -> Disk {
+        Disk {
+            root: Arc::from(root),
+            guarantees_preallocation: Arc::default(),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn path(&self, name: FileName) -> PathBuf {
+        self.root.join(name.to_string())
+    }
+
+    pub(super) fn root_exists(&self) -> io::Result<bool> {
+        match fs::metadata(&self.root) {
+            Ok(metadata) if metadata.is_dir() => Ok(true),
+            Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(super) fn make_root(&self) -> io::Result<()> {
+        if self.root_exists()? {
+            // It may be the leftover of a run that died before it synced the parent, so sync that
+            // now; where the parent is not ours to open, its entry is not ours to care for.
+            return match sync_dir_at(parent_of(&self.root)) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                other => other,
+            };
+        }
+        let missing: Vec<&Path> = self
+            .root
+            .ancestors()
+            .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+            .collect();
+        for dir in missing.into_iter().rev() {
+            match DirBuilder::new().mode(DIR_MODE).create(dir) {
+                Ok(()) => fs::set_permissions(dir, Permissions::from_mode(DIR_MODE))?,
+                // Somebody else was faster; the lock decides who goes on.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+            sync_dir_at(parent_of(dir))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_root(&self) -> io::Result<()> {
+        // Look before LOCK goes: a directory that stays must keep it.
+        let lock = FileName::Lock.to_string();
+        if self.list()?.iter().any(|(name, _)| *name != lock) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        match fs::remove_file(self.path(FileName::Lock)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        fs::remove_dir(&self.root)
+    }
+
+    pub(super) fn lock(&self) -> io::Result<Option<DiskLock>> {
+        DiskLock::take(&self.path(FileName::Lock))
+    }
+
+    pub(super) fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            let len = match entry.metadata() {
+                Ok(metadata) if metadata.is_file() => metadata.len(),
+                Ok(_) => 0,
+                // Removed by another thread since the directory was read.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            entries.push((entry.file_name().to_string_lossy().into_owned(), len));
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    pub(super) fn create_new(&self, name: FileName) -> io::Result<DiskFile> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = open(&self.path(name), &options)?;
+        // The umask can only have taken bits away; put them back.
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        Ok(DiskFile(file))
+    }
+
+    pub(super) fn open_read(&self, name: FileName) -> io::Result<DiskFile> {
+        open(&self.path(name), OpenOptions::new().read(true)).map(DiskFile)
+    }
+
+    pub(super) fn open_write(&self, name: FileName) -> io::Result<DiskFile> {
+        open(&self.path(name), OpenOptions::new().read(true).write(true)).map(DiskFile)
+    }
+
+    pub(super) fn rename(&self, from: FileName, to: FileName) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    pub(super) fn remove(&self, name: FileName) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    pub(super) fn link(&self, name: FileName, to: &Disk, to_name: FileName) -> io::Result<bool> {
+        match fs::hard_link(self.path(name), to.path(to_name)) {
+            Ok(()) => Ok(true),
+            Err(e) => match e.kind() {
+                // Another device, a file system without links, too many of them, or a kernel
+                // that protects files of other owners: the caller copies instead.
+                io::ErrorKind::CrossesDevices
+                | io::ErrorKind::Unsupported
+                | io::ErrorKind::TooManyLinks
+                | io::ErrorKind::PermissionDenied => Ok(false),
+                _ => Err(e),
+            },
+        }
+    }
+
+    pub(super) fn sync_dir(&self) -> io::Result<()> {
+        sync_dir_at(&self.root)
+    }
+
+    pub(super) fn free_space(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&*self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    pub(super) fn guarantees_preallocation(&self) -> bool {
+        *self.guarantees_preallocation.get_or_init(|| {
+            let existing = self.root.ancestors().find(|dir| dir.exists());
+            guarantees_preallocation_at(existing.unwrap_or(Path::new(".")))
+        })
+    }
+
+    pub(super) fn random(&self) -> u64 {
+        // A fresh pair of SipHash keys from the system's random source, and a hash under them.
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(std::process::id())
+    }
+}
+
+#[cfg(all(target_os = "linux", not(miri)))]
+fn guarantees_preallocation_at(dir: &Path) -> bool {
+    const EXT4: rustix::fs::FsWord = 0xef53;
+    const XFS: rustix::fs::FsWord = 0x5846_5342;
+    // Copy-on-write file systems write each block anew, so what was allocated is no promise.
+    rustix::fs::statfs(dir).is_ok_and(|stat| [EXT4, XFS].contains(&stat.f_type))
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn guarantees_preallocation_at(_dir: &Path) -> bool {
+    false
+}
+
+fn parent_of(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => dir,
+    }
+}
+
+fn sync_dir_at(dir: &Path) -> io::Result<()> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::DIRECTORY.bits() as i32)
+        .open(dir)?
+        .sync_all()
+}
+
+/// Opens without following a link at the end of the path, and refuses what is no regular file.
+/// Close-on-exec is what std always asks for; non-blocking keeps a planted FIFO from hanging us.
+fn open(path: &Path, options: &OpenOptions) -> io::Result<fs::File> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = options
+        .clone()
+        .mode(FILE_MODE)
+        .custom_flags(flags.bits() as i32)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ))
+    }
+}
+
+/// An open file of the real disk.
+#[derive(Debug)]
+pub(super) struct DiskFile(fs::File);
+
+impl DiskFile {
+    pub(super) fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.write_at(bytes, offset)
+    }
+
+    pub(super) fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    pub(super) fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    #[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
+    pub(super) fn preallocate(&self, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        fallocate(&self.0, FallocateFlags::empty(), 0, len).map_err(io::Error::from)
+    }
+
+    #[cfg(not(all(any(target_os = "linux", target_os = "android"), not(miri))))]
+    pub(super) fn preallocate(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn map(&self, len: usize, path: &Path) -> io::Result<Region> {
+        if cfg!(miri) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Region::map(&self.0, len, path)
+    }
+
+    pub(super) fn map_log(&self, len: usize) -> io::Result<LogRegion> {
+        if cfg!(miri) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        LogRegion::map(&self.0, len)
+    }
+
+    pub(super) fn start_write_back(&self, offset: u64, len: u64) {
+        region::start_write_back(&self.0, offset, len);
+    }
+}
+
+/// Device and inode of every LOCK that this process holds.
+static HELD: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+/// The locked LOCK file. Dropping it releases the lock.
+#[derive(Debug)]
+pub(super) struct DiskLock {
+    file: Option<fs::File>,
+    inode: (u64, u64),
+}
+
+impl DiskLock {
+    /// `None` when anyone has the lock.
+    fn take(path: &Path) -> io::Result<Option<DiskLock>> {
+        // Held over the whole of it, so that two threads do not both find the inode free.
+        let mut held = HELD.lock();
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if held.contains(&inode_of(&metadata)) => return Ok(None),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        let file = open(path, options.read(true).write(true).create(true))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(e)) => return Err(e),
+        }
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        let inode = inode_of(&file.metadata()?);
+        // The holder before us may have removed the directory, and LOCK with it, between our open
+        // and our lock: then this lock excludes nobody.
+        if inode_of(&fs::symlink_metadata(path)?) != inode {
+            return Ok(None);
+        }
+        held.insert(inode);
+        Ok(Some(DiskLock {
+            file: Some(file),
+            inode,
+        }))
+    }
+}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        let mut held = HELD.lock();
+        self.file.take(); // closing it releases the lock
+        held.remove(&self.inode);
+    }
+}
+
+fn inode_of(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Fs, name::FileName, region::Advice};
+    use super::*;
+    use crate::base::error::{Error, ErrorKind};
+    use crate::base::types::FileId;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const TABLE: FileName = FileName::Table(FileId(7));
+    const LOG: FileName = FileName::Log(FileId(8));
+
+    /// A directory that is removed at the end of its test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Scratch {
+            static NEXT: AtomicU64 = AtomicU64::new(0);
+            let n = NEXT.fetch_add(1, Ordering::Relaxed); // only uniqueness matters
+            let name = format!("alluvium-disk-{}-{n}", std::process::id());
+            let dir = std::env::temp_dir().join(name);
+            fs::create_dir_all(&dir).unwrap();
+            Scratch(dir)
+        }
+
+        /// A database directory inside.
+        fn db(&self) -> Fs {
+            let fs = Fs::os(&self.0.join("db"));
+            fs.make_root().unwrap();
+            fs
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn bytes_written_are_read_mapped_and_listed() {
+        let scratch = Scratch::new();
+        let fs = scratch.db();
+        let file = fs.create_new(TABLE).unwrap();
+        file.write_all_at(b"sediment", 0).unwrap();
+        file.write_all_at(b"ary", 8).unwrap();
+        file.sync_data().unwrap();
+        file.sync_all().unwrap();
+        fs.sync_dir().unwrap();
+        file.start_write_back(0, 4096);
+
+        let file = fs.open_read(TABLE).unwrap();
+        assert_eq!(file.len().unwrap(), 11);
+        let mut five = [0; 5];
+        file.read_exact_at(&mut five, 6).unwrap();
+        assert_eq!(&five, b"ntary");
+        for region in [file.map(11).unwrap(), file.read_region(11).unwrap()] {
+            region.advise(Advice::Random);
+            region.advise(Advice::Sequential);
+            region.advise(Advice::WillNeed(3, u64::MAX));
+            region.populate();
+            assert_eq!(region.block(0, 11).unwrap(), b"sedimentary");
+            assert_eq!(region.block(11, 0).unwrap(), b"");
+        }
+        let listed = fs.list().unwrap();
+        assert_eq!((listed[0].name.as_str(), listed[0].len), ("000007.tbl", 11));
+    }
+
+    #[test]
+    fn a_mapped_log_is_read_back_by_calls_and_outlives_its_region() {
+        let scratch = Scratch::new();
+        let fs = scratch.db();
+        let file = fs.create_new(LOG).unwrap();
+        if let Err(e) = file.preallocate(1 << 16) {
+            assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+            file.truncate(1 << 16).unwrap();
+        }
+        assert_eq!(file.len().unwrap(), 1 << 16);
+        let mut log = file.map_log(1 << 16).unwrap();
+        let populator = log.populator();
+        std::thread::spawn(move || populator.populate(4096, u64::MAX))
+            .join()
+            .unwrap();
+        log.store(4090, &[b"head", b"", b"er and payload"]);
+        log.store((1 << 16) - 4, &[b"tail"]);
+        drop(log);
+        let region = file.read_region(1 << 16).unwrap();
+        assert_eq!(region.block(4090, 18).unwrap(), b"header and payload");
+        assert_eq!(region.block((1 << 16) - 4, 4).unwrap(), b"tail");
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the end of a mapped log")]
+    fn a_store_beyond_the_end_of_the_log_never_happens() {
+        let scratch = Scratch::new();
+        let file = scratch.db().create_new(LOG).unwrap();
+        file.truncate(4096).unwrap();
+        file.map_log(4096).unwrap().store(4090, &[b"1234", b"567"]);
+    }
+
+    #[test]
+    fn files_are_private_and_made_exclusively() {
+        let scratch = Scratch::new();
+        let fs = scratch.db();
+        fs.create_new(TABLE).unwrap();
+        let _lock = fs.lock().unwrap();
+        assert_eq!(mode(fs.root()), 0o700);
+        assert_eq!(mode(&fs.path(TABLE)), 0o600);
+        assert_eq!(mode(&fs.path(FileName::Lock)), 0o600);
+        let error = fs.create_new(TABLE).unwrap_err();
+        assert!(error.to_string().starts_with("create failed"), "{error}");
+        assert_eq!(error.file(), Some(&*fs.path(TABLE)));
+    }
+
+    #[test]
+    fn links_directories_and_pipes_are_not_opened() {
+        let scratch = Scratch::new();
+        let fs = scratch.db();
+        let target = scratch.0.join("secret");
+        std::fs::write(&target, b"keep").unwrap();
+        std::os::unix::fs::symlink(&target, fs.path(TABLE)).unwrap();
+        std::fs::create_dir(fs.path(LOG)).unwrap();
+        for name in [TABLE, LOG] {
+            assert!(fs.open_read(name).is_err());
+            assert!(fs.open_write(name).is_err());
+            assert!(fs.create_new(name).is_err());
+        }
+        std::os::unix::fs::symlink(&target, fs.path(FileName::Lock)).unwrap();
+        assert_eq!(fs.lock().unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(std::fs::read(&target).unwrap(), b"keep");
+        let lens: Vec<u64> = fs.list().unwrap().into_iter().map(|e| e.len).collect();
+        assert_eq!(lens, [0, 0, 0], "only regular files have a size");
+    }
+
+    #[test]
+    fn a_file_shorter_than_the_manifest_says_is_corrupt_before_anything_is_allocated() {
+        let scratch = Scratch::new();
+        let fs = scratch.db();
+        let file = fs.create_new(TABLE).unwrap();
+        file.write_all_at(b"short", 0).unwrap();
+        let errors: [Error; 4] = [
+            file.map(u64::MAX).unwrap_err(),
+            file.map_log(6).unwrap_err(),
+            file.read_region(1 << 60).unwrap_err(),
+            file.read_exact_at(&mut [0; 3], 3).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+            assert_eq!(error.file(), Some(&*fs.path(TABLE)));
+        }
+    }
+
+    #[test]
+    fn a_locked_directory_is_refused_through_every_alias_and_stays_locked() {
+        let scratch = Scratch::new();
+        let fs = scratch.db();
+        let alias = scratch.0.join("alias");
+        std::os::unix::fs::symlink(fs.root(), &alias).unwrap();
+        let lock = fs.lock().unwrap();
+        for other in [fs.root(), &alias, &scratch.0.join("db/../db")] {
+            let error = fs.at(other).lock().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+        }
+        // The refusals above must not have released it, as closing an fcntl lock's file would.
+        let stranger = OpenOptions::new().write(true).open(fs.path(FileName::Lock));
+        assert!(stranger.unwrap().try_lock().is_err());
+        drop(lock);
+        fs.at(&alias).lock().unwrap();
+        assert!(fs.path(FileName::Lock).exists(), "LOCK is never deleted");
+    }
+
+    #[test]
+    fn a_lock_held_through_another_name_of_the_lock_file_is_seen() {
+        let scratch = Scratch::new();
+        let (one, two) = (scratch.db(), Fs::os(&scratch.0.join("two")));
+        two.make_root().unwrap();
+        let _lock = one.lock().unwrap();
+        std::fs::hard_link(one.path(FileName::Lock), two.path(FileName::Lock)).unwrap();
+        assert_eq!(two.lock().unwrap_err().kind(), ErrorKind::Locked);
+    }
+
+    #[test]
+    fn missing_parents_are_made_and_a_directory_goes_only_when_empty() {
+        let scratch = Scratch::new();
+        let fs = Fs::os(&scratch.0.join("a/b/c"));
+        assert!(!fs.root_exists().unwrap());
+        assert_eq!(fs.list().unwrap_err().kind(), ErrorKind::NotFound);
+        fs.make_root().unwrap();
+        fs.make_root().unwrap();
+        assert_eq!(mode(&scratch.0.join("a")), 0o700);
+        drop(fs.lock().unwrap());
+        fs.create_new(TABLE).unwrap();
+        assert!(fs.remove_root().is_err());
+        assert!(fs.path(FileName::Lock).exists(), "a refusal keeps LOCK");
+        fs.remove(TABLE).unwrap();
+        assert_eq!(fs.remove(TABLE).unwrap_err().kind(), ErrorKind::NotFound);
+        fs.remove_root().unwrap();
+        assert!(!fs.root_exists().unwrap());
+    }
+
+    #[test]
+    fn a_hard_link_shares_the_file_and_a_rename_replaces_it() {
+        let scratch = Scratch::new();
+        let fs = scratch.db();
+        let copy = fs.at(&scratch.0.join("copy"));
+        copy.make_root().unwrap();
+        fs.create_new(TABLE).unwrap().write_all_at(b"x", 0).unwrap();
+        assert!(fs.link(TABLE, &copy, TABLE).unwrap());
+        assert!(fs.link(TABLE, &copy, TABLE).is_err(), "it exists");
+        fs.remove(TABLE).unwrap();
+        assert_eq!(copy.open_read(TABLE).unwrap().len().unwrap(), 1);
+        copy.create_new(LOG).unwrap();
+        copy.rename(TABLE, LOG).unwrap();
+        assert_eq!(copy.open_read(LOG).unwrap().len().unwrap(), 1);
+        assert_eq!(copy.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_disk_says_what_it_has_and_chance_does_not_repeat() {
+        let scratch = Scratch::new();
+        let fs = scratch.db();
+        assert!(fs.free_space().unwrap() > 0);
+        assert_ne!(fs.random(), fs.random());
+        // Asked before the directory exists, the answer is that of the place where it will be.
+        let later = Fs::os(&scratch.0.join("not/yet"));
+        assert_eq!(
+            later.guarantees_preallocation(),
+            fs.guarantees_preallocation()
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! Specifications of the version room.
+
+mod shape;

@@ -1,0 +1,239 @@
+//! What a bad place in a segment means: the end of the log, a torn write, or damage (R3).
+//!
+//! A power cut may leave the newest sectors of a log unwritten, in any pattern; that ends the
+//! log. Damage to what was durable must never look like that. The evidence, in this order:
+//!
+//! 1. A later record of this life whose watermark lies behind the bad place: the bytes were
+//!    durable, so they rotted.
+//! 2. One flipped bit repairs the record. A torn write changes whole sectors, so this is rot,
+//!    unless the sector of that bit might be an older version that differs by chance: see
+//!    [`Life::is_believable`].
+//! 3. Otherwise the log ends here: *torn* where the record's identity stands in its place, plain
+//!    *open* where zeros or another life's bytes follow.
+//!
+//! Stale records of an earlier life have another segment number and prove nothing. Time is
+//! linear: the rest of the segment is scanned once. One gap stays: damage to several bits of the
+//! last records, which no later record vouches for, looks like a torn write.
+
+use super::format::{
+    Header, MAGIC, MAGIC_AT, RECORD_HEADER_BYTES, SECTOR_BYTES, flipped_bit, segment_bits,
+};
+use crate::base::checksum::crc;
+use crate::base::error::{Error, Result};
+use crate::base::types::FileId;
+use std::path::Path;
+
+/// First and last byte in a header that tell one life of a place from another: from the segment's
+/// number to the sequence number, which no two lives share.
+const IDENTITY: (u64, u64) = (12, 31);
+
+/// The bytes of one segment, seen as one life of it.
+#[derive(Clone, Copy)]
+pub(super) struct Life<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) segment: FileId,
+    pub(super) path: &'a Path,
+}
+
+/// Why there is no valid record at some place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// No valid header of this life.
+    Header,
+    /// The payload does not match its checksum.
+    Payload(Header),
+    /// The payload would reach beyond the end.
+    Short,
+}
+
+/// How the records end, where that is no damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nothing of this life follows.
+    Open,
+    /// The beginning of a record follows.
+    Torn,
+}
+
+/// What later records say.
+#[derive(Default)]
+struct Evidence {
+    /// Where the next valid header of this life is.
+    next: Option<u64>,
+    /// The highest watermark in any.
+    synced: u64,
+}
+
+impl<'a> Life<'a> {
+    /// The record or fragment at `offset`: its header and payload.
+    #[inline]
+    pub(super) fn fragment_at(&self, offset: u64) -> Result<(Header, &'a [u8]), Flaw> {
+        let header = self.header_at(offset).ok_or(Flaw::Header)?;
+        let rest = self.rest(offset + RECORD_HEADER_BYTES as u64);
+        let payload = rest.get(..header.len as usize).ok_or(Flaw::Short)?;
+        if crc(payload) != header.payload_crc {
+            return Err(Flaw::Payload(header));
+        }
+        Ok((header, payload))
+    }
+
+    /// Decides what the `flaw` of the fragment at `at` means, in the record that begins at
+    /// `start`.
+    ///
+    /// # Errors
+    /// `Corruption` when it is damage.
+    pub(super) fn judge(&self, start: u64, at: u64, flaw: Flaw) -> Result<Ending> {
+        let behind = match flaw {
+            Flaw::Header => at + 1,
+            Flaw::Payload(header) => at + header.total(),
+            Flaw::Short => self.bytes.len() as u64,
+        };
+        let evidence = self.look_ahead(behind, start);
+        if start < evidence.synced {
+            return Err(self.damage(at).expected(
+                format!(
+                    "a valid record, because everything below {} was synced",
+                    evidence.synced
+                ),
+                "none",
+            ));
+        }
+        if let Some((byte, total)) = self.flip(at, flaw)
+            && self.is_believable(at, total, byte, evidence.next)
+        {
+            return Err(self.damage(at).expected(
+                "a matching checksum",
+                format!("one flipped bit in byte {byte}"),
+            ));
+        }
+        if at == start && flaw == Flaw::Header && !self.is_ours(at) {
+            return Ok(Ending::Open);
+        }
+        Ok(Ending::Torn)
+    }
+
+    /// The error for a damaged record at `offset`.
+    pub(super) fn damage(&self, offset: u64) -> Error {
+        Error::corruption("damaged log record")
+            .at(self.path)
+            .offset_at(offset)
+            .advice("The record was complete when written. Restore the database from a checkpoint.")
+    }
+
+    /// The bytes from `offset` on, none beyond the end.
+    #[inline]
+    fn rest(&self, offset: u64) -> &'a [u8] {
+        usize::try_from(offset)
+            .ok()
+            .and_then(|offset| self.bytes.get(offset..))
+            .unwrap_or_default()
+    }
+
+    /// The header at `offset`, if it is valid and of this life.
+    #[inline]
+    fn header_at(&self, offset: u64) -> Option<Header> {
+        let header = Header::decode(self.rest(offset).first_chunk()?)?;
+        header.is_of(self.segment, offset).then_some(header)
+    }
+
+    /// True when the identity at `offset` is that of this life, whatever the checksum says.
+    fn is_ours(&self, offset: u64) -> bool {
+        let Ok(place) = u32::try_from(offset) else {
+            return false;
+        };
+        let segment = segment_bits(self.segment);
+        let identity = u64::from(place) << 32 | u64::from(segment);
+        match self.rest(offset).get(MAGIC_AT..MAGIC_AT + 9) {
+            Some([magic, rest @ ..]) => *magic == MAGIC && *rest == identity.to_le_bytes(),
+            _ => false,
+        }
+    }
+
+    /// Collects evidence from the valid headers of this life at and behind `from`, until one has
+    /// a watermark behind `enough`.
+    fn look_ahead(&self, from: u64, enough: u64) -> Evidence {
+        let mut evidence = Evidence::default();
+        let mut at = from;
+        while let Some(skipped) = find_magic(self.rest(at + MAGIC_AT as u64)) {
+            at += skipped as u64;
+            // Comparing the identity first keeps the scan cheap where random bytes look like it.
+            let header = if self.is_ours(at) {
+                self.header_at(at)
+            } else {
+                None
+            };
+            let Some(header) = header else {
+                at += 1;
+                continue;
+            };
+            evidence.next.get_or_insert(at);
+            evidence.synced = evidence.synced.max(u64::from(header.synced));
+            if enough < evidence.synced {
+                break;
+            }
+            at += header.total();
+        }
+        evidence
+    }
+
+    /// The byte in which one flipped bit explains the flaw at `at`, and the record's size.
+    fn flip(&self, at: u64, flaw: Flaw) -> Option<(u64, u64)> {
+        match flaw {
+            Flaw::Header => {
+                let found: &[u8; RECORD_HEADER_BYTES] = self.rest(at).first_chunk()?;
+                let (stored, checked) = found.split_first_chunk::<4>()?;
+                let stored = u32::from_le_bytes(*stored);
+                let difference = stored ^ crc(checked);
+                let bit = if difference.count_ones() == 1 {
+                    difference.trailing_zeros() as usize
+                } else {
+                    32 + flipped_bit(checked, stored)?
+                };
+                let mut repaired = *found;
+                *repaired.get_mut(bit / 8)? ^= 1 << (bit % 8);
+                let header = Header::decode(&repaired)?;
+                header
+                    .is_of(self.segment, at)
+                    .then_some((at + bit as u64 / 8, header.total()))
+            }
+            Flaw::Payload(header) => {
+                let payload_at = at + RECORD_HEADER_BYTES as u64;
+                let payload = self.rest(payload_at).get(..header.len as usize)?;
+                let bit = flipped_bit(payload, header.payload_crc)?;
+                Some((payload_at + bit as u64 / 8, header.total()))
+            }
+            Flaw::Short => None,
+        }
+    }
+
+    /// True when the sector of a flipped byte is surely of this life, and so no torn write: the
+    /// identity of the record itself or of the next one stands in it (payloads are stored before
+    /// their headers), or the record fills it and it is not blank.
+    ///
+    /// Without this test a record whose last few bytes fell into a lost sector would pass for
+    /// rot whenever those bytes differ from the old ones in one bit, and a crash would make the
+    /// log unreadable.
+    fn is_believable(&self, at: u64, total: u64, byte: u64, next: Option<u64>) -> bool {
+        let sector = byte / SECTOR_BYTES;
+        let holds_identity = |record: u64| {
+            (record + IDENTITY.0) / SECTOR_BYTES == sector
+                && (record + IDENTITY.1) / SECTOR_BYTES == sector
+        };
+        let start = sector * SECTOR_BYTES;
+        let is_filled = at <= start && start + SECTOR_BYTES <= at + total;
+        let is_blank = || {
+            let part = self.rest(start);
+            part.iter().take(SECTOR_BYTES as usize).all(|&b| b == 0)
+        };
+        holds_identity(at) || next.is_some_and(holds_identity) || is_filled && !is_blank()
+    }
+}
+
+/// The first place of a magic byte, looked for 64 bytes at a time.
+fn find_magic(bytes: &[u8]) -> Option<usize> {
+    let has_magic = |chunk: &[u8]| chunk.iter().fold(false, |has, &b| has | (b == MAGIC));
+    let chunk = bytes.chunks(64).position(has_magic)?;
+    let skipped = chunk * 64;
+    let within = bytes.get(skipped..)?.iter().position(|&b| b == MAGIC)?;
+    Some(skipped + within)
+}
