@@ -4,7 +4,9 @@
 mod concat;
 mod merge;
 mod snapshot;
+mod view;
 mod visible;
+mod world;
 
 use crate::base::cursor::Cursor;
 use crate::base::error::{Error, Result};

@@ -79,6 +79,11 @@ impl Model {
         }
     }
 
+    /// All that is within the bounds.
+    pub(in crate::read) fn into_entries(self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.entries
+    }
+
     /// Forgets the place, as an error does.
     pub(in crate::read) fn lose(&mut self) {
         self.place = Place::Nowhere;
