@@ -88,22 +88,31 @@ impl Reader {
     /// # Errors
     /// `Corruption` when the header is damaged, or that of another database or a later segment;
     /// `Unsupported` when its version is not ours.
-    pub fn open(
-        file: &File,
-        database: u64,
-        segment: FileId,
-        limit: Option<u64>,
-    ) -> Result<Reader> {
+    pub fn open(file: &File, database: u64, segment: FileId, limit: Option<u64>) -> Result<Reader> {
         let len = file.len()?;
         let region = match len {
             0 => Region::from_vec(Vec::new()),
             _ => file.map(len).or_else(|_| file.read_region(len))?,
         };
+        Self::over(region, file.path(), database, segment, limit)
+    }
+
+    /// As [`Reader::open`], over bytes that are in memory already; errors name `path`.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn over(
+        region: Region,
+        path: &Path,
+        database: u64,
+        segment: FileId,
+        limit: Option<u64>,
+    ) -> Result<Reader> {
         let counted = limit.map_or(region.len() as u64, |limit| limit.min(region.len() as u64));
         let mut reader = Reader {
             len: counted as usize,
             region,
-            path: file.path().to_path_buf(),
+            path: path.to_path_buf(),
             segment,
             before: None,
             end: 0,
@@ -209,7 +218,9 @@ impl Reader {
                     return Ok(None);
                 }
                 // Valid bytes of this life in a wrong order: no crash leaves them so.
-                (kind, _) => return Err(life.damage(at).expected("a record's next part", name(kind))),
+                (kind, _) => {
+                    return Err(life.damage(at).expected("a record's next part", name(kind)));
+                }
             };
             payload_len += payload.len();
             if RECORD_BYTES_MAX < payload_len {
@@ -266,7 +277,9 @@ impl Reader {
             let mut at = span.start;
             while at < span.end {
                 let Ok((header, payload)) = life.fragment_at(at) else {
-                    return Err(life.damage(at).advice("The file changed while it was read."));
+                    return Err(life
+                        .damage(at)
+                        .advice("The file changed while it was read."));
                 };
                 joined.extend_from_slice(payload);
                 at += header.total();
@@ -281,12 +294,7 @@ impl Reader {
     }
 }
 
-fn life<'a>(
-    region: &'a Region,
-    len: usize,
-    segment: FileId,
-    path: &'a Path,
-) -> Result<Life<'a>> {
+fn life<'a>(region: &'a Region, len: usize, segment: FileId, path: &'a Path) -> Result<Life<'a>> {
     Ok(Life {
         bytes: region.block(0, len)?,
         segment,
@@ -309,7 +317,9 @@ fn read_segment_header(
         }
     };
     if header.kind != Kind::Segment {
-        return Err(life.damage(0).expected("a segment's header", name(header.kind)));
+        return Err(life
+            .damage(0)
+            .expected("a segment's header", name(header.kind)));
     }
     let stated = SegmentHeader::decode(payload).ok_or_else(|| life.damage(0))?;
     if stated.database != database {
