@@ -1,8 +1,8 @@
 //! Whether the database takes writes, and if not, why: the first cause is kept and shown.
 
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::sync::Mutex;
-use crate::base::sync::atomic::{AtomicU8, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use crate::base::sync::{Arc, Mutex};
 
 /// Whether the database takes writes.
 #[derive(Clone, Debug)]
@@ -25,10 +25,17 @@ const CLOSED: u8 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     level: AtomicU8,
+    /// Shared with every view, so that iterators that are left over end.
+    closed: Arc<AtomicBool>,
     cause: Mutex<Option<Error>>,
 }
 
 impl Health {
+    /// Healthy; `closed` is set by `close`.
+    pub(crate) fn new(closed: Arc<AtomicBool>) -> Self {
+        Health { closed, ..Health::default() }
+    }
+
     /// Fails with the cause when writes are not taken.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
@@ -126,6 +133,7 @@ impl Health {
     /// The database is closed; false when it was already.
     pub(crate) fn close(&self) -> bool {
         let _cause = self.cause.lock();
+        self.closed.store(true, Ordering::Relaxed);
         self.level.swap(CLOSED, Ordering::AcqRel) != CLOSED
     }
 }

@@ -84,6 +84,7 @@ impl Options {
             versions: Arc::clone(&versions),
             pool: Pool::new(self.memory_bytes / 4),
             hasher,
+            closed: Arc::default(),
         });
         let trees = open_trees(&tree_context, &self)?;
         let replayed = recover::replay(&fs, &versions, &trees, hasher)?;
@@ -102,7 +103,7 @@ impl Options {
             admin: Mutex::new(()),
             group: Group::default(),
             snapshots: SnapshotList::default(),
-            health: Health::default(),
+            health: Health::new(Arc::clone(&tree_context.closed)),
             stall: Stall::default(),
             board: Board::new(self.background_threads),
             totals: Totals::default(),

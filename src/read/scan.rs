@@ -33,6 +33,8 @@ const PIN_BYTES_MIN: usize = 512;
 /// then `next` means `first`, and `prev` means `last`. Past the end `prev` lands on the last
 /// entry; before the start `next` lands on the first. Seeks outside of the bounds stop at them.
 ///
+/// After `Db::close` its moves give `Closed`.
+///
 /// After an error there is no entry, and `next` and `prev` repeat the error until one of `seek`,
 /// `seek_for_prev`, `first` and `last` succeeds: what cannot be read is never passed over.
 #[derive(Debug)]
@@ -170,7 +172,7 @@ impl RangeCursor {
     #[inline]
     fn step(&mut self, act: impl FnOnce(&mut Visible<Merge<Source>>) -> Result<()>) -> Result<()> {
         match &mut self.entries {
-            Some(entries) if self.error.is_none() => {
+            Some(entries) if self.error.is_none() && !self.view.is_closed() => {
                 let moved = act(entries);
                 if let Err(error) = &moved {
                     self.error = Some(error.clone());
@@ -201,7 +203,13 @@ impl RangeCursor {
             ..ReadCounts::default()
         });
         self.error = None;
-        let moved = self.open().and_then(act);
+        let moved = match self.view.check_open() {
+            Ok(()) => self.open().and_then(act),
+            Err(closed) => {
+                self.entries = None;
+                Err(closed)
+            }
+        };
         if let Err(error) = &moved {
             self.error = Some(error.clone());
         }

@@ -8,8 +8,9 @@ use super::bounds::Bounds;
 use super::counters::ReadCounters;
 use super::source::Source;
 use crate::base::checksum::KeyHasher;
-use crate::base::error::Result;
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::Arc;
+use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::memtable::Memtable;
 use crate::version::{SortedRun, Version};
 
@@ -26,9 +27,26 @@ pub struct View {
     pub hasher: KeyHasher,
     /// Probes and outcomes, counted relaxed.
     pub counters: Arc<ReadCounters>,
+    /// Set when the database is closed: iterators and cursors that are left over end.
+    pub closed: Arc<AtomicBool>,
 }
 
 impl View {
+    /// True once the database was closed.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        // Relaxed: what a reader holds stays valid; it only has to stop some time after.
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Fails with `Closed` once the database was closed.
+    pub fn check_open(&self) -> Result<()> {
+        match self.is_closed() {
+            true => Err(Error::new(ErrorKind::Closed, "the database was closed")),
+            false => Ok(()),
+        }
+    }
+
     /// The memtables, newest first.
     #[inline]
     pub fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {

@@ -29,6 +29,8 @@ pub struct TreeContext {
     pub pool: Pool,
     /// The database's keyed hash.
     pub hasher: KeyHasher,
+    /// Set when the database is closed.
+    pub closed: Arc<AtomicBool>,
 }
 
 /// See the room's text.
@@ -91,6 +93,7 @@ impl Tree {
             version: Arc::clone(&state.version),
             hasher: context.hasher,
             counters: Arc::new(ReadCounters::default()),
+            closed: Arc::clone(&context.closed),
         };
         Tree {
             context,
@@ -247,6 +250,7 @@ impl Tree {
             version: Arc::clone(&view.version),
             hasher: view.hasher,
             counters: Arc::clone(&view.counters),
+            closed: Arc::clone(&view.closed),
         }));
         true
     }
@@ -275,6 +279,7 @@ impl Tree {
             version,
             hasher: view.hasher,
             counters: Arc::clone(&view.counters),
+            closed: Arc::clone(&view.closed),
         }));
     }
 

@@ -130,6 +130,7 @@ pub(super) fn view(memtables: &[&[Entry]], version: Version) -> Arc<View> {
         version: Arc::new(version),
         hasher: KeyHasher::new(SEED),
         counters: Arc::new(ReadCounters::default()),
+        closed: Arc::default(),
     })
 }
 
