@@ -14,6 +14,8 @@ mod verdict;
 pub mod writer;
 
 #[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
 mod tests;
 
 pub use reader::{Reader, Record, Tail};

@@ -12,7 +12,7 @@
 
 use super::Predecessor;
 use super::format::{Footer, Header, Kind, RECORD_HEADER_BYTES, SegmentHeader, VERSION};
-use super::verdict::{Ending, Flaw, Life};
+use super::verdict::{Ending, Life};
 use crate::base::checksum::crc;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::types::{FileId, SeqNo};
