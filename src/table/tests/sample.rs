@@ -3,7 +3,27 @@
 use super::*;
 use crate::base::cursor::Cursor;
 
-const SAMPLE: &str = "";
+const SAMPLE: &str = "\
+03000004020000000100000000000000afaff76c706c70697223002f003d0048
+006170030001020000706c65726564030001000000706c65677265656e050000
+0100007269636f74
+zeros 180
+6cc78b0e00000088100000000400000000000000000000004000000000000000
+0002020000000000000100000002000002000000000000001000000000000100
+00000000010000000601
+zeros 58
+010000000100000005
+zeros 40
+01000000000000ffffffffffffffff00000000000000006170706c65
+zeros 51
+0101030201010301110401080501010601030701010802800209010a0a01000b
+056170706c650c0761707269636f740200000000010000000000004800000000
+000000d255b173000000000100000080010000000000004d0000000000000079
+a1ce08000000000300000000020000000000002f000000000000002e2978f000
+0000002f0200000000000054000000cc7ebfc6110a0000000000000700000000
+0000006300000000000000cb0200000000000000000000000000000100000003
+b78676616c6c757674626c
+";
 
 fn rows() -> Vec<Row> {
     vec![
@@ -46,7 +66,8 @@ fn from_hex(text: &str) -> Vec<u8> {
         match line.strip_prefix("zeros ") {
             Some(n) => bytes.resize(bytes.len() + n.parse::<usize>().unwrap(), 0),
             None => bytes.extend(
-                (0..line.len() / 2).map(|i| u8::from_str_radix(&line[2 * i..2 * i + 2], 16).unwrap()),
+                (0..line.len() / 2)
+                    .map(|i| u8::from_str_radix(&line[2 * i..2 * i + 2], 16).unwrap()),
             ),
         }
     }
@@ -71,7 +92,10 @@ fn the_worked_sample_decodes_and_encodes_to_itself() {
     cursor.first().unwrap();
     for row in rows() {
         let value = row.2.as_deref().unwrap_or(b"");
-        assert_eq!((cursor.key(), cursor.tag(), cursor.value()), (&row.0[..], row_tag(&row), value));
+        assert_eq!(
+            (cursor.key(), cursor.tag(), cursor.value()),
+            (&row.0[..], row_tag(&row), value)
+        );
         cursor.next().unwrap();
     }
     assert!(!cursor.valid());
