@@ -368,13 +368,6 @@ impl SimFile {
         offset: u64,
         len: u64,
     ) -> io::Result<(MutexGuard<'_, World>, Option<Fault>)> {
-        if !self.writable {
-            match kind {
-                CallKind::Write => return Err(Errno::BADF.into()),
-                CallKind::Resize => return Err(Errno::INVAL.into()),
-                _ => {}
-            }
-        }
         let call = Call {
             kind,
             root: Arc::clone(&self.dir.root),
@@ -385,6 +378,15 @@ impl SimFile {
         let mut world = self.dir.sim.world();
         let fault = world.enter(call)?;
         Ok((world, fault))
+    }
+
+    /// Fails, with the errno that the call has for it, when the file was opened for reading.
+    fn check_writable(&self, errno: Errno) -> io::Result<()> {
+        if self.writable {
+            Ok(())
+        } else {
+            Err(errno.into())
+        }
     }
 
     pub(super) fn len(&self) -> io::Result<u64> {
@@ -402,6 +404,7 @@ impl SimFile {
     }
 
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.check_writable(Errno::BADF)?;
         let (mut world, fault) = self.enter(CallKind::Write, offset, bytes.len() as u64)?;
         let mapped = Arc::strong_count(&world.medium.file(self.inode).mapped) > 1;
         let is_log = matches!(self.name, FileName::Log(_));
@@ -434,6 +437,7 @@ impl SimFile {
     }
 
     pub(super) fn truncate(&self, len: u64) -> io::Result<()> {
+        self.check_writable(Errno::INVAL)?;
         let (mut world, _) = self.enter(CallKind::Resize, 0, len)?;
         let file = world.medium.file(self.inode);
         let mapped = Arc::strong_count(&file.mapped) > 1 || Arc::strong_count(&file.mapped_log) > 1;
@@ -442,6 +446,7 @@ impl SimFile {
     }
 
     pub(super) fn preallocate(&self, len: u64) -> io::Result<()> {
+        self.check_writable(Errno::BADF)?;
         let (mut world, _) = self.enter(CallKind::Resize, 0, len)?;
         if (world.medium.file(self.inode).now.len() as u64) < len {
             world.medium.resize(self.inode, len)?;
@@ -466,9 +471,7 @@ impl SimFile {
     }
 
     pub(super) fn map_log(&self, len: usize) -> io::Result<LogRegion> {
-        if !self.writable {
-            return Err(Errno::ACCESS.into());
-        }
+        self.check_writable(Errno::ACCESS)?;
         let (mut world, _) = self.enter(CallKind::Map, 0, len as u64)?;
         let mapped = Arc::clone(&world.medium.file(self.inode).mapped_log);
         drop(world);
