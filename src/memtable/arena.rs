@@ -332,7 +332,8 @@ impl Chunk {
     }
 
     fn layout(bytes: usize) -> Layout {
-        Layout::from_size_align(bytes, PAGE_BYTES).expect("a chunk is smaller than the address space")
+        Layout::from_size_align(bytes, PAGE_BYTES)
+            .expect("a chunk is smaller than the address space")
     }
 }
 
@@ -506,11 +507,28 @@ mod tests {
     #[test]
     fn entries_read_as_they_were_written_in_chunks_of_any_size() {
         let arena = Arena::new(&Pool::new(0));
-        let sizes = [0usize, 1, 7, 8, 100, 3 << 20, 5, 60_000, 600 << 10, 0, 70_000, 33];
+        let sizes = [
+            0usize,
+            1,
+            7,
+            8,
+            100,
+            3 << 20,
+            5,
+            60_000,
+            600 << 10,
+            0,
+            70_000,
+            33,
+        ];
         let mut twin = Vec::new();
         let mut previous = None;
         for round in 0..40u64 {
-            for (i, &size) in sizes.iter().enumerate().take(if round < 2 { 12 } else { 5 }) {
+            for (i, &size) in sizes
+                .iter()
+                .enumerate()
+                .take(if round < 2 { 12 } else { 5 })
+            {
                 let key = vec![round as u8; i * 3];
                 let value = vec![i as u8; size];
                 let entry = arena.push(previous, tag(round), &key, &value);

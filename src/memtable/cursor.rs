@@ -137,7 +137,8 @@ impl MemtableCursor {
             _ => self.pick(),
         }
         debug_assert!(
-            self.current.is_none_or(|now| direction.meets_first(&here, &now)),
+            self.current
+                .is_none_or(|now| direction.meets_first(&here, &now)),
             "a cursor never repeats or goes back"
         );
     }

@@ -162,7 +162,9 @@ impl Index {
             let spot = self.spot(table, key, hash, arena);
             let keys = self.keys.load(Relaxed); // only the writer changes it
             let wants_more = match spot {
-                Some(Spot { newest: Some(_), .. }) => false,
+                Some(Spot {
+                    newest: Some(_), ..
+                }) => false,
                 Some(_) => slots / 4 * 3 <= keys,
                 None => slots / 4 <= keys,
             };
@@ -196,7 +198,9 @@ impl Index {
     /// The slots that the same keys would need.
     pub(super) fn slots_hint(&self) -> usize {
         let keys = self.keys.load(Relaxed);
-        (keys + keys / 3 + 1).next_power_of_two().max(INDEX_SLOTS_MIN)
+        (keys + keys / 3 + 1)
+            .next_power_of_two()
+            .max(INDEX_SLOTS_MIN)
     }
 
     /// Bytes of all tables.
@@ -214,13 +218,7 @@ impl Index {
 
     /// The key's slot or the first empty one from its home on; `None` if all those are full.
     #[inline]
-    fn spot<'i>(
-        &self,
-        table: &'i Table,
-        key: &[u8],
-        hash: u64,
-        arena: &Arena,
-    ) -> Option<Spot<'i>> {
+    fn spot<'i>(&self, table: &'i Table, key: &[u8], hash: u64, arena: &Arena) -> Option<Spot<'i>> {
         let home = home(table, hash);
         let rest = hash >> self.rest_shift & ((1 << REST_BITS) - 1);
         for distance in 0..DISTANCES {

@@ -28,7 +28,10 @@
 )]
 mod arena;
 mod cursor;
-#[expect(unsafe_code, reason = "an entry's address and hash bits share one atomic word")]
+#[expect(
+    unsafe_code,
+    reason = "an entry's address and hash bits share one atomic word"
+)]
 mod index;
 mod pool;
 mod run;
@@ -168,7 +171,10 @@ impl Memtable {
         self.index.publish(spot, entry);
 
         let add = |sum: &AtomicU64, n: u64| sum.store(sum.load(Relaxed) + n, Relaxed);
-        add(&self.bytes, (ENTRY_OVERHEAD + key.len() + value.len()) as u64);
+        add(
+            &self.bytes,
+            (ENTRY_OVERHEAD + key.len() + value.len()) as u64,
+        );
         add(&self.entries, 1);
         let seqno = tag.seqno().get();
         self.seqno_min.fetch_min(seqno, Relaxed);
@@ -281,8 +287,14 @@ impl Memtable {
             ends.extend(run.get(0));
             ends.extend(run.get(run.len() - 1));
         }
-        let first = ends.iter().min().map_or(&[][..], |p| p.entry.key(&self.arena));
-        let last = ends.iter().max().map_or(&[][..], |p| p.entry.key(&self.arena));
+        let first = ends
+            .iter()
+            .min()
+            .map_or(&[][..], |p| p.entry.key(&self.arena));
+        let last = ends
+            .iter()
+            .max()
+            .map_or(&[][..], |p| p.entry.key(&self.arena));
         let shared = match first == last {
             true => 0,
             false => common_prefix(first, last).saturating_sub(PREFIX_MARGIN),
@@ -297,7 +309,10 @@ impl Memtable {
         let state = self.ordered();
         let in_runs = (state.runs.iter()).map(|run| run.get(run.before(Bound::Included(&probe))));
         // The least of the entries at or behind the probe; each source has its own least.
-        let placed = in_runs.chain([state.stage.first_from(&probe)]).flatten().min()?;
+        let placed = in_runs
+            .chain([state.stage.first_from(&probe)])
+            .flatten()
+            .min()?;
         (placed.key() == key).then(|| Found {
             tag: placed.entry.tag(&self.arena),
             value: placed.entry.value(&self.arena),
@@ -318,7 +333,10 @@ impl Memtable {
     fn freeze(&self, writer: &mut Writer) {
         let mut entries = Vec::with_capacity(writer.staged);
         writer.stage.collect(&mut entries);
-        debug_assert!(entries.len() == writer.staged, "no entry is lost in the stage");
+        debug_assert!(
+            entries.len() == writer.staged,
+            "no entry is lost in the stage"
+        );
         let fresh = Arc::new(Stage::new());
         let stage = std::mem::replace(&mut writer.stage, Arc::clone(&fresh));
         writer.staged = 0;

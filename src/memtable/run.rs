@@ -5,8 +5,8 @@
 //! Runs never change; cursors keep the ones they started with. Threads: any.
 
 use super::arena::{Place, Placed};
-use crate::base::sync::Arc;
 use crate::base::key::compare;
+use crate::base::sync::Arc;
 use std::cmp::Ordering::{self, Equal, Less};
 use std::ops::Bound;
 

@@ -145,7 +145,9 @@ impl Record {
             put_number(&mut out, tag::LOG_REMOVED, log.0);
         }
         for keyspace in &self.edit.keyspaces {
-            put_field(&mut out, tag::KEYSPACE, |out| encode_keyspace(out, keyspace));
+            put_field(&mut out, tag::KEYSPACE, |out| {
+                encode_keyspace(out, keyspace)
+            });
         }
         out
     }
@@ -203,9 +205,11 @@ fn known_format(format: u64) -> Result<u64> {
     match format {
         FORMAT => Ok(format),
         0 => Err(malformed()),
-        newer => Err(Error::new(ErrorKind::Unsupported, "manifest of a newer format")
-            .expected(format!("format {FORMAT}"), format!("format {newer}"))
-            .advice("Open the database with the version of alluvium that wrote it.")),
+        newer => Err(
+            Error::new(ErrorKind::Unsupported, "manifest of a newer format")
+                .expected(format!("format {FORMAT}"), format!("format {newer}"))
+                .advice("Open the database with the version of alluvium that wrote it."),
+        ),
     }
 }
 
@@ -234,7 +238,11 @@ fn encode_keyspace(out: &mut Vec<u8>, edit: &KeyspaceEdit) {
         });
     }
     put_optional(out, tag::LOG_FLOOR, edit.log_floor.map(|f| f.0));
-    put_optional(out, tag::FLUSHED_THROUGH, edit.flushed_through.map(SeqNo::get));
+    put_optional(
+        out,
+        tag::FLUSHED_THROUGH,
+        edit.flushed_through.map(SeqNo::get),
+    );
     put_optional(out, tag::COMMIT_PIN, edit.commit_pin.map(SeqNo::get));
     for (from, to) in &edit.hidden {
         put_field(out, tag::HIDDEN, |out| {
@@ -365,7 +373,10 @@ fn skip_unknown(tag: u64) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Unsupported,
-        format!("manifest with required field {} that is not known", tag >> 1),
+        format!(
+            "manifest with required field {} that is not known",
+            tag >> 1
+        ),
     )
     .advice("Open the database with the version of alluvium that wrote it."))
 }
@@ -373,7 +384,11 @@ fn skip_unknown(tag: u64) -> Result<()> {
 fn seqno(body: &mut Decoder<'_>) -> Result<SeqNo> {
     let n = whole(body.varint())?;
     let seqno = SeqNo::new(n);
-    if seqno.get() == n { Ok(seqno) } else { Err(malformed()) }
+    if seqno.get() == n {
+        Ok(seqno)
+    } else {
+        Err(malformed())
+    }
 }
 
 fn rest<'a>(body: &mut Decoder<'a>) -> Result<&'a [u8]> {

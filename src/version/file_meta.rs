@@ -44,6 +44,8 @@ struct Books {
     held: HashSet<FileId>,
     /// Files that a failed edit may have named in a manifest that can still be read.
     doubtful: HashSet<FileId>,
+    /// Log segments that a failed edit may have registered there.
+    doubtful_logs: HashSet<FileId>,
     /// Files that nothing can reach any more, until they are taken.
     dead: Vec<FileId>,
 }
@@ -69,13 +71,21 @@ impl Shelf {
     }
 
     /// Keeps files that a failed edit wanted to add: it may be on the disk all the same (bug 44).
-    pub(super) fn doubt(&self, files: impl IntoIterator<Item = FileId>) {
-        self.books.lock().doubtful.extend(files);
+    pub(super) fn doubt(&self, files: impl IntoIterator<Item = FileId>, logs: &[FileId]) {
+        let mut books = self.books.lock();
+        books.doubtful.extend(files);
+        books.doubtful_logs.extend(logs);
+    }
+
+    /// True for a log segment that a manifest which can still be read may name.
+    pub(super) fn holds_log(&self, log: FileId) -> bool {
+        self.books.lock().doubtful_logs.contains(&log)
     }
 
     /// A new manifest replaced the doubtful ones: what it does not name is dead.
     pub(super) fn settle(&self) {
         let mut books = self.books.lock();
+        books.doubtful_logs.clear();
         let doubtful = std::mem::take(&mut books.doubtful);
         let dead: Vec<FileId> = doubtful.difference(&books.held).copied().collect();
         books.dead.extend(dead);

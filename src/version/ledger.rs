@@ -129,7 +129,9 @@ impl Ledger {
                 check_name(name)?;
                 let holder = self.names.get(name).filter(|id| !dropped.contains(id));
                 if holder.is_some() || !names.insert(name) {
-                    return Err(Error::invalid(format!("a keyspace `{name}` is there already")));
+                    return Err(Error::invalid(format!(
+                        "a keyspace `{name}` is there already"
+                    )));
                 }
             }
             self.check_keyspace(keyspace, limits, &mut files)?;
@@ -169,7 +171,9 @@ impl Ledger {
             let file = added.meta.file;
             let live = self.owners.contains_key(&file) && !removed.contains(&file);
             if live || !files.insert(file) {
-                return Err(Error::invalid(format!("table {file} is added and live already")));
+                return Err(Error::invalid(format!(
+                    "table {file} is added and live already"
+                )));
             }
             if limits.files <= file.0 || limits.orders <= added.order {
                 return Err(Error::invalid(format!(
@@ -186,7 +190,10 @@ impl Ledger {
         if state.is_some_and(|s| edit.log_floor.is_some_and(|floor| floor < s.log_floor)) {
             return Err(refused(id, "has a log floor that goes back"));
         }
-        if state.is_some_and(|s| edit.flushed_through.is_some_and(|to| to < s.flushed_through)) {
+        if state.is_some_and(|s| {
+            edit.flushed_through
+                .is_some_and(|to| to < s.flushed_through)
+        }) {
             return Err(refused(id, "is flushed through a number that goes back"));
         }
         Ok(())
@@ -202,7 +209,9 @@ impl Ledger {
         let mut removed = HashSet::new();
         for &log in &edit.logs_removed {
             if !self.logs.contains(&log) || !removed.insert(log) {
-                return Err(Error::invalid(format!("log {log} is removed and not there")));
+                return Err(Error::invalid(format!(
+                    "log {log} is removed and not there"
+                )));
             }
         }
         Ok(())

@@ -1,9 +1,25 @@
 //! Which files make the map, at each moment, and how that fact reaches the disk.
-//! SKELETON: owned by the version room.
+//!
+//! - `file_meta` one table: what the manifest says of it, and the open file
+//! - `run`, `version` tables in order, levels of runs: what a read or a compaction looks at
+//! - `sketch` versions as text, for specifications
+//! - `edit` what changes at once, and its bytes
+//! - `ledger` what an edit may do
+//! - `manifest` the files that hold the edits, and CURRENT
+//! - `set` the live set: install, numbers, dead files
+//! - `recover` opening a directory
+//!
+//! One manifest serves all keyspaces of a database, and one edit may change many of them. What is
+//! published is durable; a version is immutable and keeps its files for as long as somebody holds
+//! it. Not here: reading tables, choosing compactions, removing files.
 
 mod edit;
 mod file_meta;
+mod ledger;
+mod manifest;
+mod recover;
 mod run;
+mod set;
 mod sketch;
 mod version;
 
@@ -12,116 +28,7 @@ mod tests;
 
 pub use edit::{AddedTable, KeyspaceEdit, VersionEdit, recode};
 pub use file_meta::{FileMeta, TableEntry};
+pub use ledger::{KeyspaceState, NAME_BYTES_MAX, check_name};
 pub use run::SortedRun;
+pub use set::{FILES_AHEAD, ROLLOVER_BYTES_MIN, ROLLOVER_RATIO, SEQNOS_AHEAD, VersionSet};
 pub use version::{LEVELS_MAX, Version};
-
-use crate::base::error::Result;
-use crate::base::sync::Arc;
-use crate::base::types::{FileId, KeyspaceId, SeqNo};
-use crate::fs::Fs;
-use crate::table::TableContext;
-
-/// What the manifest knows of a keyspace.
-#[derive(Clone, Debug)]
-pub struct KeyspaceState {
-    /// Number.
-    pub id: KeyspaceId,
-    /// Name.
-    pub name: String,
-    /// Encoded options.
-    pub options: Vec<u8>,
-    /// Its files.
-    pub version: Arc<Version>,
-    /// See `KeyspaceEdit`.
-    pub log_floor: FileId,
-    /// See `KeyspaceEdit`.
-    pub flushed_through: SeqNo,
-}
-
-/// The live set of the database and the manifest that tells it. All methods take `&self`.
-#[derive(Debug)]
-pub struct VersionSet(());
-
-impl VersionSet {
-    /// Makes a new database: draws identity and hash seed, writes the first manifest and CURRENT.
-    pub fn create(_fs: &Fs, _context: &Arc<TableContext>) -> Result<VersionSet> {
-        unimplemented!()
-    }
-    /// Reads CURRENT and the manifest, allocates above everything seen (manifest ceilings and
-    /// directory), writes a new manifest, switches CURRENT, removes the old manifest (R7, R8).
-    /// `Ok(None)`: the directory holds no database.
-    pub fn recover(_fs: &Fs, _context: &Arc<TableContext>) -> Result<Option<VersionSet>> {
-        unimplemented!()
-    }
-    /// The read-only half of `recover`: writes nothing.
-    pub fn read_only(_fs: &Fs, _context: &Arc<TableContext>) -> Result<Option<VersionSet>> {
-        unimplemented!()
-    }
-    /// The database's identity.
-    pub fn database(&self) -> u64 {
-        unimplemented!()
-    }
-    /// The database's seed for the keyed hash.
-    pub fn hash_seed(&self) -> u64 {
-        unimplemented!()
-    }
-    /// A number never given before and never given again, also after a crash: ceilings are reserved
-    /// in the manifest ahead (P6).
-    pub fn allocate_file(&self) -> Result<FileId> {
-        unimplemented!()
-    }
-    /// A keyspace number, never given twice.
-    pub fn allocate_keyspace(&self) -> KeyspaceId {
-        unimplemented!()
-    }
-    /// A run order above all others.
-    pub fn allocate_order(&self) -> u64 {
-        unimplemented!()
-    }
-    /// Sequence numbers up to this one may be used; at open the first free one lies above.
-    pub fn seqno_ceiling(&self) -> SeqNo {
-        unimplemented!()
-    }
-    /// Raises the ceiling in the manifest to at least `to`.
-    pub fn raise_seqno_ceiling(&self, _to: SeqNo) -> Result<()> {
-        unimplemented!()
-    }
-    /// Appends the edit, syncs it, and makes it the truth. On any append or sync error a new manifest is
-    /// written from memory and switched to (R6); only when that fails too is this an error, and then nothing has changed
-    /// in memory and `poisoned()` is set.
-    pub fn install(&self, _edit: VersionEdit) -> Result<()> {
-        unimplemented!()
-    }
-    /// One keyspace's state now.
-    pub fn keyspace(&self, _id: KeyspaceId) -> Option<KeyspaceState> {
-        unimplemented!()
-    }
-    /// The files of a keyspace now (cheap).
-    pub fn version(&self, _id: KeyspaceId) -> Option<Arc<Version>> {
-        unimplemented!()
-    }
-    /// All keyspaces, by number.
-    pub fn keyspaces(&self) -> Vec<KeyspaceState> {
-        unimplemented!()
-    }
-    /// Registered log segments, ascending.
-    pub fn logs(&self) -> Vec<FileId> {
-        unimplemented!()
-    }
-    /// Tables that nothing can reach any more; each is given once.
-    pub fn take_dead(&self) -> Vec<FileId> {
-        unimplemented!()
-    }
-    /// Every table file named by any live version or still referenced, and the manifest's own number.
-    pub fn is_live_table(&self, _file: FileId) -> bool {
-        unimplemented!()
-    }
-    /// The manifest in use.
-    pub fn manifest(&self) -> FileId {
-        unimplemented!()
-    }
-    /// Bytes the manifest has.
-    pub fn manifest_bytes(&self) -> u64 {
-        unimplemented!()
-    }
-}

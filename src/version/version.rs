@@ -101,7 +101,8 @@ impl Version {
     /// This version with some runs replaced; a run of no tables goes away.
     fn with_runs(&self, changed: BTreeMap<(u8, u64), Vec<Arc<TableEntry>>>) -> Result<Version> {
         let mut levels = self.levels.clone();
-        for ((level, order), tables) in changed {
+        // Backwards: runs are mostly appended then, however many there are (P19).
+        for ((level, order), tables) in changed.into_iter().rev() {
             let level = usize::from(level);
             if LEVELS_MAX <= level {
                 return Err(Error::invalid("a level is too deep")

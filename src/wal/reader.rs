@@ -88,12 +88,7 @@ impl Reader {
     /// # Errors
     /// `Corruption` when the header is damaged, or that of another database or a later segment;
     /// `Unsupported` when its version is not ours.
-    pub fn open(
-        file: &File,
-        database: u64,
-        segment: FileId,
-        limit: Option<u64>,
-    ) -> Result<Reader> {
+    pub fn open(file: &File, database: u64, segment: FileId, limit: Option<u64>) -> Result<Reader> {
         let len = file.len()?;
         let region = match len {
             0 => Region::from_vec(Vec::new()),
@@ -209,7 +204,9 @@ impl Reader {
                     return Ok(None);
                 }
                 // Valid bytes of this life in a wrong order: no crash leaves them so.
-                (kind, _) => return Err(life.damage(at).expected("a record's next part", name(kind))),
+                (kind, _) => {
+                    return Err(life.damage(at).expected("a record's next part", name(kind)));
+                }
             };
             payload_len += payload.len();
             if RECORD_BYTES_MAX < payload_len {
@@ -266,7 +263,9 @@ impl Reader {
             let mut at = span.start;
             while at < span.end {
                 let Ok((header, payload)) = life.fragment_at(at) else {
-                    return Err(life.damage(at).advice("The file changed while it was read."));
+                    return Err(life
+                        .damage(at)
+                        .advice("The file changed while it was read."));
                 };
                 joined.extend_from_slice(payload);
                 at += header.total();
@@ -281,12 +280,7 @@ impl Reader {
     }
 }
 
-fn life<'a>(
-    region: &'a Region,
-    len: usize,
-    segment: FileId,
-    path: &'a Path,
-) -> Result<Life<'a>> {
+fn life<'a>(region: &'a Region, len: usize, segment: FileId, path: &'a Path) -> Result<Life<'a>> {
     Ok(Life {
         bytes: region.block(0, len)?,
         segment,
@@ -309,7 +303,9 @@ fn read_segment_header(
         }
     };
     if header.kind != Kind::Segment {
-        return Err(life.damage(0).expected("a segment's header", name(header.kind)));
+        return Err(life
+            .damage(0)
+            .expected("a segment's header", name(header.kind)));
     }
     let stated = SegmentHeader::decode(payload).ok_or_else(|| life.damage(0))?;
     if stated.database != database {

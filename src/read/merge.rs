@@ -1,0 +1,274 @@
+//! One sorted sequence out of many.
+//!
+//! The sources that stand on an entry are kept in a small array, nearest in the direction of
+//! travel first, each with the first 16 bytes of its key as a number. A step moves the first
+//! source and sinks it to its new place. While it stays in front of the runner-up (a streak, which
+//! is most steps of a tree whose last level holds most entries) that is one comparison of
+//! integers; otherwise the loop ends with one branch that the processor did not foresee, where a
+//! loser tree has one a level.
+//!
+//! Order: key ascending, then newest first, then source order, so that of equal `(key, tag)` pairs
+//! the one of the earlier (newer) source comes first. Going backward everything is the reverse,
+//! for which heads are stored inverted.
+//!
+//! Invariants: `order` is sorted and names exactly the sources that are valid; `order[0]` is
+//! `current`; after an error `order` is empty until the merge is positioned again, so nothing is
+//! ever skipped. A step allocates nothing. Threads: one at a time.
+//! Knows no seqno rule: every version of every key is given.
+
+use crate::base::cursor::Cursor;
+use crate::base::error::Result;
+use crate::base::key::{compare, head16};
+use crate::base::types::Tag;
+use std::cmp::Ordering;
+
+/// A merge of any cursors, in both directions.
+///
+/// Sources are given newest first; an equal `(key, tag)` in two of them (a memtable and the table
+/// flushed from it) is given once for each.
+#[derive(Debug)]
+pub struct Merge<C> {
+    sources: Box<[C]>,
+    order: Vec<Slot>,
+    current: usize,
+    direction: Direction,
+    /// The key that the others are positioned around when the direction turns.
+    pivot: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    head: u128,
+    source: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+impl Direction {
+    /// The head of a key as it is stored: smaller means nearer.
+    #[inline]
+    fn head(self, key: &[u8]) -> u128 {
+        match self {
+            Direction::Forward => head16(key),
+            Direction::Backward => !head16(key),
+        }
+    }
+}
+
+impl<C: Cursor> Merge<C> {
+    /// Merges `sources`, newest first. Not positioned.
+    pub fn new(sources: Vec<C>) -> Merge<C> {
+        Merge {
+            order: Vec::with_capacity(sources.len()),
+            sources: sources.into_boxed_slice(),
+            current: 0,
+            direction: Direction::Forward,
+            pivot: Vec::new(),
+        }
+    }
+
+    /// The source that the merge stands on. Only while `valid()`.
+    #[inline]
+    pub fn source(&self) -> &C {
+        &self.sources[self.current]
+    }
+
+    /// Positions every source by `place`, then sorts them.
+    fn place(
+        &mut self,
+        direction: Direction,
+        mut place: impl FnMut(&mut C) -> Result<()>,
+    ) -> Result<()> {
+        self.order.clear();
+        for source in &mut self.sources {
+            place(source)?;
+        }
+        self.direction = direction;
+        self.seed();
+        Ok(())
+    }
+
+    fn seed(&mut self) {
+        let Merge {
+            sources,
+            order,
+            direction,
+            ..
+        } = self;
+        debug_assert!(order.is_empty());
+        for (i, source) in sources.iter().enumerate() {
+            if source.valid() {
+                order.push(Slot {
+                    head: direction.head(source.key()),
+                    source: i,
+                });
+            }
+        }
+        order.sort_unstable_by(|a, b| {
+            a.head
+                .cmp(&b.head)
+                .then_with(|| tie(sources, *direction, a.source, b.source))
+        });
+        self.current = self.order.first().map_or(0, |slot| slot.source);
+    }
+
+    /// Turns around: the current source takes one step, every other one is put just behind the
+    /// current entry in the new direction.
+    #[cold]
+    fn turn(&mut self, direction: Direction) -> Result<()> {
+        if self.order.is_empty() {
+            return Ok(());
+        }
+        let Merge { sources, pivot, .. } = self;
+        let here = self.current;
+        pivot.clear();
+        pivot.extend_from_slice(sources[here].key());
+        let tag = sources[here].tag();
+        let on_pivot = |source: &C| source.valid() && source.tag() == tag && source.key() == *pivot;
+
+        self.order.clear();
+        for (i, source) in sources.iter_mut().enumerate() {
+            match direction {
+                Direction::Forward if i == here => source.next()?,
+                Direction::Backward if i == here => source.prev()?,
+                Direction::Forward => {
+                    source.seek(pivot, tag)?;
+                    // Equal entries of earlier sources lie before the current one.
+                    if i < here && on_pivot(source) {
+                        source.next()?;
+                    }
+                }
+                Direction::Backward => {
+                    source.seek_for_prev(pivot, tag)?;
+                    if here < i && on_pivot(source) {
+                        source.prev()?;
+                    }
+                }
+            }
+        }
+        self.direction = direction;
+        self.seed();
+        Ok(())
+    }
+
+    /// Puts the current source, which has just moved, into its new place.
+    #[inline]
+    fn settle(&mut self, moved: Result<()>) -> Result<()> {
+        if moved.is_err() {
+            self.order.clear();
+            return moved;
+        }
+        let source = &self.sources[self.current];
+        if !source.valid() {
+            self.drop_first();
+            return Ok(());
+        }
+        let Some(runner_up) = self.order.get(1) else {
+            return Ok(());
+        };
+        let head = self.direction.head(source.key());
+        if runner_up.head <= head {
+            self.sink(head);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn sink(&mut self, head: u128) {
+        let moved = self.current;
+        let mut i = 1;
+        while let Some(&slot) = self.order.get(i) {
+            let nearer = slot.head < head
+                || slot.head == head
+                    && tie(&self.sources, self.direction, slot.source, moved) == Ordering::Less;
+            if !nearer {
+                break;
+            }
+            self.order[i - 1] = slot;
+            i += 1;
+        }
+        self.order[i - 1] = Slot {
+            head,
+            source: moved,
+        };
+        self.current = self.order[0].source;
+    }
+
+    #[cold]
+    fn drop_first(&mut self) {
+        self.order.remove(0);
+        self.current = self.order.first().map_or(0, |slot| slot.source);
+    }
+}
+
+/// The order of two sources whose heads are equal: by full key, tag and place in the list.
+fn tie<C: Cursor>(sources: &[C], direction: Direction, a: usize, b: usize) -> Ordering {
+    let (x, y) = (&sources[a], &sources[b]);
+    let forward = compare(x.key(), x.tag(), y.key(), y.tag()).then(a.cmp(&b));
+    match direction {
+        Direction::Forward => forward,
+        Direction::Backward => forward.reverse(),
+    }
+}
+
+impl<C: Cursor> Cursor for Merge<C> {
+    fn first(&mut self) -> Result<()> {
+        self.place(Direction::Forward, C::first)
+    }
+
+    fn last(&mut self) -> Result<()> {
+        self.place(Direction::Backward, C::last)
+    }
+
+    fn seek(&mut self, key: &[u8], tag: Tag) -> Result<()> {
+        self.place(Direction::Forward, |source| source.seek(key, tag))
+    }
+
+    fn seek_for_prev(&mut self, key: &[u8], tag: Tag) -> Result<()> {
+        self.place(Direction::Backward, |source| source.seek_for_prev(key, tag))
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        debug_assert!(self.valid(), "next is for a cursor on an entry");
+        if self.direction != Direction::Forward || self.order.is_empty() {
+            return self.turn(Direction::Forward);
+        }
+        let moved = self.sources[self.current].next();
+        self.settle(moved)
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        debug_assert!(self.valid(), "prev is for a cursor on an entry");
+        if self.direction != Direction::Backward || self.order.is_empty() {
+            return self.turn(Direction::Backward);
+        }
+        let moved = self.sources[self.current].prev();
+        self.settle(moved)
+    }
+
+    #[inline]
+    fn valid(&self) -> bool {
+        !self.order.is_empty()
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.source().key()
+    }
+
+    #[inline]
+    fn tag(&self) -> Tag {
+        self.source().tag()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.source().value()
+    }
+}

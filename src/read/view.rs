@@ -1,0 +1,59 @@
+//! Everything that a read of one keyspace looks at, loaded at once.
+//!
+//! Immutable and shared, so a reader that holds a view sees both or neither side of a flush: the
+//! memtable *or* its table, never a gap between them. Entries newer than the reader's sequence
+//! number may still be added to the active memtable; readers pass over them.
+
+use super::bounds::Bounds;
+use super::counters::ReadCounters;
+use super::source::Source;
+use crate::base::checksum::KeyHasher;
+use crate::base::error::Result;
+use crate::base::sync::Arc;
+use crate::memtable::Memtable;
+use crate::version::{SortedRun, Version};
+
+/// Everything a read of one keyspace looks at; immutable, shared as `Arc<View>`.
+#[derive(Debug)]
+pub struct View {
+    /// Takes the writes.
+    pub active: Arc<Memtable>,
+    /// Waiting for their flush, newest first.
+    pub immutables: Vec<Arc<Memtable>>,
+    /// The tables.
+    pub version: Arc<Version>,
+    /// The database's keyed hash.
+    pub hasher: KeyHasher,
+    /// Probes and outcomes, counted relaxed.
+    pub counters: Arc<ReadCounters>,
+}
+
+impl View {
+    /// The memtables, newest first.
+    #[inline]
+    pub fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(&self.immutables)
+    }
+
+    /// The runs, newest first.
+    #[inline]
+    pub fn runs(&self) -> impl Iterator<Item = &SortedRun> {
+        self.version.levels.iter().flatten()
+    }
+
+    /// Cursors over all that may hold keys within `bounds`, newest first.
+    ///
+    /// # Errors
+    /// Those of opening tables.
+    pub fn sources(&self, bounds: &Bounds) -> Result<Vec<Source>> {
+        let mut sources: Vec<Source> = self
+            .memtables()
+            .filter(|memtable| 0 < memtable.entries())
+            .map(|memtable| Source::Memtable(memtable.cursor()))
+            .collect();
+        for run in self.runs() {
+            sources.extend(Source::of_run(run, bounds)?);
+        }
+        Ok(sources)
+    }
+}

@@ -1,0 +1,345 @@
+//! What a reader at one instant sees of a sequence of versions: of each key the newest version not
+//! newer than that instant, and nothing where that is a deletion.
+//!
+//! Going forward the inner cursor stands on the entry shown, and its slices are handed out as they
+//! are. Going backward versions come oldest first, so the newest visible one is known only when
+//! the key is behind us: key and value are then kept in two reused buffers, and the inner cursor
+//! stands before all versions of the key shown.
+//!
+//! Invariants: bounds are tested at each key that is looked at, so that a desert of deletions
+//! beyond the bound is not walked. After an error the place is `Nowhere`. Loops, never recursion:
+//! ten million deletions in a row cost time and no stack. Keys with very many versions are crossed
+//! by a seek after [`SKIPS_MAX`] steps. Threads: one at a time.
+//! Kinds that belong to later features are an `Unsupported` error where they decide an answer.
+
+use super::bounds::Bounds;
+use super::unsupported;
+use crate::base::cursor::Cursor;
+use crate::base::error::Result;
+use crate::base::types::{SeqNo, Tag, ValueKind};
+use std::ops::Bound;
+
+/// Versions of one key that are passed one by one before a seek passes the rest: about what a seek
+/// costs, in steps.
+const SKIPS_MAX: usize = 32;
+
+/// The visible entries of `C` within bounds.
+///
+/// Not positioned at first: then `next` means `first`, and `prev` means `last`. Past the end
+/// `prev` lands on the last entry; before the start `next` lands on the first.
+#[derive(Debug)]
+pub struct Visible<C> {
+    inner: C,
+    at: SeqNo,
+    bounds: Bounds,
+    place: Place,
+    /// `Backward`: the key shown. While going forward: the key whose older versions are passed.
+    key: Vec<u8>,
+    /// `Backward`: the value shown.
+    value: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Nowhere,
+    BeforeStart,
+    /// On the entry that the inner cursor stands on.
+    Forward,
+    /// On the buffered entry; the inner cursor is before all of its versions.
+    Backward,
+    PastEnd,
+}
+
+impl<C: Cursor> Visible<C> {
+    /// What is visible of `inner` at `at`, within `bounds`. Not positioned.
+    pub fn new(inner: C, at: SeqNo, bounds: Bounds) -> Visible<C> {
+        Visible {
+            inner,
+            at,
+            bounds,
+            place: Place::Nowhere,
+            key: Vec::new(),
+            value: Vec::new(),
+        }
+    }
+
+    /// To the first entry.
+    ///
+    /// # Errors
+    /// Those of the sources, and `Unsupported`; so for every move. The cursor is then nowhere.
+    pub fn first(&mut self) -> Result<()> {
+        self.guarded(Self::to_first)
+    }
+
+    /// To the last entry.
+    pub fn last(&mut self) -> Result<()> {
+        self.guarded(Self::to_last)
+    }
+
+    /// To the first entry whose key is at or after `key`.
+    pub fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.guarded(|cursor| {
+            if !cursor.bounds.after_lower(key) {
+                return cursor.to_first();
+            }
+            if cursor.bounds.is_inverted() || !cursor.bounds.before_upper(key) {
+                cursor.place = Place::PastEnd;
+                return Ok(());
+            }
+            cursor.inner.seek(key, Tag::newest_at(cursor.at))?;
+            cursor.settle_forward(false)
+        })
+    }
+
+    /// To the last entry whose key is at or before `key`.
+    pub fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
+        self.guarded(|cursor| {
+            if !cursor.bounds.before_upper(key) {
+                return cursor.to_last();
+            }
+            if cursor.bounds.is_inverted() || !cursor.bounds.after_lower(key) {
+                cursor.place = Place::BeforeStart;
+                return Ok(());
+            }
+            cursor.inner.seek_for_prev(key, Tag::MIN)?;
+            cursor.settle_backward()
+        })
+    }
+
+    /// One entry on.
+    #[inline]
+    pub fn next(&mut self) -> Result<()> {
+        self.guarded(|cursor| match cursor.place {
+            Place::Forward => {
+                cursor.key.clear();
+                cursor.key.extend_from_slice(cursor.inner.key());
+                cursor.inner.next()?;
+                cursor.settle_forward(true)
+            }
+            Place::Backward => {
+                cursor.inner.seek(&cursor.key, Tag::MIN)?;
+                cursor.settle_forward(true)
+            }
+            Place::Nowhere | Place::BeforeStart => cursor.to_first(),
+            Place::PastEnd => Ok(()),
+        })
+    }
+
+    /// One entry back.
+    #[inline]
+    pub fn prev(&mut self) -> Result<()> {
+        self.guarded(|cursor| match cursor.place {
+            Place::Backward => cursor.settle_backward(),
+            Place::Forward => {
+                cursor.key.clear();
+                cursor.key.extend_from_slice(cursor.inner.key());
+                cursor.inner.seek_for_prev(&cursor.key, Tag::MAX)?;
+                cursor.settle_backward()
+            }
+            Place::Nowhere | Place::PastEnd => cursor.to_last(),
+            Place::BeforeStart => Ok(()),
+        })
+    }
+
+    /// True when the cursor stands on an entry.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        matches!(self.place, Place::Forward | Place::Backward)
+    }
+
+    /// The key and the value, if the cursor stands on an entry.
+    #[inline]
+    pub fn entry(&self) -> Option<(&[u8], &[u8])> {
+        match self.place {
+            Place::Forward => Some((self.inner.key(), self.inner.value())),
+            Place::Backward => Some((&self.key, &self.value)),
+            Place::Nowhere | Place::BeforeStart | Place::PastEnd => None,
+        }
+    }
+
+    /// The key, if the cursor stands on an entry.
+    #[inline]
+    pub fn key(&self) -> Option<&[u8]> {
+        match self.place {
+            Place::Forward => Some(self.inner.key()),
+            Place::Backward => Some(&self.key),
+            Place::Nowhere | Place::BeforeStart | Place::PastEnd => None,
+        }
+    }
+
+    /// The inner cursor, if it stands on the entry shown.
+    #[inline]
+    pub fn on_entry(&self) -> Option<&C> {
+        (self.place == Place::Forward).then_some(&self.inner)
+    }
+
+    #[inline]
+    fn guarded(&mut self, act: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let done = act(self);
+        if done.is_err() {
+            self.place = Place::Nowhere;
+        }
+        done
+    }
+
+    fn to_first(&mut self) -> Result<()> {
+        if self.bounds.is_inverted() {
+            self.place = Place::PastEnd;
+            return Ok(());
+        }
+        match self.bounds.lower() {
+            Bound::Unbounded => {
+                self.inner.first()?;
+                self.settle_forward(false)
+            }
+            Bound::Included(lower) => {
+                self.inner.seek(lower, Tag::newest_at(self.at))?;
+                self.settle_forward(false)
+            }
+            Bound::Excluded(lower) => {
+                self.key.clear();
+                self.key.extend_from_slice(lower);
+                self.inner.seek(lower, Tag::MIN)?;
+                self.settle_forward(true)
+            }
+        }
+    }
+
+    fn to_last(&mut self) -> Result<()> {
+        if self.bounds.is_inverted() {
+            self.place = Place::BeforeStart;
+            return Ok(());
+        }
+        match self.bounds.upper() {
+            Bound::Unbounded => self.inner.last()?,
+            Bound::Included(upper) => self.inner.seek_for_prev(upper, Tag::MIN)?,
+            // No entry has this tag: it lies before every version of `upper`.
+            Bound::Excluded(upper) => self.inner.seek_for_prev(upper, Tag::MAX)?,
+        }
+        self.settle_backward()
+    }
+
+    /// From where the inner cursor stands to the next visible entry; with `passing`, versions of
+    /// `self.key` are behind us and do not count.
+    #[inline]
+    fn settle_forward(&mut self, mut passing: bool) -> Result<()> {
+        let mut skips = 0;
+        while self.inner.valid() {
+            let key = self.inner.key();
+            let tag = self.inner.tag();
+            let is_visible = tag.seqno() <= self.at;
+            if passing && key == self.key {
+                if tag.kind() == ValueKind::DeleteRange && is_visible {
+                    return Err(unsupported(tag.kind()));
+                }
+                skips += 1;
+                if skips == SKIPS_MAX {
+                    self.inner.seek(&self.key, Tag::MIN)?;
+                } else {
+                    self.inner.next()?;
+                }
+                continue;
+            }
+            if !self.bounds.before_upper(key) {
+                break;
+            }
+            if passing {
+                passing = false;
+                skips = 0;
+            }
+            if !is_visible {
+                self.pass_newer(&mut skips)?;
+                continue;
+            }
+            match tag.kind() {
+                ValueKind::Put => {
+                    self.place = Place::Forward;
+                    return Ok(());
+                }
+                ValueKind::Delete => {
+                    self.key.clear();
+                    self.key.extend_from_slice(key);
+                    passing = true;
+                    skips = 0;
+                    self.inner.next()?;
+                }
+                kind => return Err(unsupported(kind)),
+            }
+        }
+        self.place = Place::PastEnd;
+        Ok(())
+    }
+
+    /// Over a version that is too new; over all of its key when there are many.
+    fn pass_newer(&mut self, skips: &mut usize) -> Result<()> {
+        *skips += 1;
+        if *skips < SKIPS_MAX {
+            return self.inner.next();
+        }
+        *skips = 0;
+        self.key.clear();
+        self.key.extend_from_slice(self.inner.key());
+        self.inner.seek(&self.key, Tag::newest_at(self.at))
+    }
+
+    /// From the oldest version of some key to the nearest visible entry at or before it.
+    fn settle_backward(&mut self) -> Result<()> {
+        while self.inner.valid() && self.bounds.after_lower(self.inner.key()) {
+            self.key.clear();
+            self.key.extend_from_slice(self.inner.key());
+            match self.newest_of_key()? {
+                Some(ValueKind::Put) => {
+                    self.place = Place::Backward;
+                    return Ok(());
+                }
+                Some(ValueKind::Delete) | None => {}
+                Some(kind) => return Err(unsupported(kind)),
+            }
+        }
+        self.place = Place::BeforeStart;
+        Ok(())
+    }
+
+    /// Walks the versions of `self.key` from the oldest and leaves the inner cursor before them
+    /// all; the kind of the newest visible one, whose value is then in `self.value`.
+    #[inline]
+    fn newest_of_key(&mut self) -> Result<Option<ValueKind>> {
+        let mut newest = None;
+        let mut skips = 0;
+        loop {
+            let tag = self.inner.tag();
+            if tag.seqno() <= self.at {
+                self.keep(&mut newest, tag.kind())?;
+            }
+            skips += 1;
+            if skips == SKIPS_MAX {
+                return self.newest_by_seek();
+            }
+            self.inner.prev()?;
+            if !self.inner.valid() || self.inner.key() != self.key {
+                return Ok(newest);
+            }
+        }
+    }
+
+    fn newest_by_seek(&mut self) -> Result<Option<ValueKind>> {
+        let mut newest = None;
+        self.inner.seek(&self.key, Tag::newest_at(self.at))?;
+        if self.inner.valid() && self.inner.key() == self.key {
+            self.keep(&mut newest, self.inner.tag().kind())?;
+        }
+        self.inner.seek_for_prev(&self.key, Tag::MAX)?;
+        Ok(newest)
+    }
+
+    #[inline]
+    fn keep(&mut self, newest: &mut Option<ValueKind>, kind: ValueKind) -> Result<()> {
+        if kind == ValueKind::DeleteRange {
+            return Err(unsupported(kind));
+        }
+        *newest = Some(kind);
+        self.value.clear();
+        self.value.extend_from_slice(self.inner.value());
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! Opening a directory: making a database in it, reading the one that is there, or finding none.
+//!
+//! Recovery reads CURRENT and its manifest, and only then writes: a new manifest with everything
+//! that was read, under a number above every ceiling and every file in the directory (R7). Nothing
+//! is made or removed before CURRENT names it durably, so that a crash at any call leaves either
+//! the old manifest or the new one, and a failed open leaves a damaged directory as it was (P11).
+//!
+//! A directory without CURRENT holds no database when it has no table and no log either: making one
+//! was interrupted, and is done again (P4). With a table or a log, CURRENT was lost: an error.
+//!
+//! Threads: the caller holds the directory's lock. Not here: logs and tables (`db` sweeps them).
+
+use super::edit::{Ceilings, Identity, Record};
+use super::file_meta::{FileMeta, Shelf, TableEntry};
+use super::ledger::{KeyspaceState, Ledger, Limits};
+use super::manifest::{self, Current};
+use super::set::{Numbers, ROLLOVER_BYTES_MIN, State, VersionSet, Writing, joined};
+use super::version::Version;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::sync::atomic::{AtomicBool, AtomicU64};
+use crate::base::sync::{Arc, Mutex};
+use crate::base::types::{FileId, SeqNo};
+use crate::fs::{FileName, Fs};
+use crate::table::TableContext;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+
+impl VersionSet {
+    /// Makes a new database: draws identity and hash seed, writes the first manifest and CURRENT.
+    /// Remains of an interrupted creation are removed afterwards.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the directory holds a database, or tables or logs of one; what the
+    /// file system says.
+    pub fn create(fs: &Fs, context: &Arc<TableContext>) -> Result<VersionSet> {
+        let survey = Survey::of(fs)?;
+        if survey.current || survey.data.is_some() {
+            return Err(Error::invalid("the directory holds a database").at(fs.root()));
+        }
+        let mut read = Read::default();
+        read.identity = Some(Identity {
+            database: fs.random().max(1),
+            hash_seed: fs.random(),
+        });
+        read.open(fs, context, &survey)
+    }
+
+    /// Reads CURRENT and the manifest, allocates above everything seen (manifest ceilings and
+    /// directory), writes a new manifest, switches CURRENT, removes the old manifest (R7, R8).
+    /// `Ok(None)`: the directory holds no database.
+    ///
+    /// # Errors
+    /// `Corruption` naming the file for damage, a missing CURRENT or a missing manifest;
+    /// `Unsupported` for a newer format; what the file system says. The directory is as it was, or
+    /// holds a half-made manifest that the next open removes.
+    pub fn recover(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<VersionSet>> {
+        if !fs.root_exists()? {
+            return Ok(None);
+        }
+        let survey = Survey::of(fs)?;
+        match Read::from_disk(fs, &survey)? {
+            Some((read, _, _)) => read.open(fs, context, &survey).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The read-only half of `recover`: writes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::recover`].
+    pub fn read_only(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<VersionSet>> {
+        if !fs.root_exists()? {
+            return Ok(None);
+        }
+        let survey = Survey::of(fs)?;
+        let Some((read, current, bytes)) = Read::from_disk(fs, &survey)? else {
+            return Ok(None);
+        };
+        let mut set = read.into_set(fs, context, &survey)?;
+        set.read_only = true;
+        set.manifest_id = AtomicU64::new(current.manifest.0);
+        set.manifest_bytes = AtomicU64::new(bytes);
+        Ok(Some(set))
+    }
+}
+
+/// What the names in the directory say.
+#[derive(Debug)]
+struct Survey {
+    current: bool,
+    /// Some table or log.
+    data: Option<FileName>,
+    /// Manifests and temporary files.
+    ours: Vec<FileName>,
+    /// Above every number in a name.
+    next: u64,
+}
+
+impl Survey {
+    fn of(fs: &Fs) -> Result<Survey> {
+        let mut survey = Survey {
+            current: false,
+            data: None,
+            ours: Vec::new(),
+            next: 1,
+        };
+        for entry in fs.list()? {
+            let Some(name) = FileName::parse(&entry.name) else {
+                continue;
+            };
+            match name {
+                FileName::Lock => {}
+                FileName::Current => survey.current = true,
+                FileName::Manifest(_) | FileName::Temp(_) => survey.ours.push(name),
+                FileName::Table(_) | FileName::Log(_) => survey.data = Some(name),
+            }
+            if let Some(id) = name.id() {
+                survey.next = survey.next.max(id.0.saturating_add(1));
+            }
+        }
+        Ok(survey)
+    }
+}
+
+/// What a manifest said.
+#[derive(Debug)]
+struct Read {
+    identity: Option<Identity>,
+    stored: Ceilings,
+    ledger: Ledger,
+    metas: HashMap<FileId, FileMeta>,
+}
+
+impl Default for Read {
+    fn default() -> Self {
+        Read {
+            identity: None,
+            stored: Ceilings {
+                files: Some(1),
+                // 0 is the default keyspace, which is never allocated.
+                keyspaces: Some(1),
+                orders: Some(1),
+                seqnos: Some(SeqNo::ZERO),
+            },
+            ledger: Ledger::default(),
+            metas: HashMap::new(),
+        }
+    }
+}
+
+impl Read {
+    /// Reads what CURRENT names; with it, CURRENT itself and the manifest's size.
+    fn from_disk(fs: &Fs, survey: &Survey) -> Result<Option<(Read, Current, u64)>> {
+        let Some(current) = Current::read(fs)? else {
+            return match survey.data {
+                None => Ok(None),
+                Some(file) => Err(Error::corruption("CURRENT is missing")
+                    .at(fs.path(FileName::Current))
+                    .expected("CURRENT", format!("no CURRENT, but {file}"))
+                    .advice("Put the file back, or restore the directory from a checkpoint.")),
+            };
+        };
+        let mut read = Read::default();
+        let bytes = manifest::read(fs, current, |record| read.take(record))?;
+        Ok(Some((read, current, bytes)))
+    }
+
+    fn take(&mut self, record: Record) -> Result<()> {
+        self.identity = self.identity.or(record.identity);
+        self.stored = joined(&self.stored, &record.ceilings);
+        let limits = Limits {
+            files: self.stored.files.unwrap_or(0),
+            keyspaces: self.stored.keyspaces.unwrap_or(0),
+            orders: self.stored.orders.unwrap_or(0),
+        };
+        self.ledger.check(&record.edit, limits)?;
+        for keyspace in &record.edit.keyspaces {
+            if keyspace.dropped
+                && let Some(account) = self.ledger.keyspaces.get(&keyspace.id)
+            {
+                for file in account.tables.keys() {
+                    self.metas.remove(file);
+                }
+            }
+            let removed = keyspace.removed.iter();
+            let gone: HashMap<_, _> = removed
+                .filter_map(|(_, f)| self.metas.remove_entry(f))
+                .collect();
+            for added in &keyspace.added {
+                let file = added.meta.file;
+                if gone.get(&file).is_some_and(|before| *before != added.meta) {
+                    return Err(Error::invalid(format!(
+                        "table {file} changes while it moves"
+                    )));
+                }
+                self.metas.insert(file, added.meta.clone());
+            }
+        }
+        self.ledger.apply(&record.edit);
+        Ok(())
+    }
+
+    /// The set as it was read, and a new manifest that says so.
+    fn open(self, fs: &Fs, context: &Arc<TableContext>, survey: &Survey) -> Result<VersionSet> {
+        let set = self.into_set(fs, context, survey)?;
+        let mut writing = set.writing.lock();
+        writing.stale.extend(&survey.ours);
+        let stored = writing.stored;
+        set.rewrite(&mut writing, &set.state.load_full(), &stored)?;
+        drop(writing);
+        Ok(set)
+    }
+
+    /// The set as it was read, without a manifest to write to.
+    fn into_set(
+        mut self,
+        fs: &Fs,
+        context: &Arc<TableContext>,
+        survey: &Survey,
+    ) -> Result<VersionSet> {
+        let Some(identity) = self.identity else {
+            return Err(Error::corruption("manifest without an identity").at(fs.root()));
+        };
+        let shelf = Shelf::new(fs, context);
+        let state = self.state(&shelf).map_err(|error| {
+            // The bytes were whole, and what they say cannot be.
+            error.with_kind(ErrorKind::Corruption).at(fs.root())
+        })?;
+        let file = survey.next.max(self.stored.files.unwrap_or(0));
+        let numbers = Numbers {
+            file,
+            file_ceiling: file,
+            keyspace: self.stored.keyspaces.unwrap_or(1),
+            order: self.stored.orders.unwrap_or(1),
+        };
+        Ok(VersionSet {
+            fs: fs.clone(),
+            identity,
+            read_only: false,
+            shelf,
+            state: ArcSwap::from_pointee(state),
+            writing: Mutex::new(Writing {
+                manifest: None,
+                ledger: self.ledger,
+                stored: self.stored,
+                stale: Vec::new(),
+                rollover_at: u64::MAX,
+                rollover_bytes_min: ROLLOVER_BYTES_MIN,
+            }),
+            numbers: Mutex::new(numbers),
+            seqno_ceiling: AtomicU64::new(self.stored.seqnos.unwrap_or_default().get()),
+            poisoned: AtomicBool::new(false),
+            manifest_id: AtomicU64::new(0),
+            manifest_bytes: AtomicU64::new(0),
+        })
+    }
+
+    fn state(&mut self, shelf: &Arc<Shelf>) -> Result<State> {
+        let mut state = State {
+            logs: self.ledger.logs.clone(),
+            ..State::default()
+        };
+        for (id, account) in &self.ledger.keyspaces {
+            let tables = account.tables.iter().filter_map(|(file, (level, order))| {
+                let meta = self.metas.remove(file)?;
+                Some((*level, *order, TableEntry::on_shelf(meta, false, shelf)))
+            });
+            let keyspace = KeyspaceState {
+                version: Arc::new(Version::of(tables)?),
+                ..account.state.clone()
+            };
+            state.keyspaces.insert(*id, Arc::new(keyspace));
+        }
+        debug_assert!(self.metas.is_empty(), "every table has its account");
+        Ok(state)
+    }
+}
