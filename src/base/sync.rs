@@ -3,5 +3,6 @@
 
 pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 pub use std::sync::Arc;
+pub use std::sync::OnceLock;
 pub use std::sync::atomic;
 pub use std::thread;

@@ -1,0 +1,131 @@
+//! Block codecs: into a given buffer, and back with a size that our own header declares.
+//!
+//! Compressed body = `raw length: u32 | codec's bytes`. The declared length is bounded by
+//! [`RAW_BYTES_MAX`] before anything is allocated (P19); larger blocks are stored plain.
+
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::Compression;
+
+/// Largest body that is compressed: bounds what a hostile header can make a reader allocate.
+pub(super) const RAW_BYTES_MAX: usize = 4 << 20;
+const LENGTH_BYTES: usize = 4;
+
+/// Compresses `raw` into `out` (cleared first). False when it is not worth it: the block is then
+/// stored plain. Worth it means an eighth saved, about what one decompression costs in reads.
+///
+/// # Errors
+/// `Unsupported` when the codec is not compiled in.
+pub(super) fn compress(codec: Compression, raw: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+    out.clear();
+    if codec == Compression::None || RAW_BYTES_MAX < raw.len() {
+        return Ok(false);
+    }
+    out.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+    match codec {
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => {
+            let bound = lz4_flex::block::get_maximum_output_size(raw.len());
+            out.resize(LENGTH_BYTES + bound, 0);
+            let written = lz4_flex::block::compress_into(raw, &mut out[LENGTH_BYTES..])
+                .expect("the output is as large as the worst case");
+            out.truncate(LENGTH_BYTES + written);
+        }
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => {
+            let compressed = zstd::bulk::compress(raw, 1)
+                .map_err(|e| Error::new(ErrorKind::Io, format!("zstd cannot compress: {e}")))?;
+            out.extend_from_slice(&compressed);
+        }
+        #[allow(unreachable_patterns, reason = "reached when a codec is not compiled in")]
+        _ => return Err(not_compiled_in(codec)),
+    }
+    Ok(out.len() <= raw.len() - raw.len() / 8)
+}
+
+/// The body that `stored` was made from.
+///
+/// # Errors
+/// `Corruption`, or `Unsupported` when the codec is not compiled in; without file and offset.
+pub(super) fn decompress(codec: u8, stored: &[u8]) -> Result<Vec<u8>> {
+    let codec = Compression::from_byte(codec).ok_or_else(|| {
+        Error::corruption("block with an unknown codec").expected("0, 1 or 2", codec)
+    })?;
+    let (declared, compressed) = stored
+        .split_first_chunk::<LENGTH_BYTES>()
+        .ok_or_else(|| Error::corruption("compressed block without a length"))?;
+    let raw_len = u32::from_le_bytes(*declared) as usize;
+    if RAW_BYTES_MAX < raw_len {
+        return Err(
+            Error::corruption("compressed block with an impossible length").expected(
+                format!("at most {RAW_BYTES_MAX} bytes"),
+                format!("{raw_len} bytes"),
+            ),
+        );
+    }
+    let mut raw = vec![0; raw_len];
+    let written = match codec {
+        Compression::None => None,
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => lz4_flex::block::decompress_into(compressed, &mut raw).ok(),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => zstd::bulk::decompress_to_buffer(compressed, &mut raw).ok(),
+        #[allow(unreachable_patterns, reason = "reached when a codec is not compiled in")]
+        _ => return Err(not_compiled_in(codec)),
+    };
+    match written {
+        Some(n) if n == raw_len => Ok(raw),
+        _ => Err(Error::corruption("block that cannot be decompressed")),
+    }
+}
+
+#[allow(dead_code, reason = "used when a codec is not compiled in")]
+fn not_compiled_in(codec: Compression) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("{codec:?} compression is not compiled in"),
+    )
+    .advice("Build alluvium with the feature of that name.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compressed_comes_back() {
+        let raw = b"half of it, half of it, half of it. ".repeat(50);
+        for codec in [Compression::Lz4, Compression::Zstd] {
+            if !codec.is_supported() {
+                continue;
+            }
+            let mut out = Vec::new();
+            assert!(compress(codec, &raw, &mut out).unwrap());
+            assert_eq!(decompress(codec as u8, &out).unwrap(), raw);
+            for cut in 0..out.len() {
+                assert!(decompress(codec as u8, &out[..cut]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_declared_length_is_bounded_before_anything_is_allocated() {
+        let mut hostile = u32::MAX.to_le_bytes().to_vec();
+        hostile.extend_from_slice(&[0; 16]);
+        let error = decompress(Compression::Lz4 as u8, &hostile).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+        assert!(decompress(9, &hostile).is_err());
+        assert!(decompress(0, &hostile).is_err());
+    }
+
+    #[test]
+    fn bytes_that_do_not_shrink_are_stored_plain() {
+        let noise: Vec<u8> = (0u32..300)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
+        let mut out = Vec::new();
+        assert!(!compress(Compression::None, &noise, &mut out).unwrap());
+        if Compression::Lz4.is_supported() {
+            assert!(!compress(Compression::Lz4, &noise, &mut out).unwrap());
+        }
+    }
+}

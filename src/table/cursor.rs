@@ -1,0 +1,369 @@
+//! Walks a table both ways; a step inside a block costs the same in either direction.
+//!
+//! ```text
+//! position = block i, entry j | key = prefix of the block + suffix of the entry, in one buffer
+//! ```
+//! Only the suffix is copied at a step; nothing is allocated once the buffer has grown. While a
+//! block is walked, the first lines of the next are on their way, and after two blocks in one
+//! direction the kernel is asked to read ahead, 64 KiB first and up to 2 MiB.
+//!
+//! Invariants: after an error the cursor is not valid, and `next` and `prev` give the same error
+//! until it is positioned again (P10). An unreadable block is an error, never an end (bug 56).
+//! Loops, no recursion (bug 65).
+
+use super::block::search::prefetch;
+use super::block::{Entry, Layout};
+use super::cache::CachedBlock;
+use super::reader::{Access, BlockData, Table, slice_of};
+use crate::base::cursor::Cursor;
+use crate::base::error::{Error, Result};
+use crate::base::slice::{Pin, Slice};
+use crate::base::sync::Arc;
+use crate::base::types::Tag;
+use crate::fs::Region;
+use crate::fs::region::Advice;
+use std::ops::Range;
+
+const READ_AHEAD_MIN: u64 = 64 << 10;
+const READ_AHEAD_MAX: u64 = 2 << 20;
+
+/// The block a cursor stands in; a mapped one lies in the table's region.
+#[derive(Debug)]
+enum Held {
+    Mapped(Range<usize>),
+    Cached(Arc<CachedBlock>),
+}
+
+/// Walks a table both ways. 'static, Send. A step allocates nothing.
+#[derive(Debug)]
+pub struct TableCursor {
+    table: Arc<Table>,
+    region: Option<Arc<Region>>,
+    access: Access,
+    held: Held,
+    layout: Layout,
+    /// The block held; `usize::MAX` when none is.
+    block: usize,
+    entry: usize,
+    key: Vec<u8>,
+    prefix_len: usize,
+    tag: Tag,
+    value: Range<usize>,
+    valid: bool,
+    error: Option<Error>,
+    ahead: ReadAhead,
+}
+
+/// What the kernel has been asked for.
+#[derive(Debug, Default)]
+struct ReadAhead {
+    /// Blocks walked in one direction since the last seek.
+    streak: u32,
+    window: u64,
+    asked: Range<u64>,
+}
+
+const NO_BLOCK: usize = usize::MAX;
+
+#[inline]
+fn body_of<'a>(held: &'a Held, region: &'a Option<Arc<Region>>) -> &'a [u8] {
+    match (held, region) {
+        (Held::Mapped(range), Some(region)) => region.bytes().get(range.clone()).unwrap_or(&[]),
+        (Held::Mapped(_), None) => &[],
+        (Held::Cached(block), _) => &block.0,
+    }
+}
+
+impl TableCursor {
+    pub(super) fn new(table: &Arc<Table>, access: Access) -> Self {
+        TableCursor {
+            table: Arc::clone(table),
+            region: table.region().cloned(),
+            access,
+            held: Held::Mapped(0..0),
+            layout: Layout::default(),
+            block: NO_BLOCK,
+            entry: 0,
+            key: Vec::with_capacity(64),
+            prefix_len: 0,
+            tag: Tag::MIN,
+            value: 0..0,
+            valid: false,
+            error: None,
+            ahead: ReadAhead::default(),
+        }
+    }
+
+    /// The current value as a slice of its own: a copy when short, else pinned to the table.
+    pub fn value_slice(&self) -> Slice {
+        debug_assert!(self.valid);
+        let block = match (&self.held, &self.region) {
+            (Held::Cached(block), _) => BlockData::Cached(Arc::clone(block)),
+            (Held::Mapped(range), Some(region)) => BlockData::Mapped {
+                region,
+                start: range.start,
+                body: body_of(&self.held, &self.region),
+            },
+            (Held::Mapped(_), None) => return Slice::copy(&[]),
+        };
+        slice_of(&block, &self.value)
+    }
+
+    fn fail<T>(&mut self, error: Error) -> Result<T> {
+        self.valid = false;
+        self.block = NO_BLOCK;
+        self.error = Some(error.clone());
+        Err(error)
+    }
+
+    /// Forgets position and error: the start of every way to be positioned.
+    fn start_over(&mut self) -> Result<usize> {
+        self.valid = false;
+        self.error = None;
+        self.ahead.streak = 0;
+        match self.table.index() {
+            Ok(index) => Ok(index.decoded.count()),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Makes block `i` the one held.
+    fn load(&mut self, i: usize) -> Result<()> {
+        if self.block == i && self.access == Access::Read {
+            return Ok(());
+        }
+        match self.read_block(i) {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn read_block(&mut self, i: usize) -> Result<()> {
+        let index = self.table.index()?;
+        let data = self.table.block(index, i, self.access)?;
+        let body = data.body();
+        let layout = Layout::parse(body).ok_or_else(|| self.table.bad_block(index, i))?;
+        let prefix = layout.prefix(body);
+        self.key.clear();
+        self.key.extend_from_slice(prefix);
+        self.prefix_len = prefix.len();
+        self.held = match data {
+            BlockData::Mapped { start, body, .. } => Held::Mapped(start..start + body.len()),
+            BlockData::Cached(block) => Held::Cached(block),
+        };
+        self.layout = layout;
+        self.block = i;
+        Ok(())
+    }
+
+    /// Puts the cursor on entry `j` of the block held.
+    #[inline]
+    fn show(&mut self, j: usize) -> Result<()> {
+        let body = body_of(&self.held, &self.region);
+        match self.layout.entry(body, j) {
+            Some(Entry {
+                suffix,
+                tag,
+                value,
+                value_at,
+            }) => {
+                self.key.truncate(self.prefix_len);
+                self.key.extend_from_slice(suffix);
+                self.tag = tag;
+                self.value = value_at..value_at + value.len();
+                self.entry = j;
+                self.valid = true;
+                Ok(())
+            }
+            None => self.fail_in_block(),
+        }
+    }
+
+    #[cold]
+    fn fail_in_block(&mut self) -> Result<()> {
+        let error = match self.table.index() {
+            Ok(index) => self.table.bad_block(index, self.block),
+            Err(error) => error,
+        };
+        self.fail(error)
+    }
+
+    /// To the first entry of the block after the one held.
+    #[cold]
+    fn next_block(&mut self) -> Result<()> {
+        self.valid = false;
+        let i = self.block.wrapping_add(1);
+        match self.table.index() {
+            Ok(index) if index.decoded.count() <= i => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return self.fail(error),
+        }
+        self.load(i)?;
+        self.read_ahead(i, true);
+        self.show(0)
+    }
+
+    /// To the last entry of the block before the one held.
+    #[cold]
+    fn prev_block(&mut self) -> Result<()> {
+        self.valid = false;
+        let Some(i) = self.block.checked_sub(1) else {
+            return Ok(());
+        };
+        self.load(i)?;
+        self.read_ahead(i, false);
+        self.show(self.layout.count() - 1)
+    }
+
+    /// Starts what the next block will need: its first lines, and from the second block of a
+    /// streak a window of the file.
+    fn read_ahead(&mut self, i: usize, forward: bool) {
+        let (Some(region), Ok(index)) = (&self.region, self.table.index()) else {
+            return;
+        };
+        let neighbour = if forward {
+            i.wrapping_add(1)
+        } else {
+            i.wrapping_sub(1)
+        };
+        let Some((offset, len)) = index.decoded.span(index.section(), neighbour) else {
+            return;
+        };
+        for line in 0..4 {
+            prefetch(region.bytes(), (offset as usize).saturating_add(line * 64));
+        }
+        let ahead = &mut self.ahead;
+        ahead.streak += 1;
+        let end = offset.saturating_add(len as u64);
+        if ahead.streak < 2 || (ahead.asked.start <= offset && end <= ahead.asked.end) {
+            return;
+        }
+        ahead.window = match ahead.streak {
+            2 => READ_AHEAD_MIN,
+            _ => (ahead.window * 2).clamp(READ_AHEAD_MIN, READ_AHEAD_MAX),
+        };
+        let size = ahead.window.max(len as u64);
+        ahead.asked = if forward {
+            offset..offset.saturating_add(size)
+        } else {
+            end.saturating_sub(size)..end
+        };
+        region.advise(Advice::WillNeed(ahead.asked.start, size));
+    }
+
+    /// The block that holds the last separator at or before `(key, tag)`, and the first entry of
+    /// it that is at or after `(key, tag)`, which may be one past its last.
+    fn search(&mut self, key: &[u8], tag: Tag) -> Result<Option<usize>> {
+        if self.start_over()? == 0 {
+            return Ok(None);
+        }
+        let table = Arc::clone(&self.table);
+        let after = table
+            .index()
+            .and_then(|index| {
+                let located = index.decoded.locate(index.section(), key, tag);
+                located.ok_or_else(|| table.bad_index())
+            })
+            .or_else(|error| self.fail(error))?;
+        self.load(after.saturating_sub(1))?;
+        let body = body_of(&self.held, &self.region);
+        match self.layout.lower_bound(body, key, tag) {
+            Some(j) => Ok(Some(j)),
+            None => self.fail_in_block().map(|()| None),
+        }
+    }
+}
+
+impl Cursor for TableCursor {
+    fn first(&mut self) -> Result<()> {
+        if self.start_over()? == 0 {
+            return Ok(());
+        }
+        self.load(0)?;
+        self.show(0)
+    }
+
+    fn last(&mut self) -> Result<()> {
+        let count = self.start_over()?;
+        if count == 0 {
+            return Ok(());
+        }
+        self.load(count - 1)?;
+        self.show(self.layout.count() - 1)
+    }
+
+    fn seek(&mut self, key: &[u8], tag: Tag) -> Result<()> {
+        match self.search(key, tag)? {
+            None => Ok(()),
+            Some(j) if j < self.layout.count() => self.show(j),
+            Some(_) => self.next_block(),
+        }
+    }
+
+    fn seek_for_prev(&mut self, key: &[u8], tag: Tag) -> Result<()> {
+        let Some(j) = self.search(key, tag)? else {
+            return Ok(());
+        };
+        if j < self.layout.count() {
+            self.show(j)?;
+            if self.tag == tag && self.key == key {
+                return Ok(());
+            }
+        }
+        match j.checked_sub(1) {
+            Some(before) => self.show(before),
+            None => self.prev_block(),
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        debug_assert!(self.valid, "next on a cursor that stands nowhere");
+        let j = self.entry + 1;
+        if j < self.layout.count() {
+            self.show(j)
+        } else {
+            self.next_block()
+        }
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        debug_assert!(self.valid, "prev on a cursor that stands nowhere");
+        match self.entry.checked_sub(1) {
+            Some(j) => self.show(j),
+            None => self.prev_block(),
+        }
+    }
+
+    #[inline]
+    fn valid(&self) -> bool {
+        self.valid
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        debug_assert!(self.valid);
+        &self.key
+    }
+
+    #[inline]
+    fn tag(&self) -> Tag {
+        debug_assert!(self.valid);
+        self.tag
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        debug_assert!(self.valid);
+        body_of(&self.held, &self.region)
+            .get(self.value.clone())
+            .unwrap_or(&[])
+    }
+}

@@ -1,0 +1,121 @@
+//! The filter section: which keys are surely absent.
+//!
+//! ```text
+//! line count × 64 bytes | line count u32 | probes u8 | kind u8 (1: blocked Bloom) | zero u16
+//! ```
+//! The section starts at a multiple of 64, so that a line is a cache line.
+//!
+//! Invariants: a key that is in the table is never said to be absent. A filter that is damaged
+//! or of an unknown kind is not used at all; that costs time and no answer.
+
+mod blocked;
+
+use super::block::search::prefetch;
+use blocked::LINE_BYTES;
+
+const TAIL_BYTES: usize = 8;
+const KIND_BLOCKED: u8 = 1;
+
+/// Appends the section for keys with these hashes.
+pub(super) fn encode(hashes: &[u64], bits_per_key: u32, out: &mut Vec<u8>) {
+    let start = out.len();
+    let lines = blocked::lines(hashes.len(), bits_per_key);
+    let probes = blocked::probes(bits_per_key);
+    out.resize(start + lines as usize * LINE_BYTES, 0);
+    let (all, _) = out[start..].as_chunks_mut::<LINE_BYTES>();
+    for &hash in hashes {
+        blocked::set(&mut all[blocked::line_of(hash, lines)], hash, probes);
+    }
+    out.extend_from_slice(&lines.to_le_bytes());
+    out.extend_from_slice(&[probes as u8, KIND_BLOCKED, 0, 0]);
+}
+
+/// The numbers of a filter; its lines stay in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter {
+    lines: u32,
+    probes: u32,
+}
+
+impl Filter {
+    /// Reads the tail of the section; `None` when this build cannot use it.
+    pub(super) fn decode(section: &[u8]) -> Option<Filter> {
+        let (lines_bytes, tail) = section.split_last_chunk::<TAIL_BYTES>()?;
+        let [n0, n1, n2, n3, probes, kind, 0, 0] = *tail else {
+            return None;
+        };
+        let lines = u32::from_le_bytes([n0, n1, n2, n3]);
+        let fits = lines as usize == lines_bytes.len() / LINE_BYTES
+            && lines_bytes.len().is_multiple_of(LINE_BYTES);
+        (kind == KIND_BLOCKED && fits && 0 < lines && (1..=12).contains(&probes)).then_some(
+            Filter {
+                lines,
+                probes: u32::from(probes),
+            },
+        )
+    }
+
+    /// Brings the line of a key nearer.
+    #[inline]
+    pub(super) fn prefetch(&self, section: &[u8], hash: u64) {
+        prefetch(section, blocked::line_of(hash, self.lines) * LINE_BYTES);
+    }
+
+    /// False when no key has this hash.
+    #[inline]
+    pub(super) fn may_contain(&self, section: &[u8], hash: u64) -> bool {
+        let at = blocked::line_of(hash, self.lines) * LINE_BYTES;
+        match section.get(at..).and_then(|rest| rest.first_chunk()) {
+            Some(line) => blocked::is_set(line, hash, self.probes),
+            None => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::checksum::KeyHasher;
+
+    fn hashes(from: u64, to: u64) -> Vec<u64> {
+        let hasher = KeyHasher::new(42);
+        (from..to).map(|n| hasher.hash(&n.to_be_bytes())).collect()
+    }
+
+    #[test]
+    fn a_key_that_is_there_is_never_said_to_be_absent_and_few_others_pass() {
+        let present = hashes(0, 20_000);
+        let absent = hashes(20_000, 60_000);
+        for (bits, false_positives_max) in [(8, 0.035), (10, 0.015), (12, 0.008), (16, 0.003)] {
+            let mut section = Vec::new();
+            encode(&present, bits, &mut section);
+            let filter = Filter::decode(&section).unwrap();
+            assert!(present.iter().all(|&h| filter.may_contain(&section, h)));
+            let passed = absent.iter().filter(|&&h| filter.may_contain(&section, h)).count();
+            let rate = passed as f64 / absent.len() as f64;
+            assert!(rate < false_positives_max, "{bits} bits: {rate}");
+        }
+    }
+
+    #[test]
+    fn filters_of_no_key_and_of_few_keys_work() {
+        for n in [0, 1, 2, 50, 52] {
+            let present = hashes(0, n);
+            let mut section = Vec::new();
+            encode(&present, 10, &mut section);
+            let filter = Filter::decode(&section).unwrap();
+            assert!(present.iter().all(|&h| filter.may_contain(&section, h)));
+        }
+    }
+
+    #[test]
+    fn a_section_of_another_kind_or_size_is_not_used() {
+        let mut section = Vec::new();
+        encode(&hashes(0, 100), 10, &mut section);
+        assert!(Filter::decode(&section[1..]).is_none());
+        assert!(Filter::decode(&section[..7]).is_none());
+        let kind_at = section.len() - 3;
+        section[kind_at] = 9;
+        assert!(Filter::decode(&section).is_none());
+    }
+}

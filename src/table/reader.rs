@@ -1,0 +1,592 @@
+//! An open table: filter, index and block looked up in the file as it lies there.
+//!
+//! ```text
+//! get = index (heads, then one separator if they tie) → block (fingerprints, then one key)
+//! ```
+//! Opening reads the footer and the section table. Index and filter are checked when they are
+//! first used (about 50 µs a MiB, once); a block when it is first touched. Tables that this
+//! process wrote start as verified.
+//!
+//! Invariants: what is read is checked against the birth identity and its offset first (R9). A
+//! damaged filter is not used and costs time only; any other damage is an error that names file
+//! and offset, for the keys concerned and no others (P8, P9).
+//!
+//! Threads: shared freely; the only state that changes is what has been verified or loaded.
+
+use super::block::search::prefetch;
+use super::block::{Layout, fingerprint};
+use super::cache::{BlockKey, CachedBlock};
+use super::compression::decompress;
+use super::cursor::TableCursor;
+use super::filter::Filter;
+use super::format::{
+    FOOTER_BYTES, Footer, Section, Sections, TRAILER_BYTES, bound_checksum, check_block,
+    checksum_error,
+};
+use super::index::Index;
+use super::{BirthIdentity, TableContext, verify};
+use crate::base::checksum::KeyHasher;
+use crate::base::error::{Error, Result};
+use crate::base::options::{ReadMode, Verify};
+use crate::base::slice::{Pin, Slice};
+use crate::base::sync::Arc;
+use crate::base::sync::OnceLock;
+use crate::base::sync::atomic::{AtomicU64, Ordering};
+use crate::base::types::{SeqNo, Tag};
+use crate::fs::region::Advice;
+use crate::fs::{File, Region};
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// Values up to this long are copied out of a table; longer ones are pinned in it.
+const COPY_BYTES_MAX: usize = 512;
+
+/// Numbers the tables opened by this process; no partner, only the number counts.
+static INSTANCES: AtomicU64 = AtomicU64::new(1);
+
+#[derive(Debug)]
+enum Source {
+    Mapped(Arc<Region>),
+    Read(File),
+}
+
+/// A section in memory, and what was decoded from it.
+#[derive(Debug)]
+pub(super) struct Loaded<T> {
+    region: Arc<Region>,
+    range: Range<usize>,
+    pub(super) decoded: T,
+}
+
+impl<T> Loaded<T> {
+    /// The bytes of the section.
+    #[inline]
+    pub(super) fn section(&self) -> &[u8] {
+        self.region.bytes().get(self.range.clone()).unwrap_or(&[])
+    }
+}
+
+/// Who reads a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// A get or a scan: trusts what was verified before, and uses the cache.
+    Read,
+    /// A compaction or `verify`: checks every block, and leaves the cache alone.
+    Rewrite,
+}
+
+/// The body of a block, where it lies in the file or in memory.
+#[derive(Clone, Debug)]
+pub(super) enum BlockData<'t> {
+    Mapped {
+        region: &'t Arc<Region>,
+        start: usize,
+        body: &'t [u8],
+    },
+    Cached(Arc<CachedBlock>),
+}
+
+impl BlockData<'_> {
+    #[inline]
+    pub(super) fn body(&self) -> &[u8] {
+        match self {
+            BlockData::Mapped { body, .. } => body,
+            BlockData::Cached(block) => &block.0,
+        }
+    }
+}
+
+/// An open table. Shared as `Arc<Table>`.
+#[derive(Debug)]
+pub struct Table {
+    source: Source,
+    path: PathBuf,
+    identity: BirthIdentity,
+    bytes: u64,
+    fresh: bool,
+    /// This number, and no other opened table's, is in the keys of cached blocks (bug 62).
+    instance: u64,
+    context: Arc<TableContext>,
+    pub(super) sections: Sections,
+    index: OnceLock<Loaded<Index>>,
+    filter: OnceLock<Option<Loaded<Filter>>>,
+}
+
+impl Table {
+    /// Opens a finished table: footer, identity and size are compared with what the manifest says.
+    /// `fresh`: this process wrote it just now, so its blocks start as verified.
+    ///
+    /// Maps the file and reads its last page: about 20 µs.
+    ///
+    /// # Errors
+    /// `Corruption` when file and manifest differ, `Unsupported` for a table of a later version.
+    pub fn open(
+        file: File,
+        identity: BirthIdentity,
+        bytes: u64,
+        fresh: bool,
+        context: &Arc<TableContext>,
+    ) -> Result<Table> {
+        let path = file.path().to_path_buf();
+        let found = file.len()?;
+        let footer_at = bytes.checked_sub(FOOTER_BYTES as u64);
+        let (true, Some(footer_at)) = (found == bytes, footer_at) else {
+            return Err(Error::corruption("table of the wrong size")
+                .at(&path)
+                .offset_at(found.min(bytes))
+                .expected(format!("{bytes} bytes"), format!("{found} bytes"))
+                .advice("Restore the file from a checkpoint."));
+        };
+        let source = match context.read_mode {
+            ReadMode::Mmap => {
+                let region = file.map(bytes)?;
+                // Without this, a cold get reads up to 8 MiB ahead; scans ask for more themselves.
+                region.advise(Advice::Random);
+                Source::Mapped(Arc::new(region))
+            }
+            ReadMode::Pread => Source::Read(file),
+        };
+        let sections = read_sections(&source, &identity, bytes, footer_at)
+            .map_err(|error| place(error, &path, footer_at))?;
+        Ok(Table {
+            source,
+            path,
+            identity,
+            bytes,
+            fresh,
+            instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
+            context: Arc::clone(context),
+            sections,
+            index: OnceLock::new(),
+            filter: OnceLock::new(),
+        })
+    }
+
+    /// The hash its filter wants.
+    pub fn hasher(&self) -> KeyHasher {
+        KeyHasher::new(self.identity.hash_seed)
+    }
+
+    /// Brings the filter's line for `hash` into the cache.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        if let Some(filter) = self.filter() {
+            filter.decoded.prefetch(filter.section(), hash);
+        }
+    }
+
+    /// False when `key` is surely absent. A damaged filter is not used and answers true.
+    #[inline]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        self.filter()
+            .is_none_or(|filter| filter.decoded.may_contain(filter.section(), hash))
+    }
+
+    /// The newest version of `key` not newer than `at`. Does not ask the filter.
+    ///
+    /// # Errors
+    /// `Corruption` or `Io`, when the index or the block that may hold the key is unreadable.
+    pub fn get(&self, key: &[u8], hash: u64, at: SeqNo) -> Result<Option<TableValue<'_>>> {
+        let newest = Tag::newest_at(at);
+        let index = self.index()?;
+        let section = index.section();
+        let after = index
+            .decoded
+            .locate(section, key, newest)
+            .ok_or_else(|| self.bad_index())?;
+        if let Some(i) = after.checked_sub(1) {
+            let found = self.find_in(index, i, key, hash, newest)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        // Versions of one key may span blocks, and the one wanted may be the first of the next.
+        if index.decoded.continues(section, after, key) {
+            return self.find_in(index, after, key, hash, newest);
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn find_in(
+        &self,
+        index: &Loaded<Index>,
+        i: usize,
+        key: &[u8],
+        hash: u64,
+        newest: Tag,
+    ) -> Result<Option<TableValue<'_>>> {
+        let block = self.block(index, i, Access::Read)?;
+        let body = block.body();
+        let found = Layout::parse(body)
+            .and_then(|layout| layout.find(body, key, fingerprint(hash), newest))
+            .ok_or_else(|| self.bad_block(index, i))?;
+        let Some(entry) = found else {
+            return Ok(None);
+        };
+        let (tag, value) = (entry.tag, entry.value_at..entry.value_at + entry.value.len());
+        Ok(Some(TableValue { tag, block, value }))
+    }
+
+    /// Walks it both ways.
+    pub fn cursor(self: &Arc<Self>) -> TableCursor {
+        TableCursor::new(self, Access::Read)
+    }
+
+    /// As `cursor`, for compaction: verifies every block, reads ahead, leaves the cache alone.
+    pub fn compaction_cursor(self: &Arc<Self>) -> TableCursor {
+        TableCursor::new(self, Access::Rewrite)
+    }
+
+    /// Reads and checks everything: each block, the order, the filter, the counts.
+    ///
+    /// # Errors
+    /// The first damage found, with its place.
+    pub fn verify(self: &Arc<Self>) -> Result<()> {
+        verify::verify(self)
+    }
+
+    /// Bytes of the file between two keys, to a block or two; 0 when the index is unreadable.
+    pub fn approximate_bytes(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> u64 {
+        let Ok(index) = self.index() else {
+            return 0;
+        };
+        let section = index.section();
+        let end = index
+            .decoded
+            .count()
+            .checked_sub(1)
+            .and_then(|last| index.decoded.span(section, last))
+            .map_or(0, |(offset, len)| offset + len as u64);
+        let offset_of = |key: &[u8]| {
+            let after = index.decoded.locate(section, key, Tag::MAX).unwrap_or(0);
+            let i = after.saturating_sub(1);
+            index.decoded.span(section, i).map_or(end, |span| span.0)
+        };
+        let from = from.map_or(0, offset_of);
+        let to = to.map_or(end, |key| match index.decoded.locate(section, key, Tag::MAX) {
+            Some(after) if after >= index.decoded.count() => end,
+            _ => offset_of(key),
+        });
+        to.saturating_sub(from)
+    }
+
+    /// The path it was opened at, for errors.
+    pub(super) fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    pub(super) fn identity(&self) -> &BirthIdentity {
+        &self.identity
+    }
+
+    /// The mapping, unless the table is read by calls.
+    pub(super) fn region(&self) -> Option<&Arc<Region>> {
+        match &self.source {
+            Source::Mapped(region) => Some(region),
+            Source::Read(_) => None,
+        }
+    }
+
+    /// The index, loaded and checked at the first call.
+    #[inline]
+    pub(super) fn index(&self) -> Result<&Loaded<Index>> {
+        match self.index.get() {
+            Some(index) => Ok(index),
+            None => self.load_index(),
+        }
+    }
+
+    #[cold]
+    fn load_index(&self) -> Result<&Loaded<Index>> {
+        let (region, range) = self.load(&self.sections.index, !self.fresh, "corrupt index")?;
+        let decoded = Index::decode(region.bytes().get(range.clone()).unwrap_or(&[]))
+            .ok_or_else(|| self.bad_index())?;
+        Ok(self.index.get_or_init(|| Loaded {
+            region,
+            range,
+            decoded,
+        }))
+    }
+
+    /// The filter, loaded and checked at the first call; `None` when there is none to use.
+    #[inline]
+    pub(super) fn filter(&self) -> Option<&Loaded<Filter>> {
+        match self.filter.get() {
+            Some(filter) => filter.as_ref(),
+            None => self.load_filter(),
+        }
+    }
+
+    #[cold]
+    fn load_filter(&self) -> Option<&Loaded<Filter>> {
+        let load = || {
+            let section = self.sections.filter.as_ref()?;
+            let (region, range) = self.load(section, !self.fresh, "corrupt filter").ok()?;
+            let decoded = Filter::decode(region.bytes().get(range.clone())?)?;
+            Some(Loaded {
+                region,
+                range,
+                decoded,
+            })
+        };
+        self.filter.get_or_init(load).as_ref()
+    }
+
+    /// A section in memory: where it is mapped, or read now.
+    pub(super) fn load(
+        &self,
+        section: &Section,
+        check: bool,
+        damage: &str,
+    ) -> Result<(Arc<Region>, Range<usize>)> {
+        let unreadable = |error| place(error, &self.path, section.offset);
+        let len = usize::try_from(section.len)
+            .map_err(|_| self.damaged("section too large to read", section.offset))?;
+        let (region, start) = match &self.source {
+            Source::Mapped(region) => {
+                region.block(section.offset, len).map_err(unreadable)?;
+                (Arc::clone(region), section.offset as usize)
+            }
+            Source::Read(file) => {
+                let mut bytes = vec![0; len];
+                file.read_exact_at(&mut bytes, section.offset)?;
+                (Arc::new(Region::from_vec(bytes)), 0)
+            }
+        };
+        let range = start..start + len;
+        if check {
+            let bytes = region.bytes().get(range.clone()).unwrap_or(&[]);
+            let found = bound_checksum(&self.identity, section.offset, bytes);
+            if found != section.checksum {
+                let error = checksum_error(damage, section.offset, section.checksum, found);
+                return Err(error.at(&self.path));
+            }
+        }
+        Ok((region, range))
+    }
+
+    /// The body of block `i`, checked as `access` demands.
+    #[inline]
+    pub(super) fn block(
+        &self,
+        index: &Loaded<Index>,
+        i: usize,
+        access: Access,
+    ) -> Result<BlockData<'_>> {
+        let (offset, len) = self.span(index, i)?;
+        if let Source::Mapped(region) = &self.source {
+            let stored = region.block(offset, len)?;
+            // Header, fingerprints, heads and offsets of 30 entries: four lines, one miss.
+            for line in 0..4 {
+                prefetch(stored, line * 64);
+            }
+            let (body, trailer) = stored
+                .split_at_checked(len - TRAILER_BYTES)
+                .ok_or_else(|| self.bad_index())?;
+            if index.decoded.is_plain() || trailer.first() == Some(&0) {
+                let trusted = access == Access::Read
+                    && self.context.verify == Verify::FirstTouch
+                    && (self.fresh || index.decoded.is_verified(i));
+                if !trusted {
+                    self.check_plain(index, i, offset, stored)?;
+                }
+                return Ok(BlockData::Mapped {
+                    region,
+                    start: offset as usize,
+                    body,
+                });
+            }
+        }
+        self.block_in_memory(offset, len, access)
+    }
+
+    #[cold]
+    fn check_plain(
+        &self,
+        index: &Loaded<Index>,
+        i: usize,
+        offset: u64,
+        stored: &[u8],
+    ) -> Result<()> {
+        let codec = check_block(&self.identity, offset, stored)
+            .map_err(|error| place(error, &self.path, offset))?;
+        if codec != 0 {
+            return Err(self.damaged("compressed block in a plain table", offset));
+        }
+        index.decoded.set_verified(i);
+        Ok(())
+    }
+
+    /// A block that is decompressed or read by a call. It is checked whenever it is read.
+    fn block_in_memory(&self, offset: u64, len: usize, access: Access) -> Result<BlockData<'_>> {
+        let key = BlockKey {
+            instance: self.instance,
+            offset,
+        };
+        if access == Access::Read && self.context.verify == Verify::FirstTouch {
+            if let Some(block) = self.context.cache.get(key) {
+                return Ok(BlockData::Cached(block));
+            }
+        }
+        let placed = |error| place(error, &self.path, offset);
+        let body = match &self.source {
+            Source::Mapped(region) => {
+                let stored = region.block(offset, len)?;
+                let codec = check_block(&self.identity, offset, stored).map_err(placed)?;
+                let body = stored.get(..len - TRAILER_BYTES).unwrap_or(&[]);
+                decompress(codec, body).map_err(placed)?
+            }
+            Source::Read(file) => {
+                let mut stored = vec![0; len];
+                file.read_exact_at(&mut stored, offset)?;
+                let codec = check_block(&self.identity, offset, &stored).map_err(placed)?;
+                stored.truncate(len - TRAILER_BYTES);
+                match codec {
+                    0 => stored,
+                    codec => decompress(codec, &stored).map_err(placed)?,
+                }
+            }
+        };
+        let block = Arc::new(CachedBlock(body));
+        if access == Access::Read {
+            self.context.cache.insert(key, &block);
+        }
+        Ok(BlockData::Cached(block))
+    }
+
+    /// Offset and stored length of block `i`, inside the file and longer than a trailer.
+    #[inline]
+    pub(super) fn span(&self, index: &Loaded<Index>, i: usize) -> Result<(u64, usize)> {
+        match index.decoded.span(index.section(), i) {
+            Some((offset, len))
+                if TRAILER_BYTES < len
+                    && offset
+                        .checked_add(len as u64)
+                        .is_some_and(|end| end <= self.bytes) =>
+            {
+                Ok((offset, len))
+            }
+            _ => Err(self.bad_index()),
+        }
+    }
+
+    #[cold]
+    pub(super) fn bad_index(&self) -> Error {
+        self.damaged(
+            "index that contradicts itself",
+            self.sections.index.offset,
+        )
+    }
+
+    #[cold]
+    pub(super) fn bad_block(&self, index: &Loaded<Index>, i: usize) -> Error {
+        let offset = index.decoded.span(index.section(), i).map_or(0, |s| s.0);
+        self.damaged("block that contradicts itself", offset)
+    }
+
+    /// Damage that no checksum shows.
+    #[cold]
+    pub(super) fn damaged(&self, what: &str, offset: u64) -> Error {
+        Error::corruption(what)
+            .at(&self.path)
+            .offset_at(offset)
+            .advice("The file was not written by this engine. Restore it from a checkpoint.")
+    }
+}
+
+/// Names file and offset in an error that may lack them.
+#[cold]
+fn place(error: Error, path: &PathBuf, offset: u64) -> Error {
+    let offset = error.offset().unwrap_or(offset);
+    error.at(path).offset_at(offset)
+}
+
+fn read_sections(
+    source: &Source,
+    identity: &BirthIdentity,
+    bytes: u64,
+    footer_at: u64,
+) -> Result<Sections> {
+    let mut footer = [0; FOOTER_BYTES];
+    read_into(source, &mut footer, footer_at)?;
+    let footer = Footer::decode(&footer, footer_at)?;
+    if footer.identity != *identity || footer.file_bytes != bytes {
+        let of = |identity: &BirthIdentity, bytes: u64| {
+            format!(
+                "database {:016x}, file {}, seed {:016x}, {bytes} bytes",
+                identity.database, identity.file, identity.hash_seed
+            )
+        };
+        return Err(Error::corruption("table of another birth")
+            .offset_at(footer_at)
+            .expected(
+                of(identity, bytes),
+                of(&footer.identity, footer.file_bytes),
+            )
+            .advice("The file was put here from elsewhere. Restore the right one."));
+    }
+    // Bounded by the footer's decoding to a few KiB.
+    let mut rows = vec![0; footer.sections_len as usize];
+    read_into(source, &mut rows, footer.sections_offset)?;
+    let found = bound_checksum(identity, footer.sections_offset, &rows);
+    if found != footer.sections_checksum {
+        return Err(checksum_error(
+            "corrupt section table",
+            footer.sections_offset,
+            footer.sections_checksum,
+            found,
+        ));
+    }
+    Sections::decode(&rows, footer.sections_offset)
+}
+
+fn read_into(source: &Source, buffer: &mut [u8], offset: u64) -> Result<()> {
+    match source {
+        Source::Mapped(region) => {
+            buffer.copy_from_slice(region.block(offset, buffer.len())?);
+            Ok(())
+        }
+        Source::Read(file) => file.read_exact_at(buffer, offset),
+    }
+}
+
+/// A value found in a table, valid while the table is borrowed.
+#[derive(Debug)]
+pub struct TableValue<'t> {
+    /// Sequence number and kind.
+    pub tag: Tag,
+    block: BlockData<'t>,
+    value: Range<usize>,
+}
+
+impl TableValue<'_> {
+    /// The bytes.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.block.body().get(self.value.clone()).unwrap_or(&[])
+    }
+
+    /// As a slice of its own: a copy when short (up to 512 bytes), else pinned to the table's memory.
+    pub fn to_slice(&self) -> Slice {
+        slice_of(&self.block, &self.value)
+    }
+}
+
+/// `body[value]` as a slice of its own.
+pub(super) fn slice_of(block: &BlockData<'_>, value: &Range<usize>) -> Slice {
+    let bytes = block.body().get(value.clone()).unwrap_or(&[]);
+    if bytes.len() <= COPY_BYTES_MAX {
+        return Slice::copy(bytes);
+    }
+    match block {
+        BlockData::Mapped { region, start, .. } => {
+            let owner: Arc<dyn Pin> = Arc::clone(region) as _;
+            Slice::pinned(owner, start + value.start, bytes.len())
+        }
+        BlockData::Cached(block) => {
+            let owner: Arc<dyn Pin> = Arc::clone(block) as _;
+            Slice::pinned(owner, value.start, bytes.len())
+        }
+    }
+}

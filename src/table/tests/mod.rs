@@ -1,0 +1,119 @@
+//! Tables against a model: every key, every gap, both directions, each read mode and codec.
+
+mod damage;
+mod model;
+mod sample;
+
+use super::*;
+use crate::base::checksum::KeyHasher;
+use crate::base::error::Result;
+use crate::base::sync::Arc;
+use crate::base::sync::atomic::{AtomicU64, Ordering};
+use crate::base::types::{Tag, ValueKind};
+use crate::fs::{FileName, Fs};
+
+const IDENTITY: BirthIdentity = BirthIdentity {
+    database: 0xa11u64,
+    file: FileId(7),
+    hash_seed: 99,
+};
+
+fn tag(seqno: u64) -> Tag {
+    Tag::new(SeqNo::new(seqno), ValueKind::Put)
+}
+
+fn hash(key: &[u8]) -> u64 {
+    KeyHasher::new(IDENTITY.hash_seed).hash(key)
+}
+
+/// One entry: key, sequence number, and value, or none for a deletion.
+type Row = (Vec<u8>, u64, Option<Vec<u8>>);
+
+fn row_tag(row: &Row) -> Tag {
+    let kind = match row.2 {
+        Some(_) => ValueKind::Put,
+        None => ValueKind::Delete,
+    };
+    Tag::new(SeqNo::new(row.1), kind)
+}
+
+fn options(block_bytes: u32, compression: Compression) -> BuilderOptions {
+    BuilderOptions {
+        identity: IDENTITY,
+        block_bytes,
+        filter_bits_per_key: 12,
+        compression,
+    }
+}
+
+fn context(read_mode: ReadMode, verify: Verify) -> Arc<TableContext> {
+    Arc::new(TableContext {
+        read_mode,
+        verify,
+        cache: BlockCache::new(1 << 20),
+    })
+}
+
+/// A directory of its own, removed at the end.
+struct Place(Fs);
+
+impl Place {
+    fn new() -> Place {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!(
+            "alluvium-table-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let fs = Fs::os(&std::env::temp_dir().join(name));
+        fs.make_root().unwrap();
+        Place(fs)
+    }
+
+    const NAME: FileName = FileName::Table(FileId(7));
+
+    fn build(&self, options: BuilderOptions, rows: &[Row]) -> TableSummary {
+        let _ = self.0.remove(Self::NAME);
+        let mut builder = Builder::new(self.0.create_new(Self::NAME).unwrap(), options);
+        for row in rows {
+            let value = row.2.as_deref().unwrap_or(b"");
+            builder.add(&row.0, row_tag(row), value).unwrap();
+        }
+        assert_eq!(builder.entries(), rows.len() as u64);
+        builder.finish().unwrap()
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let file = self.0.open_read(Self::NAME).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    fn replace(&self, bytes: &[u8]) {
+        let _ = self.0.remove(Self::NAME);
+        let file = self.0.create_new(Self::NAME).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+    }
+
+    fn open_as(
+        &self,
+        identity: BirthIdentity,
+        bytes: u64,
+        context: &Arc<TableContext>,
+    ) -> Result<Arc<Table>> {
+        let file = self.0.open_read(Self::NAME)?;
+        Table::open(file, identity, bytes, false, context).map(Arc::new)
+    }
+
+    fn open(&self, bytes: u64, context: &Arc<TableContext>) -> Arc<Table> {
+        self.open_as(IDENTITY, bytes, context).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.0.remove(Self::NAME);
+        let _ = self.0.remove_root();
+    }
+}

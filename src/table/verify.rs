@@ -1,0 +1,151 @@
+//! Reads a whole table and compares everything that can be compared; the first damage is the answer.
+//!
+//! Checks what reading takes on trust: that keys ascend within blocks and across them, that
+//! separators, fingerprints, heads and filter agree with the keys, and that the counts are right.
+
+use super::block::Layout;
+use super::properties::Properties;
+use super::reader::{Access, Table};
+use crate::base::error::{Error, Result};
+use crate::base::key::compare;
+use crate::base::types::{SeqNo, Tag, ValueKind};
+
+/// See [`Table::verify`].
+pub(super) fn verify(table: &Table) -> Result<()> {
+    let sections = &table.sections;
+    table.load(&sections.index, true, "corrupt index")?;
+    if let Some(filter) = &sections.filter {
+        table.load(filter, true, "corrupt filter")?;
+    }
+    let stored = read_properties(table)?;
+    let index = table.index()?;
+    let mut walk = Walk::new(table);
+    for i in 0..index.decoded.count() {
+        walk.block(i)?;
+    }
+    walk.compare_with(&stored)
+}
+
+fn read_properties(table: &Table) -> Result<Properties> {
+    let section = &table.sections.properties;
+    let (region, range) = table.load(section, true, "corrupt properties")?;
+    let bytes = region.block(range.start as u64, range.len())?;
+    Properties::decode(bytes)
+        .ok_or_else(|| table.damaged("properties that cannot be decoded", section.offset))
+}
+
+struct Walk<'t> {
+    table: &'t Table,
+    found: Properties,
+    key: Vec<u8>,
+    last: Option<(Vec<u8>, Tag)>,
+}
+
+impl<'t> Walk<'t> {
+    fn new(table: &'t Table) -> Self {
+        Walk {
+            table,
+            found: Properties {
+                seqno_min: SeqNo::MAX,
+                ..Properties::default()
+            },
+            key: Vec::new(),
+            last: None,
+        }
+    }
+
+    fn block(&mut self, i: usize) -> Result<()> {
+        let table = self.table;
+        let index = table.index()?;
+        let (offset, _) = table.span(index, i)?;
+        let section = index.section();
+        let (separator, bits) = index
+            .decoded
+            .separator(section, i)
+            .ok_or_else(|| table.bad_index())?;
+        let separator = [index.decoded.prefix(section), separator].concat();
+        let separator_tag = Tag::from_u64(bits).unwrap_or(Tag::MAX);
+        let above_the_last = self
+            .last
+            .as_ref()
+            .is_none_or(|(key, tag)| compare(key, *tag, &separator, separator_tag).is_lt());
+        if !above_the_last {
+            return Err(table.bad_index());
+        }
+        let data = table.block(index, i, Access::Rewrite)?;
+        let body = data.body();
+        let layout = Layout::parse(body).ok_or_else(|| table.bad_block(index, i))?;
+        for j in 0..layout.count() {
+            let entry = layout
+                .entry(body, j)
+                .ok_or_else(|| table.bad_block(index, i))?;
+            self.key.clear();
+            self.key.extend_from_slice(layout.prefix(body));
+            self.key.extend_from_slice(entry.suffix);
+            let hash = table.hasher().hash(&self.key);
+            if layout.stored_guide(body, j) != layout.guide_of(&self.key, hash) {
+                return Err(table.damaged("block whose guides contradict its keys", offset));
+            }
+            if j == 0 && compare(&separator, separator_tag, &self.key, entry.tag).is_gt() {
+                return Err(table.bad_index());
+            }
+            if !table.may_contain(hash) {
+                return Err(table.damaged("key that the filter does not know", offset));
+            }
+            self.entry(entry.tag, entry.value.len(), offset)?;
+        }
+        self.found.blocks += 1;
+        Ok(())
+    }
+
+    fn entry(&mut self, tag: Tag, value_len: usize, offset: u64) -> Result<()> {
+        let (last_key, last_tag) = self.last.get_or_insert_with(|| {
+            self.found.smallest = self.key.clone();
+            (Vec::new(), Tag::MAX)
+        });
+        let is_first = self.found.entries == 0;
+        if !is_first && compare(last_key, *last_tag, &self.key, tag).is_ge() {
+            return Err(self.table.damaged("entries out of order", offset));
+        }
+        last_key.clone_from(&self.key);
+        *last_tag = tag;
+        let found = &mut self.found;
+        found.entries += 1;
+        found.tombstones += u64::from(tag.kind() == ValueKind::Delete);
+        found.key_bytes += self.key.len() as u64;
+        found.value_bytes += value_len as u64;
+        found.seqno_min = found.seqno_min.min(tag.seqno());
+        found.seqno_max = found.seqno_max.max(tag.seqno());
+        Ok(())
+    }
+
+    fn compare_with(mut self, stored: &Properties) -> Result<()> {
+        if let Some((key, _)) = self.last {
+            self.found.largest = key;
+        } else {
+            self.found.seqno_min = SeqNo::ZERO;
+        }
+        self.found.block_bytes = stored.block_bytes;
+        self.found.filter_bits_per_key = stored.filter_bits_per_key;
+        self.found.codec = stored.codec;
+        if self.found == *stored {
+            return Ok(());
+        }
+        let summary = |p: &Properties| {
+            format!(
+                "{} entries ({} deletions) in {} blocks, {} + {} bytes, seqnos {} to {}",
+                p.entries,
+                p.tombstones,
+                p.blocks,
+                p.key_bytes,
+                p.value_bytes,
+                p.seqno_min,
+                p.seqno_max
+            )
+        };
+        Err(Error::corruption("properties that contradict the entries")
+            .at(self.table.path())
+            .offset_at(self.table.sections.properties.offset)
+            .expected(summary(stored), summary(&self.found)))
+    }
+}
