@@ -88,7 +88,7 @@ impl Disk {
         // Look before LOCK goes: a directory that stays must keep it.
         let lock = FileName::Lock.to_string();
         if self.list()?.iter().any(|(name, _)| *name != lock) {
-            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+            return Err(rustix::io::Errno::NOTEMPTY.into());
         }
         match fs::remove_file(self.path(FileName::Lock)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -342,42 +342,50 @@ fn inode_of(metadata: &fs::Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
+/// A directory for one test, removed at its end.
+#[cfg(test)]
+pub(super) struct Scratch(PathBuf);
+
+#[cfg(test)]
+pub(super) fn scratch(test: &str) -> Scratch {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed); // only uniqueness matters: pairs with nothing
+    let name = format!("alluvium-{test}-{}-{n}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
+    fs::create_dir_all(&dir).expect("the temporary directory is writable");
+    Scratch(dir)
+}
+
+#[cfg(test)]
+impl Scratch {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A failing test may have left anything; the next run does not depend on it.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Fs, name::FileName, region::Advice};
     use super::*;
     use crate::base::error::{Error, ErrorKind};
     use crate::base::types::FileId;
-    use std::sync::atomic::{AtomicU64, Ordering};
 
     const TABLE: FileName = FileName::Table(FileId(7));
     const LOG: FileName = FileName::Log(FileId(8));
 
-    /// A directory that is removed at the end of its test.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new() -> Scratch {
-            static NEXT: AtomicU64 = AtomicU64::new(0);
-            let n = NEXT.fetch_add(1, Ordering::Relaxed); // only uniqueness matters
-            let name = format!("alluvium-disk-{}-{n}", std::process::id());
-            let dir = std::env::temp_dir().join(name);
-            fs::create_dir_all(&dir).unwrap();
-            Scratch(dir)
-        }
-
-        /// A database directory inside.
-        fn db(&self) -> Fs {
-            let fs = Fs::os(&self.0.join("db"));
-            fs.make_root().unwrap();
-            fs
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
+    fn db(scratch: &Scratch) -> Fs {
+        let fs = Fs::os(&scratch.0.join("db"));
+        fs.make_root().unwrap();
+        fs
     }
 
     fn mode(path: &Path) -> u32 {
@@ -386,8 +394,8 @@ mod tests {
 
     #[test]
     fn bytes_written_are_read_mapped_and_listed() {
-        let scratch = Scratch::new();
-        let fs = scratch.db();
+        let scratch = scratch("disk");
+        let fs = db(&scratch);
         let file = fs.create_new(TABLE).unwrap();
         file.write_all_at(b"sediment", 0).unwrap();
         file.write_all_at(b"ary", 8).unwrap();
@@ -415,8 +423,8 @@ mod tests {
 
     #[test]
     fn a_mapped_log_is_read_back_by_calls_and_outlives_its_region() {
-        let scratch = Scratch::new();
-        let fs = scratch.db();
+        let scratch = scratch("disk");
+        let fs = db(&scratch);
         let file = fs.create_new(LOG).unwrap();
         if let Err(e) = file.preallocate(1 << 16) {
             assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
@@ -439,16 +447,16 @@ mod tests {
     #[test]
     #[should_panic(expected = "beyond the end of a mapped log")]
     fn a_store_beyond_the_end_of_the_log_never_happens() {
-        let scratch = Scratch::new();
-        let file = scratch.db().create_new(LOG).unwrap();
+        let scratch = scratch("disk");
+        let file = db(&scratch).create_new(LOG).unwrap();
         file.truncate(4096).unwrap();
         file.map_log(4096).unwrap().store(4090, &[b"1234", b"567"]);
     }
 
     #[test]
     fn files_are_private_and_made_exclusively() {
-        let scratch = Scratch::new();
-        let fs = scratch.db();
+        let scratch = scratch("disk");
+        let fs = db(&scratch);
         fs.create_new(TABLE).unwrap();
         let _lock = fs.lock().unwrap();
         assert_eq!(mode(fs.root()), 0o700);
@@ -461,8 +469,8 @@ mod tests {
 
     #[test]
     fn links_directories_and_pipes_are_not_opened() {
-        let scratch = Scratch::new();
-        let fs = scratch.db();
+        let scratch = scratch("disk");
+        let fs = db(&scratch);
         let target = scratch.0.join("secret");
         std::fs::write(&target, b"keep").unwrap();
         std::os::unix::fs::symlink(&target, fs.path(TABLE)).unwrap();
@@ -481,8 +489,8 @@ mod tests {
 
     #[test]
     fn a_file_shorter_than_the_manifest_says_is_corrupt_before_anything_is_allocated() {
-        let scratch = Scratch::new();
-        let fs = scratch.db();
+        let scratch = scratch("disk");
+        let fs = db(&scratch);
         let file = fs.create_new(TABLE).unwrap();
         file.write_all_at(b"short", 0).unwrap();
         let errors: [Error; 4] = [
@@ -499,8 +507,8 @@ mod tests {
 
     #[test]
     fn a_locked_directory_is_refused_through_every_alias_and_stays_locked() {
-        let scratch = Scratch::new();
-        let fs = scratch.db();
+        let scratch = scratch("disk");
+        let fs = db(&scratch);
         let alias = scratch.0.join("alias");
         std::os::unix::fs::symlink(fs.root(), &alias).unwrap();
         let lock = fs.lock().unwrap();
@@ -518,8 +526,8 @@ mod tests {
 
     #[test]
     fn a_lock_held_through_another_name_of_the_lock_file_is_seen() {
-        let scratch = Scratch::new();
-        let (one, two) = (scratch.db(), Fs::os(&scratch.0.join("two")));
+        let scratch = scratch("disk");
+        let (one, two) = (db(&scratch), Fs::os(&scratch.0.join("two")));
         two.make_root().unwrap();
         let _lock = one.lock().unwrap();
         std::fs::hard_link(one.path(FileName::Lock), two.path(FileName::Lock)).unwrap();
@@ -528,7 +536,7 @@ mod tests {
 
     #[test]
     fn missing_parents_are_made_and_a_directory_goes_only_when_empty() {
-        let scratch = Scratch::new();
+        let scratch = scratch("disk");
         let fs = Fs::os(&scratch.0.join("a/b/c"));
         assert!(!fs.root_exists().unwrap());
         assert_eq!(fs.list().unwrap_err().kind(), ErrorKind::NotFound);
@@ -547,8 +555,8 @@ mod tests {
 
     #[test]
     fn a_hard_link_shares_the_file_and_a_rename_replaces_it() {
-        let scratch = Scratch::new();
-        let fs = scratch.db();
+        let scratch = scratch("disk");
+        let fs = db(&scratch);
         let copy = fs.at(&scratch.0.join("copy"));
         copy.make_root().unwrap();
         fs.create_new(TABLE).unwrap().write_all_at(b"x", 0).unwrap();
@@ -564,8 +572,8 @@ mod tests {
 
     #[test]
     fn the_disk_says_what_it_has_and_chance_does_not_repeat() {
-        let scratch = Scratch::new();
-        let fs = scratch.db();
+        let scratch = scratch("disk");
+        let fs = db(&scratch);
         assert!(fs.free_space().unwrap() > 0);
         assert_ne!(fs.random(), fs.random());
         // Asked before the directory exists, the answer is that of the place where it will be.

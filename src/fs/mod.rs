@@ -27,6 +27,11 @@ pub mod name;
     reason = "island: file mappings, stores into a mapped log, and sync_file_range"
 )]
 pub mod region;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+
+#[cfg(test)]
+mod parity;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::Arc;
@@ -43,6 +48,8 @@ pub struct Fs(Root);
 #[derive(Clone, Debug)]
 enum Root {
     Os(Disk),
+    #[cfg(any(test, feature = "sim"))]
+    Sim(sim::SimDir),
 }
 
 /// What [`Fs::list`] finds: any name, ours or not.
@@ -63,6 +70,8 @@ pub struct DirLock(
 #[derive(Debug)]
 enum LockHandle {
     Os(#[expect(dead_code, reason = "held for its Drop")] DiskLock),
+    #[cfg(any(test, feature = "sim"))]
+    Sim(#[expect(dead_code, reason = "held for its Drop")] sim::SimLock),
 }
 
 /// Runs `$body` with `$inner` bound to whatever is behind the enum.
@@ -70,6 +79,8 @@ macro_rules! on {
     ($kind:ident, $value:expr, $inner:ident => $body:expr) => {
         match $value {
             $kind::Os($inner) => $body,
+            #[cfg(any(test, feature = "sim"))]
+            $kind::Sim($inner) => $body,
         }
     };
 }
@@ -80,10 +91,18 @@ impl Fs {
         Fs(Root::Os(Disk::new(root)))
     }
 
+    /// A directory of a simulated machine.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn sim(sim: &sim::SimFs, root: &Path) -> Fs {
+        Fs(Root::Sim(sim::SimDir::new(sim, root)))
+    }
+
     /// The same kind of file system at another directory (checkpoints).
     pub fn at(&self, root: &Path) -> Fs {
         Fs(match &self.0 {
             Root::Os(_) => Root::Os(Disk::new(root)),
+            #[cfg(any(test, feature = "sim"))]
+            Root::Sim(dir) => Root::Sim(dir.at(root)),
         })
     }
 
@@ -192,6 +211,10 @@ impl Fs {
     pub fn link(&self, name: FileName, to: &Fs, to_name: FileName) -> Result<bool> {
         let linked = match (&self.0, &to.0) {
             (Root::Os(from), Root::Os(to)) => from.link(name, to, to_name),
+            #[cfg(any(test, feature = "sim"))]
+            (Root::Sim(from), Root::Sim(to)) => from.link(name, to, to_name),
+            #[cfg(any(test, feature = "sim"))]
+            _ => Ok(false),
         };
         linked.map_err(|e| failed("link", &to.path(to_name), e))
     }
@@ -229,11 +252,27 @@ pub struct File {
 #[derive(Debug)]
 enum Handle {
     Os(DiskFile),
+    #[cfg(any(test, feature = "sim"))]
+    Sim(sim::SimFile),
 }
 
 impl From<DiskFile> for Handle {
     fn from(file: DiskFile) -> Handle {
         Handle::Os(file)
+    }
+}
+
+#[cfg(any(test, feature = "sim"))]
+impl From<sim::SimFile> for Handle {
+    fn from(file: sim::SimFile) -> Handle {
+        Handle::Sim(file)
+    }
+}
+
+#[cfg(any(test, feature = "sim"))]
+impl From<sim::SimLock> for LockHandle {
+    fn from(lock: sim::SimLock) -> LockHandle {
+        LockHandle::Sim(lock)
     }
 }
 

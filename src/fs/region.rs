@@ -32,6 +32,8 @@ pub struct Region {
     len: usize,
     owner: Owner,
     path: Option<Arc<Path>>,
+    #[cfg(any(test, feature = "sim"))]
+    watch: Option<super::sim::Watch>,
 }
 
 enum Owner {
@@ -57,6 +59,8 @@ impl Region {
             len: map.len(),
             owner: Owner::Mapped(map),
             path: Some(Arc::from(path)),
+            #[cfg(any(test, feature = "sim"))]
+            watch: None,
         })
     }
 
@@ -67,6 +71,17 @@ impl Region {
             len: bytes.len(),
             owner: Owner::Heap(bytes),
             path: path.map(Arc::from),
+            #[cfg(any(test, feature = "sim"))]
+            watch: None,
+        }
+    }
+
+    /// The same bytes, under the eyes of the simulator.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn watched(self, watch: super::sim::Watch) -> Region {
+        Region {
+            watch: Some(watch),
+            ..self
         }
     }
 
@@ -92,11 +107,23 @@ impl Region {
     /// numbers came from a file.
     #[inline]
     pub fn block(&self, offset: u64, len: usize) -> Result<&[u8]> {
+        #[cfg(any(test, feature = "sim"))]
+        self.touch(offset)?;
         let bytes = self.bytes();
         usize::try_from(offset)
             .ok()
             .and_then(|start| bytes.get(start..start.checked_add(len)?))
             .ok_or_else(|| self.outside(offset, len))
+    }
+
+    #[cfg(any(test, feature = "sim"))]
+    fn touch(&self, offset: u64) -> Result<()> {
+        let (Some(watch), Some(path)) = (&self.watch, &self.path) else {
+            return Ok(());
+        };
+        watch
+            .touch()
+            .map_err(|e| Error::io("read through a mapping", path, e).offset_at(offset))
     }
 
     #[cold]
@@ -185,6 +212,8 @@ pub struct LogRegion(LogOwner);
 #[derive(Debug)]
 enum LogOwner {
     Mapped(Arc<memmap2::MmapRaw>),
+    #[cfg(any(test, feature = "sim"))]
+    Sim(super::sim::SimMapping),
 }
 
 impl LogRegion {
@@ -195,10 +224,18 @@ impl LogRegion {
         Ok(LogRegion(LogOwner::Mapped(Arc::new(map))))
     }
 
+    /// Stores become writes of the simulator.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn simulated(mapping: super::sim::SimMapping) -> LogRegion {
+        LogRegion(LogOwner::Sim(mapping))
+    }
+
     /// Bytes mapped.
     pub fn len(&self) -> usize {
         match &self.0 {
             LogOwner::Mapped(map) => map.len(),
+            #[cfg(any(test, feature = "sim"))]
+            LogOwner::Sim(mapping) => mapping.len(),
         }
     }
 
@@ -222,6 +259,8 @@ impl LogRegion {
                     at += part.len() as u64;
                 }
             }
+            #[cfg(any(test, feature = "sim"))]
+            LogOwner::Sim(mapping) => mapping.store(offset, parts),
         }
     }
 
@@ -229,6 +268,8 @@ impl LogRegion {
     pub fn populator(&self) -> Populator {
         match &self.0 {
             LogOwner::Mapped(map) => Populator(Some(Arc::clone(map))),
+            #[cfg(any(test, feature = "sim"))]
+            LogOwner::Sim(_) => Populator(None),
         }
     }
 }
