@@ -14,11 +14,9 @@ pub struct Fjall {
 
 impl Engine for Fjall {
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
-        let buffers = settings.write_buffers_max * settings.write_buffer_bytes;
         let database = Database::builder(directory)
             .cache_size(settings.cache_bytes)
             .journal_compression(CompressionType::None)
-            .max_write_buffer_size(Some(buffers))
             .worker_threads(settings.background_threads)
             .open()?;
         let bits = BloomConstructionPolicy::BitsPerKey(settings.filter_bits as f32);

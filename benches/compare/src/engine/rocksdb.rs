@@ -53,7 +53,7 @@ impl Engine for RocksDb {
         for (key, value) in entries {
             batch.put(key, value);
         }
-        Ok(self.0.write(&batch)?)
+        Ok(self.0.write(batch)?)
     }
 
     fn delete(&self, key: &[u8]) -> Result<()> {
