@@ -108,8 +108,8 @@ pub fn place(directory: &Path) -> Value {
         "kernel": output("uname", &["-sr"]),
         "file_system": output("stat", &["-f", "-c", "%T", &directory.to_string_lossy()]),
         "compiler": output("rustc", &["--version"]),
-        "commit": output("git", &["rev-parse", "HEAD"]),
-        "modified": output("git", &["status", "--porcelain", "--untracked-files=no"]) != "unknown",
+        "commit": output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"]),
+        "modified": output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "status", "--porcelain"]) != "unknown",
         "date": output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
     })
 }
