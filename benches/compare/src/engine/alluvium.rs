@@ -1,0 +1,104 @@
+//! alluvium through its public face.
+
+use super::{Engine, Result, Settings, Shape, Start};
+use crate::data::{Key, Value};
+use alluvium::{Db, Durability, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub struct Alluvium(Db);
+
+impl Engine for Alluvium {
+    fn open(directory: &Path, settings: &Settings) -> Result<Self> {
+        let keyspace = KeyspaceOptions::new()
+            .write_buffer_bytes(settings.write_buffer_bytes)
+            .immutables_max(settings.write_buffers_max as u32 - 1)
+            .table_bytes(settings.write_buffer_bytes)
+            .filter_bits_per_key(settings.filter_bits);
+        let memory =
+            settings.cache_bytes + settings.write_buffers_max * settings.write_buffer_bytes;
+        let db = Options::new()
+            .memory_bytes(memory)
+            .background_threads(settings.background_threads)
+            .default_keyspace(keyspace)
+            .open(directory)?;
+        Ok(Alluvium(db))
+    }
+
+    fn put(&self, key: &[u8], value: &[u8], synced: bool) -> Result<()> {
+        if synced {
+            let options = WriteOptions::new().durability(Durability::Synced);
+            self.0.put_with(key, value, options)?;
+        } else {
+            self.0.put(key, value)?;
+        }
+        Ok(())
+    }
+
+    fn put_batch(&self, entries: &[(Key, Value)]) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        for (key, value) in entries {
+            batch.put(&self.0, key, value);
+        }
+        self.0.write(&batch, WriteOptions::default())?;
+        Ok(())
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<()> {
+        Ok(self.0.delete(key)?)
+    }
+
+    fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {
+        Ok(self.0.get_with(key, read)?)
+    }
+
+    fn scan(
+        &self,
+        start: Start<'_>,
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
+        let mut cursor = self.0.cursor();
+        match start {
+            Start::First => cursor.first()?,
+            Start::Last => cursor.last()?,
+            Start::At(key) => cursor.seek(key)?,
+        }
+        let back = matches!(start, Start::Last);
+        let mut count = 0;
+        while count < limit
+            && let Some((key, value)) = cursor.entry()
+        {
+            each(key, value);
+            count += 1;
+            if back {
+                cursor.prev()?;
+            } else {
+                cursor.next()?;
+            }
+        }
+        Ok(count)
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.0.flush()?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.0.stats().pending_jobs > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn shape(&self) -> Option<Shape> {
+        let stats = self.0.stats();
+        let levels = stats.keyspaces.iter().flat_map(|k| &k.levels);
+        Some(Shape {
+            levels: levels.filter(|level| level.files() > 0).count(),
+            compactions: stats.compactions,
+        })
+    }
+
+    fn close(self) -> Result<()> {
+        Ok(self.0.close()?)
+    }
+}

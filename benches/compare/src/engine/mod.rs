@@ -1,0 +1,66 @@
+//! What a store must offer to take part, and the settings all of them get.
+//!
+//! Generic methods rather than trait objects: no engine pays for a call through a pointer.
+
+#[cfg(feature = "alluvium")]
+pub mod alluvium;
+pub mod fjall;
+pub mod rocksdb;
+
+use crate::data::{Key, Value};
+use std::path::Path;
+
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The same for everyone: see `--help` for how each engine spells it.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub write_buffer_bytes: u64,
+    pub write_buffers_max: u64,
+    pub cache_bytes: u64,
+    pub filter_bits: u32,
+    pub background_threads: usize,
+}
+
+/// Where a scan starts, and with it the way it goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    First,
+    Last,
+    At(&'a [u8]),
+}
+
+/// A store under test.
+pub trait Engine: Sized + Send + Sync {
+    fn open(directory: &Path, settings: &Settings) -> Result<Self>;
+
+    /// Acknowledged when it survives the death of the process, or with `synced` of the machine.
+    fn put(&self, key: &[u8], value: &[u8], synced: bool) -> Result<()>;
+
+    fn put_batch(&self, entries: &[(Key, Value)]) -> Result<()>;
+
+    fn delete(&self, key: &[u8]) -> Result<()>;
+
+    /// Hands the value to `read` in the cheapest way the engine has.
+    fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T>;
+
+    /// A new iterator, moved over at most `limit` entries; how many there were.
+    fn scan(&self, start: Start<'_>, limit: u64, each: impl FnMut(&[u8], &[u8])) -> Result<u64>;
+
+    /// Memtables to tables, and background work done or 10 s gone by.
+    fn settle(&self) -> Result<()>;
+
+    /// Non-empty levels and compactions so far, where the engine tells.
+    fn shape(&self) -> Option<Shape> {
+        None
+    }
+
+    fn close(self) -> Result<()>;
+}
+
+/// What the tree looks like.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub levels: usize,
+    pub compactions: u64,
+}

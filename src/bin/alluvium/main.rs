@@ -1,0 +1,137 @@
+//! The command line: what is asked for, where, and in which form the answer goes out.
+//!
+//! Each command group has a file of its own and sees the public face of the crate only. The exit
+//! status is 0 only when the command did what it says; 1 otherwise (also `get` of a key that is
+//! not there, and `verify` that found a problem); 2 for arguments that make no sense.
+
+mod entries;
+mod look;
+mod text;
+mod upkeep;
+
+use alluvium::{Db, Keyspace, KeyspaceOptions, Options};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+type Error = Box<dyn std::error::Error>;
+
+#[derive(Parser)]
+#[command(
+    name = "alluvium",
+    version,
+    about = "Looks into and works on an alluvium database"
+)]
+struct Cli {
+    /// Directory of the database.
+    #[arg(long, global = true, value_name = "DIR", default_value = ".")]
+    db: PathBuf,
+    /// Keyspace; compact and flush take all of them when none is named.
+    #[arg(long, global = true, value_name = "NAME")]
+    keyspace: Option<String>,
+    /// Answer as JSON: one document, or one line an entry.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the value of a key.
+    Get(entries::Get),
+    /// Set a key; makes database and keyspace where there are none.
+    Put(entries::Put),
+    /// Remove a key.
+    Delete(entries::Delete),
+    /// Print the entries of a range.
+    Scan(entries::Scan),
+    /// Rewrite all levels into one, dropping what is overwritten or deleted.
+    Compact(upkeep::Compact),
+    /// Write memtables to tables.
+    Flush,
+    /// Print figures of log, levels, cache and background work.
+    Stats,
+    /// Draw the levels: a bar for each file.
+    Levels(look::Levels),
+    /// Read everything and check every checksum, order and reference.
+    Verify,
+    /// Print the names of the keyspaces.
+    Keyspaces,
+}
+
+/// What every command gets beside its own arguments.
+struct Context {
+    db: Db,
+    keyspace: Option<String>,
+    json: bool,
+}
+
+impl Context {
+    /// The keyspace that was named, or the default one. Only `put` makes one that is not there.
+    fn keyspace(&self, create: bool) -> Result<Keyspace, Error> {
+        let Some(name) = &self.keyspace else {
+            return Ok(Keyspace::clone(&self.db));
+        };
+        if !create && !self.db.keyspaces().contains(name) {
+            let names = self.db.keyspaces().join(", ");
+            return Err(format!("there is no keyspace named {name}; there are: {names}").into());
+        }
+        Ok(self.db.keyspace(name, KeyspaceOptions::default())?)
+    }
+
+    /// The keyspace that was named, or all of them.
+    fn keyspaces(&self) -> Result<Vec<(String, Keyspace)>, Error> {
+        let names = match &self.keyspace {
+            Some(name) => vec![name.clone()],
+            None => self.db.keyspaces(),
+        };
+        let options = KeyspaceOptions::default;
+        names
+            .into_iter()
+            .map(|name| {
+                if !self.db.keyspaces().contains(&name) {
+                    return Err(format!("there is no keyspace named {name}").into());
+                }
+                let keyspace = self.db.keyspace(&name, options())?;
+                Ok((name, keyspace))
+            })
+            .collect()
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("alluvium: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Error> {
+    let create = matches!(cli.command, Command::Put(_));
+    let context = Context {
+        db: Options::new().create_if_missing(create).open(&cli.db)?,
+        keyspace: cli.keyspace,
+        json: cli.json,
+    };
+    let answer = match &cli.command {
+        Command::Get(get) => get.run(&context),
+        Command::Put(put) => put.run(&context),
+        Command::Delete(delete) => delete.run(&context),
+        Command::Scan(scan) => scan.run(&context),
+        Command::Compact(compact) => compact.run(&context),
+        Command::Flush => upkeep::flush(&context),
+        Command::Stats => look::stats(&context),
+        Command::Levels(levels) => levels.run(&context),
+        Command::Verify => upkeep::verify(&context),
+        Command::Keyspaces => look::keyspaces(&context),
+    };
+    // The command's own failure is the one to show.
+    let closed = context.db.close();
+    answer?;
+    Ok(closed?)
+}
