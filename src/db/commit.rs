@@ -238,7 +238,9 @@ impl Core {
         Ok(last)
     }
 
-    /// Puts the operations into the memtables and rotates those that are full.
+    /// Puts the operations into the memtables, and afterwards rotates those that are full: never in
+    /// the middle of a batch, because a flush of its first half could become durable before the
+    /// log that holds its second half (I7, P3).
     #[inline]
     fn apply(
         &self,
@@ -251,6 +253,8 @@ impl Core {
         let mut trees = None;
         let mut tree: Option<Arc<Tree>> = None;
         let mut at = KeyspaceId(u32::MAX);
+        let mut only_is_full = false;
+        let mut full: Vec<Arc<Tree>> = Vec::new();
         let numbered = prepared
             .batch
             .operations()
@@ -272,8 +276,18 @@ impl Core {
                 }
             };
             if target.apply(&operation, hash, SeqNo::new(seqno))? {
-                self.rotate_tree(commit, target);
+                match &tree {
+                    None => only_is_full = true,
+                    Some(tree) if full.iter().any(|other| Arc::ptr_eq(other, tree)) => {}
+                    Some(tree) => full.push(Arc::clone(tree)),
+                }
             }
+        }
+        if let (Some(only), true) = (only, only_is_full) {
+            self.rotate_tree(commit, only);
+        }
+        for tree in &full {
+            self.rotate_tree(commit, tree);
         }
         Ok(())
     }

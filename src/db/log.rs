@@ -11,7 +11,7 @@ use crate::base::error::{ErrorKind, Result};
 use crate::base::options::LogMode;
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
-use crate::base::types::{FileId, KeyspaceId, SeqNo};
+use crate::base::types::{FileId, KeyspaceId};
 use crate::fs::{File, FileName, Fs};
 use crate::version::{VersionEdit, VersionSet};
 use crate::wal::{Predecessor, Syncer, Writer, WriterOptions};
@@ -224,18 +224,16 @@ impl Core {
         Ok(())
     }
 
-    /// Before a flush of one keyspace becomes durable: when any other keyspace has an older write
-    /// only in the log, the log must be durable first, else a power cut could keep the newer write
-    /// and lose the older one (I6, P2).
-    pub(crate) fn sync_log_before(&self, flushed: KeyspaceId, through: SeqNo) -> Result<()> {
+    /// Before a flush of one keyspace becomes durable: when any other keyspace has writes only in
+    /// the log, the log must be durable first, else a power cut could keep the newer write and lose
+    /// the older one, or keep one half of a batch over both (I6, P2, P3).
+    pub(crate) fn sync_log_before(&self, flushed: KeyspaceId) -> Result<()> {
         let trees = self.trees.load();
-        let behind = trees.by_id.values().any(|tree| {
-            tree.id() != flushed
-                && tree
-                    .oldest_unflushed()
-                    .is_some_and(|oldest| oldest < through)
-        });
-        if behind { self.sync_log() } else { Ok(()) }
+        let others = trees.by_id.values().filter(|tree| tree.id() != flushed);
+        match others.into_iter().any(|tree| tree.has_unflushed()) {
+            true => self.sync_log(),
+            false => Ok(()),
+        }
     }
 
     /// Strikes off segments that no memtable needs, and removes or recycles their files.

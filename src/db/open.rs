@@ -249,8 +249,9 @@ impl Db {
         if others {
             return fs.sync_dir();
         }
+        // LOCK goes with its directory, while it is held (P21).
+        let removed = fs.remove_root();
         drop(lock);
-        fs.remove(FileName::Lock)?;
-        fs.remove_root()
+        removed
     }
 }

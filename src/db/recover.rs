@@ -185,6 +185,7 @@ fn replay_segment(
         last = record.first.plus(count - 1);
         out.report.batches += 1;
         let mut seqno = record.first;
+        let mut full = Vec::new();
         for operation in operations {
             let operation = operation.map_err(place)?;
             // A number without a keyspace is of one that was dropped since.
@@ -194,11 +195,17 @@ fn replay_segment(
                 out.report.operations += 1;
                 let hash = hasher.hash(operation.key);
                 if tree.apply(&operation, hash, seqno).map_err(place)? {
-                    tree.rotate_in_replay(log);
-                    flush_all_but_one(tree)?;
+                    full.push(tree);
                 }
             }
             seqno = seqno.plus(1);
+        }
+        // Between batches only, as live writes do (I7).
+        for tree in full {
+            if tree.is_full() {
+                tree.rotate_in_replay(log);
+                flush_all_but_one(tree)?;
+            }
         }
     }
     let end = reader.end();
@@ -225,7 +232,7 @@ fn flush_all_but_one(tree: &crate::tree::Tree) -> Result<()> {
         stop: &stop,
         breathe: &|| {},
         // Every segment was synced before it was read.
-        sync_log: &|_| Ok(()),
+        sync_log: &|| Ok(()),
     };
     while tree.immutables() > 1 {
         tree.flush(&work)?;

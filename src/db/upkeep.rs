@@ -73,6 +73,8 @@ impl Core {
             match tree.next_manual_job(&manual) {
                 ManualStep::Run(job) => {
                     let outcome = self.with_work(tree, |work| tree.run_job(&job, work));
+                    // Its inputs are dead once it lets go of them.
+                    drop(job);
                     self.count_compaction(outcome)?;
                 }
                 // Tables that it needs are in a running job.

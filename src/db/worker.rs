@@ -195,6 +195,8 @@ fn run_log_helper(core: &Core) {
     while !core.board.is_stopped() {
         let seen = core.board.state.lock().log_notices;
         core.settle(core.tend_log());
+        // A reader may have let go of files since the last job ended (P17).
+        core.settle(core.sweep_dead());
         core.balance_memory();
         if core
             .options
@@ -293,7 +295,7 @@ impl Core {
         };
         let running = Running::new(&self.board.compactions);
         let outcome = self.with_work(tree, |work| tree.run_job(&job, work));
-        drop(running);
+        drop((running, job));
         self.count_compaction(outcome).is_ok()
     }
 
@@ -337,7 +339,7 @@ impl Core {
             snapshots: &|| self.live_snapshots(),
             stop: &self.board.stop,
             breathe: &|| self.let_flush_go_first(),
-            sync_log: &|through| self.sync_log_before(tree.id(), through),
+            sync_log: &|| self.sync_log_before(tree.id()),
         };
         run(&work)
     }

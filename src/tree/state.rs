@@ -186,6 +186,11 @@ impl Tree {
         }
     }
 
+    /// True when the active memtable should be rotated.
+    pub fn is_full(&self) -> bool {
+        self.view.load().active.is_full()
+    }
+
     /// Brings the memtable's index line for `hash` into the cache.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
@@ -304,17 +309,10 @@ impl Tree {
         (view.active.entries() > 0).then_some(waiting.active_since)
     }
 
-    /// The lowest sequence number that only memtables hold.
-    pub fn oldest_unflushed(&self) -> Option<SeqNo> {
-        if self.is_dropped() {
-            return None;
-        }
-        let waiting = self.waiting.lock();
-        let oldest = match waiting.immutables.front() {
-            Some((memtable, _)) => memtable.seqnos(),
-            None => self.view.load().active.seqnos(),
-        };
-        oldest.map(|(lowest, _)| lowest)
+    /// True when some writes are only in memtables and the log.
+    pub fn has_unflushed(&self) -> bool {
+        let view = self.view.load();
+        !self.is_dropped() && (!view.immutables.is_empty() || view.active.entries() > 0)
     }
 
     /// Memtables that wait for their flush.

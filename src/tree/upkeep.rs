@@ -18,8 +18,8 @@ pub struct Work<'a> {
     pub stop: &'a AtomicBool,
     /// Called now and then inside a compaction, so that a flush can go first.
     pub breathe: &'a dyn Fn(),
-    /// Makes the log durable up to this number before a flush that may not run ahead of it (I6).
-    pub sync_log: &'a dyn Fn(SeqNo) -> Result<()>,
+    /// Makes the log durable before a flush that may not run ahead of it (I6).
+    pub sync_log: &'a dyn Fn() -> Result<()>,
 }
 
 /// Clears a flag when dropped, so that a failed or panicking job frees its place.
@@ -85,7 +85,7 @@ impl Tree {
         let allocate_order = || versions.allocate_order();
         let workshop = self.workshop(work, &snapshots, &allocate_file, &allocate_order);
         let mut outcome = compaction::flush(std::slice::from_ref(&memtable), &workshop)?;
-        (work.sync_log)(through)?;
+        (work.sync_log)()?;
         outcome.edit.id = self.id();
         outcome.edit.flushed_through = Some(through);
         outcome.edit.log_floor = Some(floor);

@@ -103,12 +103,22 @@ impl Run<'_> {
         }
         self.history.batches.push(changes);
         let seqno = self.db().write(&batch, WriteOptions::new().durability(durability))?;
+        self.still_running()?;
         self.history.seqno = seqno.get();
         self.history.acknowledged = self.history.batches.len();
         if durability == Durability::Synced {
             self.history.synced = self.history.batches.len();
         }
         Ok(())
+    }
+
+    /// A store through a mapping cannot fail: whoever made it last is dead all the same, and what
+    /// came after was never acknowledged to anybody.
+    fn still_running(&self) -> Result<()> {
+        match self.sim.is_crashed() {
+            true => Fs::sim(self.sim, Path::new(ROOT)).sync_dir(),
+            false => Ok(()),
+        }
     }
 
     fn put(&mut self, space: &'static str, n: u32, len: usize) -> Result<()> {
@@ -118,6 +128,7 @@ impl Run<'_> {
 
     fn sync(&mut self) -> Result<()> {
         self.db().sync()?;
+        self.still_running()?;
         self.history.synced = self.history.acknowledged;
         Ok(())
     }
@@ -125,6 +136,7 @@ impl Run<'_> {
     /// `flush` makes tables durable, and with them everything before.
     fn flush(&mut self) -> Result<()> {
         self.db().flush()?;
+        self.still_running()?;
         self.history.synced = self.history.acknowledged;
         Ok(())
     }
