@@ -55,7 +55,10 @@ pub fn execute(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
             ..Outcome::default()
         });
     }
-    let sources = job.inputs.iter().map(|(_, _, tables)| Concat::new(Inputs(tables)));
+    let sources = job
+        .inputs
+        .iter()
+        .map(|(_, _, tables)| Concat::new(Inputs(tables)));
     let mut merge = Merge::new(sources.collect());
     let promised = job
         .tables()
@@ -197,9 +200,11 @@ impl<'a> Outputs<'a> {
             cursor.next()?;
         }
         if seen != promised {
-            return Err(Error::corruption("the inputs of a compaction are incomplete")
-                .expected(format!("{promised} entries"), seen)
-                .advice("Verify the database to find the table; restore it from a checkpoint."));
+            return Err(
+                Error::corruption("the inputs of a compaction are incomplete")
+                    .expected(format!("{promised} entries"), seen)
+                    .advice("Verify the database to find the table; restore it from a checkpoint."),
+            );
         }
         self.finish_table()?;
         if !self.made.is_empty() {

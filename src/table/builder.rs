@@ -233,12 +233,8 @@ impl Builder {
     ) -> Result<()> {
         let offset = self.output.position();
         let start = self.output.buffer.len();
-        self.index.add(
-            self.block_last_key.as_deref(),
-            first_key,
-            first_tag,
-            offset,
-        );
+        self.index
+            .add(self.block_last_key.as_deref(), first_key, first_tag, offset);
         let mut codec = Compression::None;
         if self.options.compression == Compression::None {
             lay_out(&mut self.block, &mut self.output.buffer);
@@ -258,11 +254,7 @@ impl Builder {
             self.output.buffer.extend_from_slice(stored);
         }
         self.output.buffer.push(codec as u8);
-        let checksum = bound_checksum(
-            &self.options.identity,
-            offset,
-            &self.output.buffer[start..],
-        );
+        let checksum = bound_checksum(&self.options.identity, offset, &self.output.buffer[start..]);
         self.output
             .buffer
             .extend_from_slice(&checksum.to_le_bytes());
@@ -323,11 +315,7 @@ impl Builder {
         })
     }
 
-    fn section(
-        &mut self,
-        id: u32,
-        encode: impl FnOnce(&Builder, &mut Vec<u8>),
-    ) -> Result<Section> {
+    fn section(&mut self, id: u32, encode: impl FnOnce(&Builder, &mut Vec<u8>)) -> Result<Section> {
         self.output.pad(SECTION_ALIGN as usize);
         let offset = self.output.position();
         let mut buffer = std::mem::take(&mut self.output.buffer);

@@ -36,7 +36,10 @@ pub(super) fn compress(codec: Compression, raw: &[u8], out: &mut Vec<u8>) -> Res
                 .map_err(|e| Error::new(ErrorKind::Io, format!("zstd cannot compress: {e}")))?;
             out.extend_from_slice(&compressed);
         }
-        #[allow(unreachable_patterns, reason = "reached when a codec is not compiled in")]
+        #[allow(
+            unreachable_patterns,
+            reason = "reached when a codec is not compiled in"
+        )]
         _ => return Err(not_compiled_in(codec)),
     }
     Ok(out.len() <= raw.len() - raw.len() / 8)
@@ -69,7 +72,10 @@ pub(super) fn decompress(codec: u8, stored: &[u8]) -> Result<Vec<u8>> {
         Compression::Lz4 => lz4_flex::block::decompress_into(compressed, &mut raw).ok(),
         #[cfg(feature = "zstd")]
         Compression::Zstd => zstd::bulk::decompress_to_buffer(compressed, &mut raw).ok(),
-        #[allow(unreachable_patterns, reason = "reached when a codec is not compiled in")]
+        #[allow(
+            unreachable_patterns,
+            reason = "reached when a codec is not compiled in"
+        )]
         _ => return Err(not_compiled_in(codec)),
     };
     match written {

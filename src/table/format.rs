@@ -165,8 +165,7 @@ impl Sections {
         Ok(Sections {
             index: index.ok_or_else(|| Error::corruption("table without an index"))?,
             filter,
-            properties: properties
-                .ok_or_else(|| Error::corruption("table without properties"))?,
+            properties: properties.ok_or_else(|| Error::corruption("table without properties"))?,
         })
     }
 }

@@ -224,7 +224,10 @@ impl Table {
         let Some(entry) = found else {
             return Ok(None);
         };
-        let (tag, value) = (entry.tag, entry.value_at..entry.value_at + entry.value.len());
+        let (tag, value) = (
+            entry.tag,
+            entry.value_at..entry.value_at + entry.value.len(),
+        );
         Ok(Some(TableValue { tag, block, value }))
     }
 
@@ -264,9 +267,11 @@ impl Table {
             index.decoded.span(section, i).map_or(end, |span| span.0)
         };
         let from = from.map_or(0, offset_of);
-        let to = to.map_or(end, |key| match index.decoded.locate(section, key, Tag::MAX) {
-            Some(after) if after >= index.decoded.count() => end,
-            _ => offset_of(key),
+        let to = to.map_or(end, |key| {
+            match index.decoded.locate(section, key, Tag::MAX) {
+                Some(after) if after >= index.decoded.count() => end,
+                _ => offset_of(key),
+            }
         });
         to.saturating_sub(from)
     }
@@ -473,10 +478,7 @@ impl Table {
 
     #[cold]
     pub(super) fn bad_index(&self) -> Error {
-        self.damaged(
-            "index that contradicts itself",
-            self.sections.index.offset,
-        )
+        self.damaged("index that contradicts itself", self.sections.index.offset)
     }
 
     #[cold]
@@ -520,10 +522,7 @@ fn read_sections(
         };
         return Err(Error::corruption("table of another birth")
             .offset_at(footer_at)
-            .expected(
-                of(identity, bytes),
-                of(&footer.identity, footer.file_bytes),
-            )
+            .expected(of(identity, bytes), of(&footer.identity, footer.file_bytes))
             .advice("The file was put here from elsewhere. Restore the right one."));
     }
     // Bounded by the footer's decoding to a few KiB.

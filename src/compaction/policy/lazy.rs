@@ -70,7 +70,10 @@ pub(super) fn debt(version: &Version, options: &KeyspaceOptions) -> f64 {
     middle
         .map(|level| {
             let runs = overdue_runs(version.level(level).len(), options.tier_runs);
-            runs.max(overdue_bytes(version.level_bytes(level), backstop(options, level)))
+            runs.max(overdue_bytes(
+                version.level_bytes(level),
+                backstop(options, level),
+            ))
         })
         .fold(0.0, f64::max)
 }
@@ -99,7 +102,9 @@ fn score(ground: &Ground<'_>, level: u8) -> (f64, Reason) {
 }
 
 fn backstop(options: &KeyspaceOptions, level: u8) -> u64 {
-    let level0 = options.write_buffer_bytes.saturating_mul(options.level0_runs.into());
+    let level0 = options
+        .write_buffer_bytes
+        .saturating_mul(options.level0_runs.into());
     grown(level0, options.size_ratio, level.into())
 }
 
@@ -111,7 +116,9 @@ fn is_outgrown(ground: &Ground<'_>) -> bool {
     let run = match above.checked_sub(1) {
         None => options.write_buffer_bytes,
         Some(power) => grown(
-            options.write_buffer_bytes.saturating_mul(options.level0_runs.into()),
+            options
+                .write_buffer_bytes
+                .saturating_mul(options.level0_runs.into()),
             options.tier_runs.max(2),
             power.into(),
         ),

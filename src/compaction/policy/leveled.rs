@@ -60,7 +60,9 @@ fn target(options: &KeyspaceOptions, level: u8) -> u64 {
     if LEVELS_MAX <= usize::from(level) + 1 {
         return u64::MAX;
     }
-    let level1 = options.write_buffer_bytes.saturating_mul(options.level0_runs.into());
+    let level1 = options
+        .write_buffer_bytes
+        .saturating_mul(options.level0_runs.into());
     grown(level1, options.size_ratio, u32::from(level) - 1)
 }
 
@@ -94,7 +96,13 @@ fn push_table(ground: &Ground<'_>, level: u8) -> Option<Job> {
             inputs.push((level + 1, next.order, overlapped.to_vec()));
         }
         let moves = inputs.len() == 1;
-        ground.admitted(Reason::Size, inputs, level + 1, next.map(|run| run.order), moves)
+        ground.admitted(
+            Reason::Size,
+            inputs,
+            level + 1,
+            next.map(|run| run.order),
+            moves,
+        )
     })
 }
 

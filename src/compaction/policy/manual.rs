@@ -36,7 +36,10 @@ impl Manual {
         Manual {
             from: from.map(<[u8]>::to_vec),
             to: to.map(<[u8]>::to_vec),
-            through: tables().map(|t| t.summary.seqnos.1).max().unwrap_or_default(),
+            through: tables()
+                .map(|t| t.summary.seqnos.1)
+                .max()
+                .unwrap_or_default(),
             files: tables().map(|t| t.file).max().unwrap_or_default(),
         }
     }
@@ -53,8 +56,7 @@ impl Manual {
 
     fn covers(&self, table: &TableEntry) -> bool {
         let (from, to) = self.window();
-        from.is_none_or(|from| from <= largest(table))
-            && to.is_none_or(|to| smallest(table) <= to)
+        from.is_none_or(|from| from <= largest(table)) && to.is_none_or(|to| smallest(table) <= to)
     }
 }
 
@@ -76,13 +78,19 @@ pub fn pick_manual(
         |table: &TableEntry| covered(table) && table.meta().summary.seqnos.0 <= manual.through;
     let old_file = |table: &TableEntry| covered(table) && table.meta().file <= manual.files;
     let holds = |level: u8, wanted: &dyn Fn(&TableEntry) -> bool| {
-        let tables = version.level(level).iter().flat_map(|run| run.tables.iter());
+        let tables = version
+            .level(level)
+            .iter()
+            .flat_map(|run| run.tables.iter());
         tables.into_iter().any(|table| wanted(table))
     };
 
     if let Some((_, newer)) = version.level(deepest).split_last()
         && deepest != 0
-        && newer.iter().flat_map(|run| run.tables.iter()).any(|t| covered(t))
+        && newer
+            .iter()
+            .flat_map(|run| run.tables.iter())
+            .any(|t| covered(t))
     {
         return ground.collapse(Reason::Manual, deepest, &covered);
     }
@@ -100,7 +108,12 @@ pub fn pick_manual(
         Some(level) => {
             // Straight to the next level that holds anything, or to right above the last.
             let next = (level + 1..bottom - 1).find(|l| !version.level(*l).is_empty());
-            ground.whole(Reason::Manual, level, next.unwrap_or(bottom - 1), &old_entries)
+            ground.whole(
+                Reason::Manual,
+                level,
+                next.unwrap_or(bottom - 1),
+                &old_entries,
+            )
         }
         None => ground.rewrite(Reason::Manual, &old_file),
     }

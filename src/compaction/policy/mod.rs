@@ -87,5 +87,7 @@ fn is_mostly_dead(table: &TableEntry, oldest: SeqNo) -> bool {
 
 /// `base × ratio^power`, saturating: 10 TB levels and absurd options alike.
 fn grown(base: u64, ratio: u32, power: u32) -> u64 {
-    u64::from(ratio).checked_pow(power).map_or(u64::MAX, |factor| base.saturating_mul(factor))
+    u64::from(ratio)
+        .checked_pow(power)
+        .map_or(u64::MAX, |factor| base.saturating_mul(factor))
 }

@@ -336,11 +336,7 @@ impl<'v> Ground<'v> {
             for run in runs {
                 if *level < l || run.order < *order {
                     let tables = run.overlapping(Some(from), Some(to)).iter();
-                    below.extend(
-                        tables
-                            .filter(|t| !inputs.contains(&t.meta().file))
-                            .cloned(),
-                    );
+                    below.extend(tables.filter(|t| !inputs.contains(&t.meta().file)).cloned());
                 }
             }
         }

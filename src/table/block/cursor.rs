@@ -71,12 +71,7 @@ impl Layout {
 
     /// The first entry at or after `(key, tag)`; `count` when there is none.
     #[inline]
-    pub(in crate::table) fn lower_bound(
-        &self,
-        body: &[u8],
-        key: &[u8],
-        tag: Tag,
-    ) -> Option<usize> {
+    pub(in crate::table) fn lower_bound(&self, body: &[u8], key: &[u8], tag: Tag) -> Option<usize> {
         let prefix = self.prefix(body);
         let Some(suffix) = key.strip_prefix(prefix) else {
             return Some(if key < prefix { 0 } else { self.count });

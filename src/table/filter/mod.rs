@@ -91,7 +91,10 @@ mod tests {
             encode(&present, bits, &mut section);
             let filter = Filter::decode(&section).unwrap();
             assert!(present.iter().all(|&h| filter.may_contain(&section, h)));
-            let passed = absent.iter().filter(|&&h| filter.may_contain(&section, h)).count();
+            let passed = absent
+                .iter()
+                .filter(|&&h| filter.may_contain(&section, h))
+                .count();
             let rate = passed as f64 / absent.len() as f64;
             assert!(rate < false_positives_max, "{bits} bits: {rate}");
         }

@@ -15,7 +15,10 @@ fn small_rows() -> Vec<Row> {
 
 fn assert_says_where(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
-    assert!(error.file().is_some() && error.offset().is_some(), "{error}");
+    assert!(
+        error.file().is_some() && error.offset().is_some(),
+        "{error}"
+    );
 }
 
 /// Reads everything there is; each answer is right, or an error that says where.
@@ -28,7 +31,10 @@ fn read_all(table: &Arc<Table>, rows: &[Row]) -> usize {
         match table.get(&row.0, hash, SeqNo::MAX) {
             Ok(found) => {
                 let found = found.expect("a key is never missing");
-                assert_eq!((found.tag, found.bytes()), (row_tag(row), row.2.as_deref().unwrap()));
+                assert_eq!(
+                    (found.tag, found.bytes()),
+                    (row_tag(row), row.2.as_deref().unwrap())
+                );
             }
             Err(error) => {
                 assert_says_where(&error);
@@ -40,7 +46,10 @@ fn read_all(table: &Arc<Table>, rows: &[Row]) -> usize {
     let mut result = cursor.first();
     let mut seen = 0;
     while result.is_ok() && cursor.valid() {
-        assert_eq!((cursor.key(), cursor.tag()), (&rows[seen].0[..], row_tag(&rows[seen])));
+        assert_eq!(
+            (cursor.key(), cursor.tag()),
+            (&rows[seen].0[..], row_tag(&rows[seen]))
+        );
         assert_eq!(cursor.value(), rows[seen].2.as_deref().unwrap());
         seen += 1;
         result = cursor.next();
@@ -70,9 +79,13 @@ fn flip_every_bit(codec: Compression, read_mode: ReadMode, stride: usize) {
     let padding = |byte: usize| {
         let byte = byte as u64;
         let rows_at = sections.properties.offset + sections.properties.len;
-        let covered = [sections.filter.unwrap(), sections.index, sections.properties]
-            .iter()
-            .any(|s| s.offset <= byte && byte < s.offset + s.len);
+        let covered = [
+            sections.filter.unwrap(),
+            sections.index,
+            sections.properties,
+        ]
+        .iter()
+        .any(|s| s.offset <= byte && byte < s.offset + s.len);
         sections.filter.unwrap().offset - 64 <= byte && byte < rows_at && !covered
     };
     for bit in (0..bytes.len() * 8).step_by(stride) {
@@ -113,10 +126,15 @@ fn swapped_blocks_are_noticed_and_the_others_are_served() {
     place.replace(&bytes);
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
         let table = place.open(summary.bytes, &context(read_mode, Verify::FirstTouch));
-        let error = table.get(&rows[0].0, hash(&rows[0].0), SeqNo::MAX).unwrap_err();
+        let error = table
+            .get(&rows[0].0, hash(&rows[0].0), SeqNo::MAX)
+            .unwrap_err();
         assert_eq!(error.offset(), Some(0));
         let errors = read_all(&table, &rows);
-        assert!((20..40).contains(&errors), "{errors} errors: damage stays local");
+        assert!(
+            (20..40).contains(&errors),
+            "{errors} errors: damage stays local"
+        );
         assert_eq!(table.verify().unwrap_err().offset(), Some(0));
     }
 }
@@ -173,9 +191,18 @@ fn a_file_of_another_size_or_birth_is_refused() {
     let summary = place.build(options(1024, Compression::None), &small_rows());
     let context = context(ReadMode::Mmap, Verify::FirstTouch);
     for other in [
-        BirthIdentity { database: 1, ..IDENTITY },
-        BirthIdentity { file: FileId(8), ..IDENTITY },
-        BirthIdentity { hash_seed: 1, ..IDENTITY },
+        BirthIdentity {
+            database: 1,
+            ..IDENTITY
+        },
+        BirthIdentity {
+            file: FileId(8),
+            ..IDENTITY
+        },
+        BirthIdentity {
+            hash_seed: 1,
+            ..IDENTITY
+        },
     ] {
         let error = place.open_as(other, summary.bytes, &context).unwrap_err();
         assert_says_where(&error);
@@ -212,8 +239,14 @@ fn garbled_bytes_under_good_checksums_never_panic() {
             result = cursor.next();
             steps += 1;
         }
-        let _ = (cursor.seek(b"key00100", Tag::MAX), cursor.seek_for_prev(b"key", Tag::MIN));
-        let _ = (table.verify(), table.approximate_bytes(Some(b"k"), Some(b"l")));
+        let _ = (
+            cursor.seek(b"key00100", Tag::MAX),
+            cursor.seek_for_prev(b"key", Tag::MIN),
+        );
+        let _ = (
+            table.verify(),
+            table.approximate_bytes(Some(b"k"), Some(b"l")),
+        );
     };
     for at in (0..700).chain(index.offset as usize..(index.offset + index.len) as usize) {
         for byte in [0, 1, 0x7f, 0xff] {

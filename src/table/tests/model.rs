@@ -38,7 +38,10 @@ fn check_all(rows: &[Row], table: &Arc<Table>) {
     }
     probes.sort();
     probes.dedup();
-    let mut seqnos: Vec<u64> = rows.iter().flat_map(|r| [r.1, r.1.saturating_sub(1)]).collect();
+    let mut seqnos: Vec<u64> = rows
+        .iter()
+        .flat_map(|r| [r.1, r.1.saturating_sub(1)])
+        .collect();
     seqnos.extend([0, SeqNo::MAX.get()]);
     seqnos.sort_unstable();
     seqnos.dedup();
@@ -92,7 +95,9 @@ fn every_way(rows: &[Row], block_bytes: u32) {
         assert_eq!(summary.entries, rows.len() as u64);
         let tombstones = rows.iter().filter(|row| row.2.is_none()).count();
         assert_eq!(summary.tombstones, tombstones as u64);
-        let raw = rows.iter().map(|r| r.0.len() + r.2.as_ref().map_or(0, Vec::len));
+        let raw = rows
+            .iter()
+            .map(|r| r.0.len() + r.2.as_ref().map_or(0, Vec::len));
         assert_eq!(summary.raw_bytes, raw.sum::<usize>() as u64);
         if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
             assert_eq!((&summary.smallest, &summary.largest), (&first.0, &last.0));
@@ -193,7 +198,13 @@ proptest! {
 #[test]
 fn versions_of_one_key_that_span_blocks_are_each_found() {
     let mut rows: Vec<Row> = (0..400u64)
-        .map(|n| (b"one".to_vec(), n * 3 + 1, Some(format!("{n}").into_bytes())))
+        .map(|n| {
+            (
+                b"one".to_vec(),
+                n * 3 + 1,
+                Some(format!("{n}").into_bytes()),
+            )
+        })
         .collect();
     rows.push((b"on".to_vec(), 9, Some(vec![1; 40])));
     rows.push((b"one\0".to_vec(), 9, None));
@@ -266,7 +277,11 @@ fn a_slice_outlives_the_table_and_the_file() {
     for read_mode in [ReadMode::Mmap, ReadMode::Pread] {
         let summary = place.build(options(4096, Compression::None), &rows);
         let table = place.open(summary.bytes, &context(read_mode, Verify::FirstTouch));
-        let slice = table.get(b"k", hash(b"k"), SeqNo::MAX).unwrap().unwrap().to_slice();
+        let slice = table
+            .get(b"k", hash(b"k"), SeqNo::MAX)
+            .unwrap()
+            .unwrap()
+            .to_slice();
         let mut cursor = table.cursor();
         cursor.first().unwrap();
         let second = cursor.value_slice();
@@ -283,12 +298,17 @@ fn a_file_made_again_under_its_number_is_not_read_from_the_old_ones_cache() {
     let place = Place::new();
     let context = context(ReadMode::Pread, Verify::FirstTouch);
     for round in 0..5u8 {
-        let rows: Vec<Row> = (0..50u8).map(|n| (vec![n], 1, Some(vec![round; 40]))).collect();
+        let rows: Vec<Row> = (0..50u8)
+            .map(|n| (vec![n], 1, Some(vec![round; 40])))
+            .collect();
         let summary = place.build(options(256, Compression::None), &rows);
         let table = place.open(summary.bytes, &context);
         for row in &rows {
             for _ in 0..2 {
-                let found = table.get(&row.0, hash(&row.0), SeqNo::MAX).unwrap().unwrap();
+                let found = table
+                    .get(&row.0, hash(&row.0), SeqNo::MAX)
+                    .unwrap()
+                    .unwrap();
                 assert_eq!(found.bytes(), vec![round; 40]);
             }
         }
@@ -300,7 +320,9 @@ fn a_file_made_again_under_its_number_is_not_read_from_the_old_ones_cache() {
 #[test]
 fn compaction_leaves_the_cache_alone() {
     let place = Place::new();
-    let rows: Vec<Row> = (0..200u8).map(|n| (vec![n], 1, Some(vec![n; 40]))).collect();
+    let rows: Vec<Row> = (0..200u8)
+        .map(|n| (vec![n], 1, Some(vec![n; 40])))
+        .collect();
     let summary = place.build(options(256, Compression::None), &rows);
     let context = context(ReadMode::Pread, Verify::FirstTouch);
     let table = place.open(summary.bytes, &context);
@@ -323,7 +345,10 @@ fn approximate_bytes_are_right_to_a_few_blocks() {
     assert!(all <= summary.bytes && summary.bytes * 8 / 10 < all);
     let half = table.approximate_bytes(Some(&key(500)), Some(&key(1500)));
     assert!(half.abs_diff(all / 2) < 4 * 256, "{half} of {all}");
-    assert_eq!(table.approximate_bytes(Some(&key(1500)), Some(&key(500))), 0);
+    assert_eq!(
+        table.approximate_bytes(Some(&key(1500)), Some(&key(500))),
+        0
+    );
     let tail = table.approximate_bytes(Some(&key(1000)), Some(b"9"));
     assert!(tail.abs_diff(all / 2) < 4 * 256);
 }

@@ -46,7 +46,8 @@ fn from_hex(text: &str) -> Vec<u8> {
         match line.strip_prefix("zeros ") {
             Some(n) => bytes.resize(bytes.len() + n.parse::<usize>().unwrap(), 0),
             None => bytes.extend(
-                (0..line.len() / 2).map(|i| u8::from_str_radix(&line[2 * i..2 * i + 2], 16).unwrap()),
+                (0..line.len() / 2)
+                    .map(|i| u8::from_str_radix(&line[2 * i..2 * i + 2], 16).unwrap()),
             ),
         }
     }
@@ -71,7 +72,10 @@ fn the_worked_sample_decodes_and_encodes_to_itself() {
     cursor.first().unwrap();
     for row in rows() {
         let value = row.2.as_deref().unwrap_or(b"");
-        assert_eq!((cursor.key(), cursor.tag(), cursor.value()), (&row.0[..], row_tag(&row), value));
+        assert_eq!(
+            (cursor.key(), cursor.tag(), cursor.value()),
+            (&row.0[..], row_tag(&row), value)
+        );
         cursor.next().unwrap();
     }
     assert!(!cursor.valid());
