@@ -354,13 +354,8 @@ impl Memtable {
     /// Callers hold the writer's lock.
     fn add_run(&self, run: Run, stage: Arc<Stage>) {
         let mut state = self.state.lock();
-        let old = State {
-            runs: state.runs.iter().cloned().chain([Arc::new(run)]).collect(),
-            stage,
-        };
-        let old = std::mem::replace(&mut *state, old);
-        drop(state);
-        drop(old);
+        state.runs = (state.runs.iter().cloned().chain([Arc::new(run)])).collect();
+        state.stage = stage;
     }
 
     /// Merges the runs from `start(runs)` on into one, and returns the runs there are then.

@@ -87,17 +87,17 @@ impl Run {
     }
 }
 
-/// From which run on to merge: the last ones, and before them each that is at most twice as long
-/// as all behind it. So an entry takes part in few merges, and few runs are left.
+/// From which run on to merge: from the first one that is at most twice as long as all behind it.
+///
+/// The runs before it are more than twice as long each as all that follows, so there are few of
+/// them; and an entry takes part in a merge only when its run grows by half at least.
 pub(super) fn merge_start(runs: &[Arc<Run>]) -> usize {
-    let mut start = runs.len();
-    let mut sum = 0;
-    for (i, run) in runs.iter().enumerate().rev() {
-        if start < runs.len() && 2 * sum < run.len() {
-            break;
+    let mut behind: usize = runs.iter().map(|run| run.len()).sum();
+    for (i, run) in runs.iter().enumerate() {
+        behind -= run.len();
+        if run.len() <= 2 * behind {
+            return i;
         }
-        sum += run.len();
-        start = i;
     }
-    start
+    runs.len()
 }
