@@ -68,19 +68,19 @@ impl<C: Cursor> Visible<C> {
     /// # Errors
     /// Those of the sources, and `Unsupported`; so for every move. The cursor is then nowhere.
     pub fn first(&mut self) -> Result<()> {
-        self.guarded(Self::to_first)
+        self.guarded(Self::go_first)
     }
 
     /// To the last entry.
     pub fn last(&mut self) -> Result<()> {
-        self.guarded(Self::to_last)
+        self.guarded(Self::go_last)
     }
 
     /// To the first entry whose key is at or after `key`.
     pub fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.guarded(|cursor| {
             if !cursor.bounds.after_lower(key) {
-                return cursor.to_first();
+                return cursor.go_first();
             }
             if cursor.bounds.is_inverted() || !cursor.bounds.before_upper(key) {
                 cursor.place = Place::PastEnd;
@@ -95,7 +95,7 @@ impl<C: Cursor> Visible<C> {
     pub fn seek_for_prev(&mut self, key: &[u8]) -> Result<()> {
         self.guarded(|cursor| {
             if !cursor.bounds.before_upper(key) {
-                return cursor.to_last();
+                return cursor.go_last();
             }
             if cursor.bounds.is_inverted() || !cursor.bounds.after_lower(key) {
                 cursor.place = Place::BeforeStart;
@@ -108,6 +108,10 @@ impl<C: Cursor> Visible<C> {
 
     /// One entry on.
     #[inline]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a cursor lends, an iterator cannot"
+    )]
     pub fn next(&mut self) -> Result<()> {
         self.guarded(|cursor| match cursor.place {
             Place::Forward => {
@@ -120,7 +124,7 @@ impl<C: Cursor> Visible<C> {
                 cursor.inner.seek(&cursor.key, Tag::MIN)?;
                 cursor.settle_forward(true)
             }
-            Place::Nowhere | Place::BeforeStart => cursor.to_first(),
+            Place::Nowhere | Place::BeforeStart => cursor.go_first(),
             Place::PastEnd => Ok(()),
         })
     }
@@ -136,7 +140,7 @@ impl<C: Cursor> Visible<C> {
                 cursor.inner.seek_for_prev(&cursor.key, Tag::MAX)?;
                 cursor.settle_backward()
             }
-            Place::Nowhere | Place::PastEnd => cursor.to_last(),
+            Place::Nowhere | Place::PastEnd => cursor.go_last(),
             Place::BeforeStart => Ok(()),
         })
     }
@@ -182,7 +186,7 @@ impl<C: Cursor> Visible<C> {
         done
     }
 
-    fn to_first(&mut self) -> Result<()> {
+    fn go_first(&mut self) -> Result<()> {
         if self.bounds.is_inverted() {
             self.place = Place::PastEnd;
             return Ok(());
@@ -205,7 +209,7 @@ impl<C: Cursor> Visible<C> {
         }
     }
 
-    fn to_last(&mut self) -> Result<()> {
+    fn go_last(&mut self) -> Result<()> {
         if self.bounds.is_inverted() {
             self.place = Place::BeforeStart;
             return Ok(());
