@@ -18,7 +18,6 @@
 //! and before the next. Checksum and sizes are checked once; what is read afterwards is read with
 //! bounds, so hostile bytes give a wrong place, an error, but no panic (P19).
 
-use super::block::search::prefetch;
 use crate::base::key::{common_prefix, compare, head8};
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::types::Tag;
@@ -257,12 +256,6 @@ impl Index {
             }
         }
         Some(low)
-    }
-
-    /// Brings the tops nearer.
-    #[inline]
-    pub(super) fn prefetch(&self, section: &[u8]) {
-        prefetch(section, self.tops.start);
     }
 }
 

@@ -36,7 +36,7 @@ use crate::base::types::{SeqNo, Tag};
 use crate::fs::region::Advice;
 use crate::fs::{File, Region};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Values up to this long are copied out of a table; longer ones are pinned in it.
 const COPY_BYTES_MAX: usize = 512;
@@ -277,12 +277,8 @@ impl Table {
     }
 
     /// The path it was opened at, for errors.
-    pub(super) fn path(&self) -> &PathBuf {
+    pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    pub(super) fn identity(&self) -> &BirthIdentity {
-        &self.identity
     }
 
     /// The mapping, unless the table is read by calls.
@@ -429,10 +425,11 @@ impl Table {
             instance: self.instance,
             offset,
         };
-        if access == Access::Read && self.context.verify == Verify::FirstTouch {
-            if let Some(block) = self.context.cache.get(key) {
-                return Ok(BlockData::Cached(block));
-            }
+        if access == Access::Read
+            && self.context.verify == Verify::FirstTouch
+            && let Some(block) = self.context.cache.get(key)
+        {
+            return Ok(BlockData::Cached(block));
         }
         let placed = |error| place(error, &self.path, offset);
         let body = match &self.source {
@@ -499,7 +496,7 @@ impl Table {
 
 /// Names file and offset in an error that may lack them.
 #[cold]
-fn place(error: Error, path: &PathBuf, offset: u64) -> Error {
+fn place(error: Error, path: &Path, offset: u64) -> Error {
     let offset = error.offset().unwrap_or(offset);
     error.at(path).offset_at(offset)
 }
