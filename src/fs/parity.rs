@@ -7,7 +7,6 @@ use super::{File, Fs};
 use crate::base::error::Result;
 use crate::base::types::FileId;
 use proptest::prelude::*;
-use std::path::Path;
 
 #[derive(Clone, Debug)]
 enum Step {

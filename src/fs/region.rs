@@ -299,6 +299,8 @@ impl Populator {
             let (offset, len) = clamp(offset, len, map.len());
             let _ = map.advise_range(memmap2::Advice::PopulateWrite, offset, len);
         }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (offset, len);
     }
 }
 
@@ -322,4 +324,92 @@ pub(super) fn start_write_back(file: &impl AsRawFd, offset: u64, len: u64) {
     }
     #[cfg(not(all(target_os = "linux", not(miri))))]
     let _ = (file, offset, len);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error::ErrorKind;
+    use crate::base::slice::Slice;
+    use crate::base::types::FileId;
+    use crate::fs::{FileName, Fs, disk};
+    use proptest::prelude::*;
+
+    const LOG: FileName = FileName::Log(FileId(1));
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_block_is_what_the_slice_has_there_or_corruption(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            offset in prop_oneof![0..220u64, any::<u64>()],
+            len in prop_oneof![0..220usize, any::<usize>()],
+        ) {
+            let region = Region::from_vec(bytes.clone());
+            let twin = (offset as usize).checked_add(len).and_then(|end| bytes.get(offset as usize..end));
+            match region.block(offset, len) {
+                Ok(block) => prop_assert_eq!(Some(block), twin),
+                Err(e) => {
+                    prop_assert_eq!(e.kind(), ErrorKind::Corruption);
+                    prop_assert_eq!(e.offset(), Some(offset));
+                    prop_assert_eq!(None, twin);
+                }
+            }
+        }
+
+        #[test]
+        fn stores_into_a_mapped_log_are_copies_into_a_vector(
+            stores in prop::collection::vec(
+                (0..4096u64, prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..4)),
+                1..20,
+            ),
+        ) {
+            let base = disk::scratch("region");
+            let fs = Fs::os(base.path());
+            let file = fs.create_new(LOG).unwrap();
+            file.truncate(4096 + 200).unwrap();
+            let mut log = file.map_log(4096 + 200).unwrap();
+            let mut twin = vec![0; 4096 + 200];
+            for (offset, parts) in &stores {
+                let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+                log.store(*offset, &parts);
+                let bytes = parts.concat();
+                twin[*offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+            }
+            let mapped = file.map(4096 + 200).unwrap();
+            prop_assert_eq!(mapped.bytes(), &twin[..]);
+            let read = file.read_region(4096 + 200).unwrap();
+            prop_assert_eq!(read.bytes(), &twin[..]);
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_mapped_region_names_its_file() {
+        let base = disk::scratch("region");
+        let fs = Fs::os(base.path());
+        let file = fs.create_new(LOG).unwrap();
+        file.write_all_at(b"abc", 0).unwrap();
+        let error = file.map(3).unwrap().block(2, 2).unwrap_err();
+        assert_eq!(error.file(), Some(&*fs.path(LOG)));
+        assert!(
+            error.to_string().contains("block outside the file"),
+            "{error}"
+        );
+        assert!(file.map(0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_slice_keeps_its_mapping_alive_beyond_file_and_name() {
+        let base = disk::scratch("region");
+        let fs = Fs::os(base.path());
+        let file = fs.create_new(LOG).unwrap();
+        file.write_all_at(&[7; 5000], 0).unwrap();
+        let region: Arc<Region> = Arc::new(file.map(5000).unwrap());
+        let slice = Slice::pinned(region, 4000, 1000);
+        drop(file);
+        fs.remove(LOG).unwrap();
+        let read = std::thread::spawn(move || slice.iter().all(|b| *b == 7));
+        assert!(read.join().unwrap());
+    }
 }

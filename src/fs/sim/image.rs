@@ -370,7 +370,7 @@ fn write_part(shadow: &mut Shadow, offset: usize, bytes: &[u8], kept: &Kept) {
             while start < bytes.len() {
                 let sector_end = SECTOR_BYTES - (offset + start) % SECTOR_BYTES;
                 let end = bytes.len().min(start + sector_end);
-                if next_random(&mut coins) % 2 == 0 {
+                if next_random(&mut coins).is_multiple_of(2) {
                     shadow.write(offset + start, &bytes[start..end]);
                 }
                 start = end;
