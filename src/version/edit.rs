@@ -5,7 +5,8 @@
 //! when the field is required (`Unsupported`) and else skips it; since opening writes the manifest
 //! anew, a skipped field is gone afterwards, so only what may be forgotten is made optional. All
 //! fields of today are required. Fields that may repeat stand side by side, all others come once:
-//! accepted bytes without optional fields encode to themselves again.
+//! accepted bytes without optional fields encode to themselves again. Each record ends with an
+//! empty field of the highest number.
 //!
 //! The first record of a manifest is a snapshot: format, identity, every ceiling, and one edit that
 //! makes everything from nothing. The byte table is in DESIGN.md.
@@ -107,6 +108,9 @@ mod tag {
     pub(super) const LOG_ADDED: u64 = 7 << 1 | 1;
     pub(super) const LOG_REMOVED: u64 = 8 << 1 | 1;
     pub(super) const KEYSPACE: u64 = 9 << 1 | 1;
+    /// Empty, and the last of every record: `7f 00`. Many bits in its tag, so that a record torn
+    /// at any byte never looks like one with a flipped bit.
+    pub(super) const END: u64 = 63 << 1 | 1;
 }
 
 /// Tags of the fields of a keyspace's edit.
@@ -149,6 +153,7 @@ impl Record {
                 encode_keyspace(out, keyspace)
             });
         }
+        put_field(&mut out, tag::END, |_| {});
         out
     }
 
@@ -158,6 +163,7 @@ impl Record {
     pub(super) fn decode(bytes: &[u8]) -> Result<Record> {
         let mut record = Record::default();
         let mut format = None;
+        let mut ended = false;
         let mut fields = Fields::new(bytes, &[tag::LOG_ADDED, tag::LOG_REMOVED, tag::KEYSPACE]);
         while let Some((tag, mut body)) = fields.next()? {
             let (ceilings, edit) = (&mut record.ceilings, &mut record.edit);
@@ -176,6 +182,7 @@ impl Record {
                 tag::LOG_ADDED => edit.logs_added.push(FileId(whole(body.varint())?)),
                 tag::LOG_REMOVED => edit.logs_removed.push(FileId(whole(body.varint())?)),
                 tag::KEYSPACE => edit.keyspaces.push(decode_keyspace(body.rest())?),
+                tag::END => ended = true,
                 unknown => {
                     skip_unknown(unknown)?;
                     continue;
@@ -185,7 +192,7 @@ impl Record {
                 return Err(malformed());
             }
         }
-        if format.is_some() != record.identity.is_some() {
+        if !ended || format.is_some() != record.identity.is_some() {
             return Err(malformed());
         }
         Ok(record)

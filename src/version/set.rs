@@ -150,7 +150,7 @@ impl VersionSet {
     }
 
     /// The state after `edit`, and the entries that it removes.
-    fn after(&self, edit: &VersionEdit) -> Result<(State, Vec<Arc<TableEntry>>)> {
+    pub(super) fn after(&self, edit: &VersionEdit) -> Result<(State, Vec<Arc<TableEntry>>)> {
         let mut state = State::clone(&self.state.load());
         let mut removed = Vec::new();
         for keyspace in &edit.keyspaces {

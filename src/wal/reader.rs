@@ -94,11 +94,25 @@ impl Reader {
             0 => Region::from_vec(Vec::new()),
             _ => file.map(len).or_else(|_| file.read_region(len))?,
         };
+        Self::over(region, file.path(), database, segment, limit)
+    }
+
+    /// As [`Reader::open`], over bytes that are in memory already; errors name `path`.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn over(
+        region: Region,
+        path: &Path,
+        database: u64,
+        segment: FileId,
+        limit: Option<u64>,
+    ) -> Result<Reader> {
         let counted = limit.map_or(region.len() as u64, |limit| limit.min(region.len() as u64));
         let mut reader = Reader {
             len: counted as usize,
             region,
-            path: file.path().to_path_buf(),
+            path: path.to_path_buf(),
             segment,
             before: None,
             end: 0,

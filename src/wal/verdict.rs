@@ -5,9 +5,9 @@
 //!
 //! 1. A later record of this life whose watermark lies behind the bad place: the bytes were
 //!    durable, so they rotted.
-//! 2. One flipped bit repairs the record. A torn write changes whole sectors, so this is rot,
-//!    unless the sector of that bit might be an older version that differs by chance: see
-//!    [`Life::is_believable`].
+//! 2. One flipped bit repairs the record. A torn write replaces whole stretches of bytes by older
+//!    ones, so this is rot, unless such a stretch may differ from the right bytes in one bit by
+//!    chance: see [`Life::is_believable`].
 //! 3. Otherwise the log ends here: *torn* where the record's identity stands in its place, plain
 //!    *open* where zeros or another life's bytes follow.
 //!
@@ -21,11 +21,12 @@ use super::format::{
 use crate::base::checksum::crc;
 use crate::base::error::{Error, Result};
 use crate::base::types::FileId;
+use std::ops::Range;
 use std::path::Path;
 
-/// First and last byte in a header that tell one life of a place from another: from the segment's
-/// number to the sequence number, which no two lives share.
-const IDENTITY: (u64, u64) = (12, 31);
+/// The bytes of a header whose old version never stands alone: an older stretch that reaches into
+/// them also covers the header's checksum before, or the sequence number behind, which differ.
+const UNMISTAKABLE: Range<u64> = 4..24;
 
 /// The bytes of one segment, seen as one life of it.
 #[derive(Clone, Copy)]
@@ -56,12 +57,21 @@ pub(super) enum Ending {
 }
 
 /// What later records say.
-#[derive(Default)]
 struct Evidence {
-    /// Where the next valid header of this life is.
-    next: Option<u64>,
+    /// Behind the last of them.
+    end: u64,
     /// The highest watermark in any.
     synced: u64,
+}
+
+/// A flipped bit that explains a flaw.
+struct Flip {
+    /// The byte it is in.
+    byte: u64,
+    /// The header or the payload that it is in: what is stored at one go.
+    unit: Range<u64>,
+    /// Where the repaired record ends.
+    end: u64,
 }
 
 impl<'a> Life<'a> {
@@ -98,12 +108,12 @@ impl<'a> Life<'a> {
                 "none",
             ));
         }
-        if let Some((byte, total)) = self.flip(at, flaw)
-            && self.is_believable(at, total, byte, evidence.next)
+        if let Some(flip) = self.flip(at, flaw)
+            && self.is_believable(at, &flip, evidence.end)
         {
             return Err(self.damage(at).expected(
                 "a matching checksum",
-                format!("one flipped bit in byte {byte}"),
+                format!("one flipped bit in byte {}", flip.byte),
             ));
         }
         if at == start && flaw == Flaw::Header && !self.is_ours(at) {
@@ -152,7 +162,10 @@ impl<'a> Life<'a> {
     /// Collects evidence from the valid headers of this life at and behind `from`, until one has
     /// a watermark behind `enough`.
     fn look_ahead(&self, from: u64, enough: u64) -> Evidence {
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence {
+            end: from,
+            synced: 0,
+        };
         let mut at = from;
         while let Some(skipped) = find_magic(self.rest(at + MAGIC_AT as u64)) {
             at += skipped as u64;
@@ -166,18 +179,19 @@ impl<'a> Life<'a> {
                 at += 1;
                 continue;
             };
-            evidence.next.get_or_insert(at);
             evidence.synced = evidence.synced.max(u64::from(header.synced));
             if enough < evidence.synced {
                 break;
             }
             at += header.total();
+            evidence.end = at;
         }
         evidence
     }
 
-    /// The byte in which one flipped bit explains the flaw at `at`, and the record's size.
-    fn flip(&self, at: u64, flaw: Flaw) -> Option<(u64, u64)> {
+    /// The one flipped bit that explains the flaw at `at`, if there is one.
+    fn flip(&self, at: u64, flaw: Flaw) -> Option<Flip> {
+        let payload_at = at + RECORD_HEADER_BYTES as u64;
         match flaw {
             Flaw::Header => {
                 let found: &[u8; RECORD_HEADER_BYTES] = self.rest(at).first_chunk()?;
@@ -192,40 +206,44 @@ impl<'a> Life<'a> {
                 let mut repaired = *found;
                 *repaired.get_mut(bit / 8)? ^= 1 << (bit % 8);
                 let header = Header::decode(&repaired)?;
-                header
-                    .is_of(self.segment, at)
-                    .then_some((at + bit as u64 / 8, header.total()))
+                header.is_of(self.segment, at).then_some(Flip {
+                    byte: at + bit as u64 / 8,
+                    unit: at..payload_at,
+                    end: at + header.total(),
+                })
             }
             Flaw::Payload(header) => {
-                let payload_at = at + RECORD_HEADER_BYTES as u64;
                 let payload = self.rest(payload_at).get(..header.len as usize)?;
                 let bit = flipped_bit(payload, header.payload_crc)?;
-                Some((payload_at + bit as u64 / 8, header.total()))
+                Some(Flip {
+                    byte: payload_at + bit as u64 / 8,
+                    unit: payload_at..at + header.total(),
+                    end: at + header.total(),
+                })
             }
             Flaw::Short => None,
         }
     }
 
-    /// True when the sector of a flipped byte is surely of this life, and so no torn write: the
-    /// identity of the record itself or of the next one stands in it (payloads are stored before
-    /// their headers), or the record fills it and it is not blank.
+    /// True when the flip cannot be an older stretch of bytes that happens to differ in one bit:
+    /// without this test a write torn at an unlucky place would make the log unreadable.
     ///
-    /// Without this test a record whose last few bytes fell into a lost sector would pass for
-    /// rot whenever those bytes differ from the old ones in one bit, and a crash would make the
-    /// log unreadable.
-    fn is_believable(&self, at: u64, total: u64, byte: u64, next: Option<u64>) -> bool {
-        let sector = byte / SECTOR_BYTES;
-        let holds_identity = |record: u64| {
-            (record + IDENTITY.0) / SECTOR_BYTES == sector
-                && (record + IDENTITY.1) / SECTOR_BYTES == sector
+    /// Older bytes are zeros, or of an earlier life. Zeros reach from the flip to an edge of the
+    /// unit or of the sector. Those of an earlier life may be anything, and must be reckoned with
+    /// unless zeros follow the records; then only part of the header cannot be mistaken.
+    fn is_believable(&self, at: u64, flip: &Flip, records_end: u64) -> bool {
+        let sector = flip.byte / SECTOR_BYTES * SECTOR_BYTES;
+        let start = flip.unit.start.max(sector);
+        let end = flip.unit.end.min(sector + SECTOR_BYTES);
+        let is_zero = |range: Range<u64>| {
+            let len = range.end.saturating_sub(range.start) as usize;
+            self.rest(range.start).iter().take(len).all(|&b| b == 0)
         };
-        let start = sector * SECTOR_BYTES;
-        let is_filled = at <= start && start + SECTOR_BYTES <= at + total;
-        let is_blank = || {
-            let part = self.rest(start);
-            part.iter().take(SECTOR_BYTES as usize).all(|&b| b == 0)
-        };
-        holds_identity(at) || next.is_some_and(holds_identity) || is_filled && !is_blank()
+        let behind = records_end.max(flip.end);
+        let is_fresh = || is_zero(behind..behind + SECTOR_BYTES);
+        !is_zero(start..flip.byte + 1)
+            && !is_zero(flip.byte..end)
+            && (UNMISTAKABLE.contains(&(flip.byte - at)) || is_fresh())
     }
 }
 

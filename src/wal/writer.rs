@@ -474,3 +474,6 @@ impl Syncer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
