@@ -13,7 +13,7 @@
 //! Threads: plain data.
 
 use super::super::job::{Busy, Job, Reason};
-use super::select::{Ground, Window, largest, smallest};
+use super::select::{Ground, largest, smallest};
 use crate::base::options::KeyspaceOptions;
 use crate::base::types::{FileId, SeqNo};
 use crate::version::{TableEntry, Version};
@@ -50,12 +50,8 @@ impl Manual {
         pick_manual(version, &Busy::default(), options, self).is_none()
     }
 
-    fn window(&self) -> Window<'_> {
-        (self.from.as_deref(), self.to.as_deref())
-    }
-
     fn covers(&self, table: &TableEntry) -> bool {
-        let (from, to) = self.window();
+        let (from, to) = (self.from.as_deref(), self.to.as_deref());
         from.is_none_or(|from| from <= largest(table)) && to.is_none_or(|to| smallest(table) <= to)
     }
 }

@@ -16,12 +16,6 @@ use crate::base::sync::Arc;
 use crate::version::{LEVELS_MAX, SortedRun, TableEntry, Version};
 use std::collections::HashSet;
 
-/// Inclusive bounds of user keys; `None` is open.
-pub(super) type Window<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
-
-/// All keys.
-pub(super) const EVERYTHING: Window<'static> = (None, None);
-
 /// A slice takes more neighbours while it has fewer bytes than this many tables.
 const SLICE_TABLES: u64 = 4;
 /// Boundaries of the last level are cuts of the level above once in so many tables' bytes: half a

@@ -118,7 +118,13 @@ fn answer(case: &mut Case) -> String {
         ["pick", count @ ..] => {
             let count = count.first().map_or(1, |n| n.parse().unwrap());
             for _ in 0..count {
-                let job = pick(&case.version, &case.busy, &case.options, case.oldest, case.idle);
+                let job = pick(
+                    &case.version,
+                    &case.busy,
+                    &case.options,
+                    case.oldest,
+                    case.idle,
+                );
                 match job {
                     None => writeln!(out, "nothing").unwrap(),
                     Some(job) => {
@@ -217,7 +223,13 @@ fn applied(version: &Version, job: &Job, options: &KeyspaceOptions, oldest: SeqN
             let p = open.get_or_insert_with(|| {
                 file += 1;
                 let keys = (key.clone(), key.clone());
-                Piece { keys, bytes: 0, entries: 0, tombstones: 0, file }
+                Piece {
+                    keys,
+                    bytes: 0,
+                    entries: 0,
+                    tombstones: 0,
+                    file,
+                }
             });
             p.keys.1 = key;
             p.bytes += bytes;
@@ -230,9 +242,19 @@ fn applied(version: &Version, job: &Job, options: &KeyspaceOptions, oldest: SeqN
     for ((level, order), pieces) in runs.iter().filter(|(_, pieces)| !pieces.is_empty()) {
         write!(text, "L{level}.{order}").unwrap();
         for p in pieces {
-            let Piece { keys, bytes, entries, tombstones, file } = p;
-            write!(text, " {}-{}:{bytes} n={entries} t={tombstones} #{file}", keys.0, keys.1)
-                .unwrap();
+            let Piece {
+                keys,
+                bytes,
+                entries,
+                tombstones,
+                file,
+            } = p;
+            write!(
+                text,
+                " {}-{}:{bytes} n={entries} t={tombstones} #{file}",
+                keys.0, keys.1
+            )
+            .unwrap();
         }
         text.push('\n');
     }
@@ -252,7 +274,9 @@ fn piece(table: &TableEntry) -> Piece {
 }
 
 fn check(name: &str, cases_min: usize) {
-    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/specs/policy", name].iter().collect();
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/specs/policy", name]
+        .iter()
+        .collect();
     let text = std::fs::read_to_string(&path).unwrap();
     let mut rewritten = Vec::new();
     let mut wrong = String::new();
@@ -260,8 +284,12 @@ fn check(name: &str, cases_min: usize) {
         let mut case = parse(block);
         let found = answer(&mut case);
         if found != case.answer {
-            write!(wrong, "{}\n---- expected\n{}\n---- found\n{found}\n\n", case.head, case.answer)
-                .unwrap();
+            write!(
+                wrong,
+                "{}\n---- expected\n{}\n---- found\n{found}\n\n",
+                case.head, case.answer
+            )
+            .unwrap();
         }
         rewritten.push(format!("{}\n----\n{found}\n", case.head));
     }
