@@ -33,7 +33,10 @@ pub(crate) struct Health {
 impl Health {
     /// Healthy; `closed` is set by `close`.
     pub(crate) fn new(closed: Arc<AtomicBool>) -> Self {
-        Health { closed, ..Health::default() }
+        Health {
+            closed,
+            ..Health::default()
+        }
     }
 
     /// Fails with the cause when writes are not taken.

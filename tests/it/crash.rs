@@ -102,7 +102,9 @@ impl Run<'_> {
             }
         }
         self.history.batches.push(changes);
-        let seqno = self.db().write(&batch, WriteOptions::new().durability(durability))?;
+        let seqno = self
+            .db()
+            .write(&batch, WriteOptions::new().durability(durability))?;
         self.still_running()?;
         self.history.seqno = seqno.get();
         self.history.acknowledged = self.history.batches.len();
@@ -166,9 +168,19 @@ fn batches_over_keyspaces(run: &mut Run<'_>) -> Result<()> {
     run.open()?;
     for n in 0..40u32 {
         let changes = (0..n % 5 + 1)
-            .map(|i| (SPACES[(n + i) as usize % 2], key(n * 3 + i), Some(vec![n as u8; 60])))
+            .map(|i| {
+                (
+                    SPACES[(n + i) as usize % 2],
+                    key(n * 3 + i),
+                    Some(vec![n as u8; 60]),
+                )
+            })
             .collect();
-        let durability = if n % 4 == 1 { Durability::Synced } else { Durability::Logged };
+        let durability = if n % 4 == 1 {
+            Durability::Synced
+        } else {
+            Durability::Logged
+        };
         run.write(durability, changes)?;
     }
     Ok(())
@@ -225,9 +237,14 @@ fn large_batches(run: &mut Run<'_>) -> Result<()> {
     run.open()?;
     for n in 0..6u32 {
         run.put("default", n, 50)?;
-        let changes =
-            (0..20).map(|i| (SPACES[i as usize % 2], key(i), Some(vec![n as u8; 900]))).collect();
-        let durability = if n % 2 == 0 { Durability::Synced } else { Durability::Logged };
+        let changes = (0..20)
+            .map(|i| (SPACES[i as usize % 2], key(i), Some(vec![n as u8; 900])))
+            .collect();
+        let durability = if n % 2 == 0 {
+            Durability::Synced
+        } else {
+            Durability::Logged
+        };
         run.write(durability, changes)?;
     }
     Ok(())
@@ -284,7 +301,10 @@ struct Tally {
 fn check_image(sim: &SimFs, options: &Options, history: &History, what: &str) -> (Contents, u64) {
     let fs = Fs::sim(sim, Path::new(ROOT));
     let before = sim.call_count();
-    let db = options.clone().open_in(fs).unwrap_or_else(|e| panic!("P4: {what}: {e}"));
+    let db = options
+        .clone()
+        .open_in(fs)
+        .unwrap_or_else(|e| panic!("P4: {what}: {e}"));
     let calls = sim.call_count() - before;
     let found = contents(&db);
     let most = history.batches.len();
@@ -298,7 +318,12 @@ fn check_image(sim: &SimFs, options: &Options, history: &History, what: &str) ->
         .stats()
         .keyspaces
         .iter()
-        .flat_map(|k| k.levels.iter().flat_map(|l| &l.runs).flat_map(|r| &r.tables))
+        .flat_map(|k| {
+            k.levels
+                .iter()
+                .flat_map(|l| &l.runs)
+                .flat_map(|r| &r.tables)
+        })
         .map(|t| format!("{:06}.tbl", t.file))
         .collect();
     let names: Vec<String> = Fs::sim(sim, Path::new(ROOT))
@@ -315,14 +340,22 @@ fn check_image(sim: &SimFs, options: &Options, history: &History, what: &str) ->
             || live.contains(name);
         assert!(is_known, "P5: {what}: {name} among {names:?}");
     }
-    assert_eq!(names.iter().filter(|n| n.ends_with(".manifest")).count(), 1, "P5: {what}");
-    db.put("after", "the crash").unwrap_or_else(|e| panic!("P4: {what}: {e}"));
+    assert_eq!(
+        names.iter().filter(|n| n.ends_with(".manifest")).count(),
+        1,
+        "P5: {what}"
+    );
+    db.put("after", "the crash")
+        .unwrap_or_else(|e| panic!("P4: {what}: {e}"));
     assert!(history.seqno < db.seqno().get(), "P6: {what}");
     (found, calls)
 }
 
 fn images_per_call() -> usize {
-    std::env::var("CRASH_IMAGES_PER_CALL").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
+    std::env::var("CRASH_IMAGES_PER_CALL")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(40)
 }
 
 fn enumerate(name: &str, options: Options, script: Script) {
@@ -332,8 +365,12 @@ fn enumerate(name: &str, options: Options, script: Script) {
         if let Some(call) = crash_at {
             sim.crash_at(call);
         }
-        let mut run =
-            Run { sim: &sim, options: options.clone(), db: None, history: History::default() };
+        let mut run = Run {
+            sim: &sim,
+            options: options.clone(),
+            db: None,
+            history: History::default(),
+        };
         let result = script(&mut run);
         let Run { db, history, .. } = run;
         if crash_at.is_none() {
@@ -361,7 +398,9 @@ fn enumerate(name: &str, options: Options, script: Script) {
             let twin = image.sim.kill();
             let (found, opening) = check_image(&image.sim, &options, &history, &what);
             if tally.opened % 97 == 0 {
-                crash_inside_open(&twin, &options, &history, &found, opening, &what, &mut tally);
+                crash_inside_open(
+                    &twin, &options, &history, &found, opening, &what, &mut tally,
+                );
             }
         }
     }
@@ -393,7 +432,10 @@ fn crash_inside_open(
             tally.inside_recovery += 1;
             let what = format!("{what}, then at call {call} of opening, {}", again.id);
             let (found, _) = check_image(&again.sim, options, history, &what);
-            assert!(&found == expected, "P4: {what}: a second crash changes nothing");
+            assert!(
+                &found == expected,
+                "P4: {what}: a second crash changes nothing"
+            );
         }
     }
 }
@@ -405,23 +447,41 @@ fn power_loss_during_puts_and_deletes() {
 
 #[test]
 fn power_loss_during_batches_over_keyspaces() {
-    enumerate("batches over keyspaces", base_options(), batches_over_keyspaces);
+    enumerate(
+        "batches over keyspaces",
+        base_options(),
+        batches_over_keyspaces,
+    );
 }
 
 #[test]
 fn power_loss_during_batches_with_a_written_log() {
-    let options = base_options().log_mode(LogMode::Write).read_mode(ReadMode::Pread);
-    enumerate("batches, log written by calls", options, batches_over_keyspaces);
+    let options = base_options()
+        .log_mode(LogMode::Write)
+        .read_mode(ReadMode::Pread);
+    enumerate(
+        "batches, log written by calls",
+        options,
+        batches_over_keyspaces,
+    );
 }
 
 #[test]
 fn power_loss_while_segments_rotate() {
-    enumerate("segments rotate", base_options(), segments_rotate_and_are_recycled);
+    enumerate(
+        "segments rotate",
+        base_options(),
+        segments_rotate_and_are_recycled,
+    );
 }
 
 #[test]
 fn power_loss_during_flushes_and_compactions() {
-    enumerate("flushes and compactions", base_options(), flushes_and_compactions);
+    enumerate(
+        "flushes and compactions",
+        base_options(),
+        flushes_and_compactions,
+    );
 }
 
 #[test]
@@ -442,20 +502,32 @@ fn power_loss_during_large_batches() {
 
 #[test]
 fn power_loss_while_keyspaces_come_and_go() {
-    enumerate("keyspaces come and go", base_options(), keyspaces_come_and_go);
+    enumerate(
+        "keyspaces come and go",
+        base_options(),
+        keyspaces_come_and_go,
+    );
 }
 
 /// A process that is killed loses nothing that was acknowledged, whatever the moment.
 #[test]
 fn a_kill_at_any_call_loses_nothing_acknowledged() {
-    for script in [puts_and_deletes, batches_over_keyspaces, flushes_and_compactions] {
+    for script in [
+        puts_and_deletes,
+        batches_over_keyspaces,
+        flushes_and_compactions,
+    ] {
         let mut call = 0;
         loop {
             let sim = SimFs::new(5);
             sim.crash_at(call);
             let options = base_options();
-            let mut run =
-                Run { sim: &sim, options: options.clone(), db: None, history: History::default() };
+            let mut run = Run {
+                sim: &sim,
+                options: options.clone(),
+                db: None,
+                history: History::default(),
+            };
             let _ = script(&mut run);
             let crashed = sim.is_crashed();
             let after = sim.kill();
