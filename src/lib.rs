@@ -1,6 +1,5 @@
 //! alluvium: an embedded, ordered, durable key-value engine.
 #![warn(missing_docs)]
-#![allow(dead_code, unused_imports, clippy::all, unreachable_pub)] // while the house is being built
 
 // 0 words
 #[doc(hidden)]

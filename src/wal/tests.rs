@@ -6,7 +6,7 @@ use crate::base::checksum::{crc, crc_parts};
 use crate::base::error::{ErrorKind, Result};
 use crate::base::options::LogMode;
 use crate::base::sync::atomic::{AtomicU32, Ordering};
-use crate::fs::{File, FileName, Fs, Region};
+use crate::fs::{FileName, Fs, Region};
 use proptest::prelude::*;
 use std::path::Path;
 
