@@ -1,5 +1,7 @@
 //! What a log promises, on the real disk and on every damaged copy of its bytes.
 
+mod sim;
+
 use super::format::*;
 use super::*;
 use crate::base::checksum::{crc, crc_parts};
