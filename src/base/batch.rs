@@ -38,7 +38,10 @@ impl<T: InKeyspace> InKeyspace for &T {
 ///
 /// Later operations win over earlier ones on the same key. The batch owns a copy of every key
 /// and value; it can be written any number of times, and reused after [`WriteBatch::clear`].
-/// Limits (key 64 KiB, value 1 GiB, batch 1 GiB) are checked when it is written.
+/// Limits (key 64 KiB, value 1 GiB, batch a quarter of [`Options::memory_bytes`] and at most 1 GiB)
+/// are checked when it is written.
+///
+/// [`Options::memory_bytes`]: crate::Options::memory_bytes
 #[derive(Clone, Debug)]
 pub struct WriteBatch {
     bytes: Vec<u8>,
