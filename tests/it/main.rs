@@ -3,4 +3,5 @@
 mod crash;
 mod face;
 mod model;
+mod spec;
 mod support;
