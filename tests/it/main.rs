@@ -4,4 +4,5 @@
 mod crash;
 mod face;
 mod model;
+mod spec;
 mod support;
