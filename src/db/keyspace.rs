@@ -293,7 +293,7 @@ impl Core {
         self.health.check()?;
         let id = self.versions.allocate_keyspace();
         let encoded = catalog::encode(asked);
-        self.versions.install(VersionEdit {
+        self.install(VersionEdit {
             keyspaces: vec![KeyspaceEdit {
                 id,
                 created: Some((name.to_owned(), encoded)),
@@ -334,7 +334,7 @@ impl Core {
                     format!("there is no keyspace '{name}'"),
                 )
             })?;
-        self.versions.install(VersionEdit {
+        self.install(VersionEdit {
             keyspaces: vec![KeyspaceEdit {
                 id: tree.id(),
                 dropped: true,

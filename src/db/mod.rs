@@ -214,7 +214,8 @@ impl Db {
             core.commit.lock().seal();
             core.sync_log()?;
             core.log.remove_recycled(&core.fs)?;
-            core.sweep_dead()
+            core.sweep_dead()?;
+            core.versions.close()
         });
         core.dir_lock.lock().take();
         sealed

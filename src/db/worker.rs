@@ -14,6 +14,7 @@ use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::base::sync::{Arc, Condvar, Mutex, thread};
 use crate::base::types::SeqNo;
 use crate::tree::{Tree, Work};
+use crate::version::VersionEdit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -195,7 +196,7 @@ fn run_log_helper(core: &Core) {
     let mut synced = Instant::now();
     while !core.board.is_stopped() {
         let seen = core.board.state.lock().log_notices;
-        core.settle(core.tend_log());
+        core.settle(core.heal_manifest().and_then(|()| core.tend_log()));
         // A reader may have let go of files since the last job ended (P17).
         core.settle(core.sweep_dead());
         core.balance_memory();
@@ -354,9 +355,40 @@ impl Core {
                 self.flush_one(tree);
             }
         } else if self.board.flushes.load(Ordering::Relaxed) > 0
-            && self.stall.why().is_some_and(|why| why.cause == StallCause::Flush)
+            && self
+                .stall
+                .why()
+                .is_some_and(|why| why.cause == StallCause::Flush)
         {
             self.board.wait_done();
+        }
+    }
+
+    /// While the manifest could not be written, nothing is acknowledged (P13): writes a new one
+    /// from memory as soon as that can be done.
+    fn heal_manifest(&self) -> Result<()> {
+        match self.versions.poisoned() {
+            true => self.versions.heal(),
+            false => Ok(()),
+        }
+    }
+
+    /// Installs an edit for a caller outside of the background; a manifest that could not be
+    /// written suspends writes until the log's helper has healed it.
+    pub(crate) fn install(&self, edit: VersionEdit) -> Result<()> {
+        self.versions
+            .install(edit)
+            .inspect_err(|_| self.notice_poison())
+    }
+
+    /// See [`Core::install`].
+    pub(crate) fn notice_poison(&self) {
+        if self.versions.poisoned() {
+            self.settle(Err(Error::new(
+                ErrorKind::Io,
+                "the manifest could not be written",
+            )));
+            self.board.notify_log();
         }
     }
 
@@ -372,7 +404,7 @@ impl Core {
             Err(_) if self.board.is_stopped() => {}
             Err(error) => {
                 match error.kind() {
-                    ErrorKind::NoSpace | ErrorKind::Io if !self.versions.poisoned() => {
+                    ErrorKind::NoSpace | ErrorKind::Io => {
                         self.board.state.lock().retry_at = Some(Instant::now() + RETRY_AFTER);
                         self.health.suspend(error);
                     }
@@ -388,7 +420,7 @@ impl Core {
     pub(crate) fn run_pending(&self) {
         while !self.board.is_stopped() && self.do_one(false) {}
         if !self.health.has_failed() {
-            self.settle(self.reserve_ahead());
+            self.settle(self.heal_manifest().and_then(|()| self.reserve_ahead()));
         }
     }
 }

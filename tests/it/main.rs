@@ -3,6 +3,7 @@
 
 mod crash;
 mod face;
+mod faults;
 mod model;
 mod spec;
 mod support;

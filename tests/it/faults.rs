@@ -1,0 +1,173 @@
+//! Disks that fail while the database runs: who is told, what stays true, and how it goes on.
+
+use crate::support::ROOT;
+use alluvium::fs::Fs;
+use alluvium::fs::sim::{CallKind, Fault, FaultRule, FileClass, SimFs};
+use alluvium::{Db, Durability, ErrorKind, KeyspaceOptions, LogMode, Options, State, WriteOptions};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+fn open(sim: &SimFs, threads: usize) -> Db {
+    let small = KeyspaceOptions::new()
+        .write_buffer_bytes(4 << 10)
+        .table_bytes(4 << 10)
+        .block_bytes(256);
+    Options::new()
+        .memory_bytes(1 << 20)
+        .log_segment_bytes(16 << 10)
+        .background_threads(threads)
+        .default_keyspace(small)
+        .open_in(Fs::sim(sim, Path::new(ROOT)))
+        .unwrap()
+}
+
+fn key(n: u32) -> [u8; 4] {
+    n.to_be_bytes()
+}
+
+/// Writes until a write fails; gives how many were acknowledged, and the error.
+fn fill(db: &Db, from: u32) -> (u32, alluvium::Error) {
+    for n in from..from + 100_000 {
+        if let Err(error) = db.put(key(n), [7; 100]) {
+            return (n, error);
+        }
+    }
+    panic!("the fault never showed");
+}
+
+fn resumes(db: &Db) -> Duration {
+    let start = Instant::now();
+    while let Err(error) = db.put("resumed", "yes") {
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "P14: {:?}: {error}",
+            db.state()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    start.elapsed()
+}
+
+/// For each class of file: the disk is full, writes stop with `NoSpace` and reads go on; space
+/// comes back, and so do writes, by themselves; nothing acknowledged is lost.
+#[test]
+fn a_full_disk_is_a_state_that_ends_by_itself() {
+    for class in [FileClass::Table, FileClass::Log, FileClass::Manifest] {
+        let sim = SimFs::new(3);
+        let db = open(&sim, 1);
+        for n in 0..50 {
+            db.put(key(n), [7; 100]).unwrap();
+        }
+        sim.fail(FaultRule::new(Fault::Enospc).class(class).sticky());
+        let (acknowledged, error) = fill(&db, 50);
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{class:?}: {error}");
+        for n in 0..acknowledged {
+            assert_eq!(db.get(key(n)).unwrap().unwrap(), [7; 100], "reads go on");
+        }
+        sim.heal();
+        resumes(&db);
+        assert!(matches!(db.state(), State::Ok), "{class:?}");
+        db.flush().unwrap();
+        assert_eq!(db.iter().count() as u32, acknowledged + 1, "{class:?}");
+        db.close().unwrap();
+        let db = open(&sim, 1);
+        assert_eq!(
+            db.iter().count() as u32,
+            acknowledged + 1,
+            "{class:?}, reopened"
+        );
+    }
+}
+
+#[test]
+fn a_failed_sync_of_the_log_stops_writes_with_its_cause() {
+    for fault in [Fault::Eio, Fault::SyncCleanNew, Fault::SyncCleanOld] {
+        let sim = SimFs::new(4);
+        let db = open(&sim, 0);
+        db.put("before", "1").unwrap();
+        db.sync().unwrap();
+        let rule = FaultRule::new(fault)
+            .kinds(&[CallKind::Sync])
+            .class(FileClass::Log);
+        sim.fail(rule);
+        let synced = WriteOptions::new().durability(Durability::Synced);
+        let error = db.put_with("unsure", "2", synced).unwrap_err();
+        assert!(error.to_string().contains("not synced"), "P12: {error}");
+        let later = db.put("later", "3").unwrap_err();
+        assert_eq!(
+            later.kind(),
+            ErrorKind::ReadOnly,
+            "P13: never synced again: {later}"
+        );
+        assert!(matches!(db.state(), State::Fatal(_)));
+        assert_eq!(db.get("before").unwrap().unwrap(), b"1", "reads go on");
+        drop(db);
+        let db = open(&sim, 0);
+        assert_eq!(db.get("before").unwrap().unwrap(), b"1");
+        assert_eq!(
+            db.get("later").unwrap(),
+            None,
+            "a write that was refused stays absent"
+        );
+    }
+}
+
+/// A write whose log append failed is never visible, also after later writes and a reopening.
+#[test]
+fn a_write_that_failed_stays_absent() {
+    let sim = SimFs::new(5);
+    let options = || {
+        Options::new()
+            .log_mode(LogMode::Write)
+            .background_threads(0)
+            .open_in(Fs::sim(&sim, Path::new(ROOT)))
+            .unwrap()
+    };
+    let db = options();
+    db.put("a", "1").unwrap();
+    let rule = FaultRule::new(Fault::Eio)
+        .kinds(&[CallKind::Write])
+        .class(FileClass::Log);
+    sim.fail(rule);
+    assert_eq!(db.put("b", "2").unwrap_err().kind(), ErrorKind::Io);
+    sim.heal();
+    assert_eq!(db.get("b").unwrap(), None);
+    db.put("c", "3").unwrap();
+    drop(db);
+    let db = options();
+    let keys: Vec<_> = db.iter().map(|entry| entry.unwrap().0.to_vec()).collect();
+    assert_eq!(keys, [b"a".to_vec(), b"c".to_vec()], "R15");
+}
+
+/// Damage that a compaction meets stops it, stays where it is, and is told (P9).
+#[test]
+fn damage_is_never_rewritten_under_a_fresh_checksum() {
+    let sim = SimFs::new(6);
+    let db = open(&sim, 0);
+    for n in 0..30 {
+        db.put(key(n), [7; 100]).unwrap();
+    }
+    db.flush().unwrap();
+    db.close().unwrap();
+    let root = Path::new(ROOT);
+    let fs = Fs::sim(&sim, root);
+    let names = fs.list().unwrap().into_iter().map(|entry| entry.name);
+    let table = names.filter(|name| name.ends_with(".tbl")).max().unwrap();
+    let mut bytes = sim.bytes(root, &table).unwrap();
+    bytes[700] ^= 4;
+    sim.plant(root, &table, &bytes);
+    let db = open(&sim, 0);
+    let error = db.compact().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    assert!(
+        error.file().unwrap().ends_with(&table) && error.offset().is_some(),
+        "{error}"
+    );
+    let report = db.verify().unwrap();
+    assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+    let good = (0..30).filter(|&n| db.get(key(n)).is_ok()).count();
+    assert!(0 < good, "keys in other blocks are served");
+    let mut iter = db.iter();
+    assert!(iter.by_ref().any(|entry| entry.is_err()), "a scan says so");
+    assert!(iter.next().is_none(), "P10");
+}
