@@ -247,16 +247,20 @@ fn levels_of(version: &Version) -> Vec<LevelStats> {
 
 impl Stats {
     /// Bytes of tables written by flushes and compactions, and of the log, for each byte of tables
-    /// that flushes wrote: write amplification.
+    /// that flushes wrote: write amplification; 0 while nothing was flushed.
     pub fn write_amplification(&self) -> f64 {
+        if self.flush_bytes_written == 0 {
+            return 0.0;
+        }
         let written =
             self.flush_bytes_written + self.compaction_bytes_written + self.log.appended_bytes;
-        written as f64 / (self.flush_bytes_written as f64).max(1.0)
+        written as f64 / self.flush_bytes_written as f64
     }
 
     /// The levels of each keyspace as bars of files, `width` columns wide.
     ///
-    /// Each line is a sorted run; each file is a bar as wide as its share of the largest run.
+    /// Each line is a sorted run; each file is a bar as wide as its share of the largest run, with
+    /// a lighter shade when more than a quarter of its entries are deletions.
     pub fn levels_picture(&self, width: usize) -> String {
         let width = width.clamp(40, 200) - 24;
         let mut out = String::new();
@@ -272,18 +276,28 @@ impl Stats {
             for (number, level) in keyspace.levels.iter().enumerate() {
                 for run in &level.runs {
                     let _ = write!(out, "  L{number} {:>9} ", human(size(run)));
+                    let (mut bytes, mut drawn) = (0, 0);
                     for table in &run.tables {
-                        let share = table.bytes as f64 / largest as f64 * width as f64;
-                        let cells = (share.round() as usize).max(1);
+                        bytes += table.bytes;
+                        let share = bytes as f64 / largest as f64 * width as f64;
+                        let end = (share.round() as usize).max(1);
+                        // Files too small for a cell of their own share one.
+                        let cells = end.saturating_sub(drawn);
+                        if cells == 0 {
+                            continue;
+                        }
+                        drawn = end;
                         let shade = if table.tombstones * 4 > table.entries {
                             '▒'
                         } else {
                             '█'
                         };
-                        out.extend(std::iter::repeat_n(shade, cells.saturating_sub(1)));
+                        out.extend(std::iter::repeat_n(shade, cells - 1));
                         out.push('▌');
                     }
-                    let _ = writeln!(out, " {} files", run.tables.len());
+                    let files = run.tables.len();
+                    let plural = if files == 1 { "" } else { "s" };
+                    let _ = writeln!(out, " {files} file{plural}");
                 }
             }
         }

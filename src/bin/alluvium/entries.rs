@@ -1,7 +1,7 @@
 //! get, put, delete, scan.
 
 use crate::text::Form;
-use crate::{Context, Error};
+use crate::{Context, Error, say};
 use alluvium::{Durability, WriteOptions};
 use clap::Args;
 use serde_json::json;
@@ -24,9 +24,9 @@ impl Get {
         };
         if context.json {
             let (key, value) = (self.form.json(&key), self.form.json(&value));
-            println!("{}", json!({ "key": key, "value": value }));
+            say(json!({ "key": key, "value": value }))?;
         } else {
-            println!("{}", self.form.show(&value));
+            say(self.form.show(&value))?;
         }
         Ok(())
     }
@@ -72,7 +72,7 @@ fn synced() -> WriteOptions {
 
 fn done(context: &Context, what: &str) -> Result<(), Error> {
     if context.json {
-        println!("{}", json!({ "done": what }));
+        say(json!({ "done": what }))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! stats, levels, keyspaces: figures and pictures of what is there.
 
 use crate::text::Form;
-use crate::{Context, Error};
+use crate::{Context, Error, say};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ pub(crate) struct Levels {
 impl Levels {
     pub(crate) fn run(&self, context: &Context) -> Result<(), Error> {
         if context.json {
-            println!("{}", json!({ "keyspaces": levels(context)? }));
+            say(json!({ "keyspaces": levels(context)? }))?;
             return Ok(());
         }
         let mut stats = context.db.stats();
@@ -23,7 +23,7 @@ impl Levels {
             let keyspace = context.keyspace(false)?;
             stats.keyspaces.retain(|k| k.name == keyspace.name());
         }
-        print!("{}", stats.levels_picture(self.width));
+        say(stats.levels_picture(self.width).trim_end())?;
         Ok(())
     }
 }
@@ -58,9 +58,10 @@ pub(crate) fn stats(context: &Context) -> Result<(), Error> {
     let stats = context.db.stats();
     let state = context.db.state().to_string();
     if !context.json {
-        println!("state: {state}");
-        print!("{stats}");
-        return Ok(());
+        return say(format_args!(
+            "state: {state}\n{}",
+            stats.to_string().trim_end()
+        ));
     }
     let all = json!({
         "state": state,
@@ -83,16 +84,15 @@ pub(crate) fn stats(context: &Context) -> Result<(), Error> {
             "hits": stats.cache_hits, "misses": stats.cache_misses, "bytes": stats.cache_bytes,
         },
     });
-    println!("{all}");
-    Ok(())
+    say(all)
 }
 
 pub(crate) fn keyspaces(context: &Context) -> Result<(), Error> {
     let names = context.db.keyspaces();
     if context.json {
-        println!("{}", json!(names));
+        say(json!(names))?;
     } else {
-        names.iter().for_each(|name| println!("{name}"));
+        names.iter().try_for_each(say)?;
     }
     Ok(())
 }

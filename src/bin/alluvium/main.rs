@@ -11,6 +11,8 @@ mod upkeep;
 
 use alluvium::{Db, Keyspace, KeyspaceOptions, Options};
 use clap::{Parser, Subcommand};
+use std::fmt::Display;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -100,10 +102,22 @@ impl Context {
     }
 }
 
+/// Prints a line.
+fn say(line: impl Display) -> Result<(), Error> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
+}
+
+fn is_closed_pipe(error: &Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        // Who closes the pipe (`| head`) has seen enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("alluvium: {error}");
             ExitCode::FAILURE

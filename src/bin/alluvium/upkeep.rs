@@ -1,7 +1,7 @@
 //! compact, flush, verify: long work, with a spinner on a terminal.
 
 use crate::text::Form;
-use crate::{Context, Error};
+use crate::{Context, Error, say};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -52,7 +52,7 @@ impl Compact {
                 keyspace.compact_range((from, to))?;
             }
             drop(spinner);
-            report(context, "compacted", &name);
+            report(context, "compacted", &name)?;
         }
         Ok(())
     }
@@ -61,16 +61,16 @@ impl Compact {
 pub(crate) fn flush(context: &Context) -> Result<(), Error> {
     context.db.flush()?;
     for (name, _) in context.keyspaces()? {
-        report(context, "flushed", &name);
+        report(context, "flushed", &name)?;
     }
     Ok(())
 }
 
-fn report(context: &Context, what: &str, keyspace: &str) {
+fn report(context: &Context, what: &str, keyspace: &str) -> Result<(), Error> {
     if context.json {
-        println!("{}", json!({ "done": what, "keyspace": keyspace }));
+        say(json!({ "done": what, "keyspace": keyspace }))
     } else {
-        println!("{what} {keyspace}");
+        say(format_args!("{what} {keyspace}"))
     }
 }
 
@@ -81,17 +81,14 @@ pub(crate) fn verify(context: &Context) -> Result<(), Error> {
     if context.json {
         let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
         let (files, entries, bytes) = (report.files, report.entries, report.bytes);
-        println!(
-            "{}",
-            json!({ "files": files, "entries": entries, "bytes": bytes, "problems": problems })
-        );
+        say(json!({ "files": files, "entries": entries, "bytes": bytes, "problems": problems }))?;
     } else {
-        println!(
+        say(format_args!(
             "{} files, {} entries, {} bytes read",
             report.files, report.entries, report.bytes
-        );
+        ))?;
         for problem in &report.problems {
-            println!("{problem}");
+            say(problem)?;
         }
     }
     match report.problems.len() {
