@@ -2,6 +2,7 @@
 //! a merge of four runs. Sync of the files is part of it. Every count is checked.
 //!
 //! `elements` are entries: 16-byte random keys with 100-byte values.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 use alluvium::base::checksum::KeyHasher;
 use alluvium::base::error::Result;

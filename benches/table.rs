@@ -2,6 +2,8 @@
 //!
 //! 16-byte keys in scattered order, 100-byte values, 12 filter bits, one million keys in one
 //! mapped table; every answer is checked.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
+
 use alluvium::base::cursor::Cursor;
 use alluvium::base::options::{Compression, ReadMode, Verify};
 use alluvium::base::sync::Arc;

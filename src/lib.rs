@@ -1,6 +1,108 @@
 //! alluvium: an embedded, ordered, durable key-value engine.
+//!
+//! A database is a directory. In it are any number of *keyspaces*, each an ordered map from byte
+//! strings to byte strings, all behind one write-ahead log, so that a [`WriteBatch`] over several
+//! of them is atomic. Underneath each is a log-structured merge tree: writes go to the log and to
+//! a sorted map in memory, full maps become immutable sorted files, and background threads merge
+//! those into fewer and larger ones.
+//!
+//! ```
+//! use alluvium::{Db, WriteBatch, WriteOptions};
+//! # let dir = std::env::temp_dir().join(format!("alluvium-doc-lib-{}", std::process::id()));
+//!
+//! let db = Db::open(&dir)?; // made if it is not there
+//! db.put("clay", "fine")?; // survives the death of the process
+//! let mut batch = WriteBatch::new();
+//! batch.put(&db, "sand", "coarse");
+//! batch.delete(&db, "clay");
+//! db.write(&batch, WriteOptions::default())?; // both or neither
+//! assert_eq!(db.get("sand")?.unwrap(), b"coarse");
+//! for entry in db.range("a".."m") {
+//!     let (key, value) = entry?;
+//!     println!("{key:?} is {value:?}");
+//! }
+//! db.close()?; // reports what dropping it cannot
+//! # Db::destroy(&dir)?;
+//! # Ok::<(), alluvium::Error>(())
+//! ```
+//!
+//! # Durability
+//!
+//! When a write returns `Ok`, it has gone as far as its [`Durability`] says:
+//!
+//! - [`Durability::Logged`], the default: it is with the operating system, and survives the death
+//!   of the process. A power cut may take the newest such writes: always a suffix of the write
+//!   order, never one out of the middle, never half a batch. [`Options::sync_every`] bounds how
+//!   much time that suffix spans, and [`Db::sync`] ends it.
+//! - [`Durability::Synced`]: it is on the device, together with everything written before it, and
+//!   survives power loss. Writers that wait at the same time share one sync.
+//!
+//! ```
+//! # use alluvium::{Db, Durability, WriteOptions};
+//! # let dir = std::env::temp_dir().join(format!("alluvium-doc-sy-{}", std::process::id()));
+//! # let db = Db::open(&dir)?;
+//! db.put_with("k", "v", WriteOptions::new().durability(Durability::Synced))?;
+//! # db.close()?; Db::destroy(&dir)?;
+//! # Ok::<(), alluvium::Error>(())
+//! ```
+//!
+//! After a crash [`Db::open`] replays the log; there is no repair step. What it found is in
+//! [`Db::open_report`]. Every byte that is read back is checked, and damage is an [`Error`] of kind
+//! [`ErrorKind::Corruption`] with file and offset: never an older value, never a missing key.
+//!
+//! # Snapshots and iterators
+//!
+//! A [`Snapshot`] is one instant over all keyspaces, for as long as it is held; taking one costs
+//! less than a microsecond and stops no writer. An iterator ([`Iter`]) or [`Cursor`] is a snapshot
+//! of its keyspace too. All of them own what they need (`'static`, `Send`) and keep what they see
+//! on the disk: one that is held for hours holds space for hours.
+//!
+//! ```
+//! # use alluvium::Db;
+//! # let dir = std::env::temp_dir().join(format!("alluvium-doc-sn-{}", std::process::id()));
+//! # let db = Db::open(&dir)?;
+//! db.put("k", "before")?;
+//! let snapshot = db.snapshot();
+//! db.put("k", "after")?;
+//! assert_eq!(snapshot.get("k")?.unwrap(), b"before");
+//! # drop(snapshot); db.close()?; Db::destroy(&dir)?;
+//! # Ok::<(), alluvium::Error>(())
+//! ```
+//!
+//! # Keyspaces
+//!
+//! [`Db`] derefs to the keyspace named `default`; [`Db::keyspace`] opens or makes others, each with
+//! [`KeyspaceOptions`] of its own. A handle is cheap to clone. Dropping a keyspace takes constant
+//! time, whatever is in it.
+//!
+//! ```
+//! # use alluvium::{Db, KeyspaceOptions};
+//! # let dir = std::env::temp_dir().join(format!("alluvium-doc-ks-{}", std::process::id()));
+//! # let db = Db::open(&dir)?;
+//! let orders = db.keyspace("orders", KeyspaceOptions::default())?;
+//! orders.put("1", "two pumps")?;
+//! assert_eq!(db.get("1")?, None, "the default keyspace is another map");
+//! # db.close()?; Db::destroy(&dir)?;
+//! # Ok::<(), alluvium::Error>(())
+//! ```
+//!
+//! # Limits
+//!
+//! A key has at most 64 KiB, a value 1 GiB, and a batch a quarter of [`Options::memory_bytes`]; one
+//! process has the directory open at a time. Keys are ordered bytewise.
+//!
+//! # Cargo features
+//!
+//! `lz4` (on by default) and `zstd` for [`Compression`]; `cli` for the `alluvium` command; `sim`
+//! for the simulated file system that crash tests run on.
+//!
+//! # Map of the source
+//!
+//! The modules below stand in `src/lib.rs` in the order of their storeys, from the words that all
+//! others speak to the database on top: each imports only from storeys under its own, as DESIGN.md
+//! says in a table and `tests/layers.rs` checks. Those that are hidden from this page are public for
+//! the tests and benches of this package alone, and can change in any release.
 #![warn(missing_docs)]
-#![allow(dead_code, unused_imports, clippy::all, unreachable_pub)] // while the house is being built
 
 // 0 words
 #[doc(hidden)]
@@ -43,3 +145,11 @@ pub use db::{
     SnapshotKeyspace, StallCause, StallStats, State, Stats, TableStats, VerifyReport, WhyStalled,
 };
 pub use read::{Iter, RangeCursor as Cursor};
+
+/// The default of each option, under the option's name.
+pub mod defaults {
+    pub use crate::base::options::{
+        BACKGROUND_THREADS, BLOCK_BYTES, FILTER_BITS_PER_KEY, IMMUTABLES_MAX, LEVEL0_RUNS,
+        LOG_SEGMENT_BYTES, MEMORY_BYTES, SIZE_RATIO, TABLE_BYTES, TIER_RUNS, WRITE_BUFFER_BYTES,
+    };
+}

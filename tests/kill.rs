@@ -13,6 +13,7 @@
 //! Then the next child goes on in the same directory. What a batch does follows from the seed and
 //! its number alone. Write buffers are small, so that kills land in flushes and compactions too.
 //! The seed is printed; `KILL_SEED=n` repeats a run's choices, `KILL_COUNT=n` changes how many.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 use alluvium::{Db, Durability, Keyspace, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use std::collections::BTreeMap;

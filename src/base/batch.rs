@@ -38,7 +38,10 @@ impl<T: InKeyspace> InKeyspace for &T {
 ///
 /// Later operations win over earlier ones on the same key. The batch owns a copy of every key
 /// and value; it can be written any number of times, and reused after [`WriteBatch::clear`].
-/// Limits (key 64 KiB, value 1 GiB, batch 1 GiB) are checked when it is written.
+/// Limits (key 64 KiB, value 1 GiB, batch a quarter of [`Options::memory_bytes`] and at most 1 GiB)
+/// are checked when it is written.
+///
+/// [`Options::memory_bytes`]: crate::Options::memory_bytes
 #[derive(Clone, Debug)]
 pub struct WriteBatch {
     bytes: Vec<u8>,
@@ -197,20 +200,7 @@ impl WriteBatch {
         }
     }
 
-    /// The encoded form: the payload of a log record.
-    #[inline]
-    pub(crate) fn encoded(&mut self) -> &[u8] {
-        self.seal();
-        &self.bytes
-    }
-
-    /// Writes the count into its place; the encoded form is complete afterwards.
-    #[inline]
-    pub(crate) fn seal(&mut self) {
-        self.bytes[..COUNT_BYTES].copy_from_slice(&self.count.to_le_bytes());
-    }
-
-    /// The encoded form of a batch that is only borrowed: the header, then the operations.
+    /// The encoded form, which is the payload of a log record: the header, then the operations.
     #[inline]
     pub(crate) fn encoded_parts(&self) -> ([u8; COUNT_BYTES], &[u8]) {
         (self.count.to_le_bytes(), &self.bytes[COUNT_BYTES..])
@@ -339,7 +329,8 @@ mod tests {
         let mut batch = WriteBatch::new();
         batch.put(Place(3, 9), b"k", b"v");
         batch.delete(Place(300, 9), b"gone");
-        let payload = batch.encoded().to_vec();
+        let (header, operations) = batch.encoded_parts();
+        let payload = [&header[..], operations].concat();
         let all: Vec<_> = Operations::decode(&payload)
             .unwrap()
             .map(|o| o.unwrap())

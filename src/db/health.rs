@@ -3,6 +3,7 @@
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::base::sync::{Arc, Mutex};
+use std::fmt;
 
 /// Whether the database takes writes.
 #[derive(Clone, Debug)]
@@ -14,6 +15,17 @@ pub enum State {
     ReadOnly(Error),
     /// Reads are served; writes fail until the database is opened again.
     Fatal(Error),
+}
+
+/// `ok`, or what is wrong and why: for people and logs.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Ok => f.write_str("ok"),
+            State::ReadOnly(cause) => write!(f, "read-only: {cause}"),
+            State::Fatal(cause) => write!(f, "fatal: {cause}"),
+        }
+    }
 }
 
 const OK: u8 = 0;

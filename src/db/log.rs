@@ -33,6 +33,8 @@ pub(crate) struct LogSpace {
     /// Struck off the manifest, of full size, free to be renamed.
     recycled: Mutex<Vec<FileId>>,
     pub(crate) syncs: AtomicU64,
+    /// `syncs` at the helper's last round.
+    syncs_seen: AtomicU64,
 }
 
 /// Segments from the oldest that is not known to be durable up to the active one.
@@ -292,7 +294,10 @@ impl Core {
             let commit = self.commit.lock();
             (commit.writer.end(), self.log.chain.lock().active.clone())
         };
-        if let Some(active) = active {
+        // Populated pages are dirty: while groups are synced, every sync would write them out.
+        let syncs = self.log.syncs.load(Ordering::Relaxed);
+        let synced_lately = self.log.syncs_seen.swap(syncs, Ordering::Relaxed) != syncs;
+        if let (Some(active), false) = (active, synced_lately) {
             active.populate_ahead(POPULATE_AHEAD);
         }
         self.reserve_ahead()?;

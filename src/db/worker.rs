@@ -8,6 +8,7 @@
 //! again every second; anything else, a panic included, stops writes for good.
 
 use super::core::Core;
+use super::stall::StallCause;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::base::sync::{Arc, Condvar, Mutex, thread};
@@ -352,7 +353,9 @@ impl Core {
             for tree in trees.by_id.values().filter(|tree| tree.wants_flush()) {
                 self.flush_one(tree);
             }
-        } else if self.board.flushes.load(Ordering::Relaxed) > 0 && self.stall.why().is_some() {
+        } else if self.board.flushes.load(Ordering::Relaxed) > 0
+            && self.stall.why().is_some_and(|why| why.cause == StallCause::Flush)
+        {
             self.board.wait_done();
         }
     }

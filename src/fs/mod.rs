@@ -31,7 +31,7 @@ pub mod region;
 pub mod sim;
 
 #[cfg(test)]
-mod parity;
+mod tests;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::Arc;

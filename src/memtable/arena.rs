@@ -99,6 +99,7 @@ impl EntryRef {
     pub(super) fn prefetch(self) {
         prefetch(self.0.as_ptr());
         prefetch(self.0.as_ptr().wrapping_byte_add(64));
+        prefetch(self.0.as_ptr().wrapping_byte_add(128));
     }
 
     /// The address without its zero bits, for an index slot; see [`EntryRef::from_packed`].

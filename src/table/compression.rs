@@ -21,27 +21,7 @@ pub(super) fn compress(codec: Compression, raw: &[u8], out: &mut Vec<u8>) -> Res
         return Ok(false);
     }
     out.extend_from_slice(&(raw.len() as u32).to_le_bytes());
-    match codec {
-        #[cfg(feature = "lz4")]
-        Compression::Lz4 => {
-            let bound = lz4_flex::block::get_maximum_output_size(raw.len());
-            out.resize(LENGTH_BYTES + bound, 0);
-            let written = lz4_flex::block::compress_into(raw, &mut out[LENGTH_BYTES..])
-                .expect("the output is as large as the worst case");
-            out.truncate(LENGTH_BYTES + written);
-        }
-        #[cfg(feature = "zstd")]
-        Compression::Zstd => {
-            let compressed = zstd::bulk::compress(raw, 1)
-                .map_err(|e| Error::new(ErrorKind::Io, format!("zstd cannot compress: {e}")))?;
-            out.extend_from_slice(&compressed);
-        }
-        #[allow(
-            unreachable_patterns,
-            reason = "reached when a codec is not compiled in"
-        )]
-        _ => return Err(not_compiled_in(codec)),
-    }
+    encode(codec, raw, out)?;
     Ok(out.len() <= raw.len() - raw.len() / 8)
 }
 
@@ -66,25 +46,53 @@ pub(super) fn decompress(codec: u8, stored: &[u8]) -> Result<Vec<u8>> {
         );
     }
     let mut raw = vec![0; raw_len];
-    let written = match codec {
-        Compression::None => None,
-        #[cfg(feature = "lz4")]
-        Compression::Lz4 => lz4_flex::block::decompress_into(compressed, &mut raw).ok(),
-        #[cfg(feature = "zstd")]
-        Compression::Zstd => zstd::bulk::decompress_to_buffer(compressed, &mut raw).ok(),
-        #[allow(
-            unreachable_patterns,
-            reason = "reached when a codec is not compiled in"
-        )]
-        _ => return Err(not_compiled_in(codec)),
-    };
-    match written {
+    match decode(codec, compressed, &mut raw)? {
         Some(n) if n == raw_len => Ok(raw),
         _ => Err(Error::corruption("block that cannot be decompressed")),
     }
 }
 
-#[allow(dead_code, reason = "used when a codec is not compiled in")]
+/// Appends the compressed form of `raw` to `out`.
+fn encode(codec: Compression, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    match codec {
+        Compression::None => out.extend_from_slice(raw),
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => {
+            let bound = lz4_flex::block::get_maximum_output_size(raw.len());
+            out.resize(LENGTH_BYTES + bound, 0);
+            let written = lz4_flex::block::compress_into(raw, &mut out[LENGTH_BYTES..])
+                .expect("the output is as large as the worst case");
+            out.truncate(LENGTH_BYTES + written);
+        }
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => {
+            let compressed = zstd::bulk::compress(raw, 1)
+                .map_err(|e| Error::new(ErrorKind::Io, format!("zstd cannot compress: {e}")))?;
+            out.extend_from_slice(&compressed);
+        }
+        #[cfg(not(all(feature = "lz4", feature = "zstd")))]
+        absent => return Err(not_compiled_in(absent)),
+    }
+    Ok(())
+}
+
+/// Fills `raw` and says how far, or nothing when `stored` is no output of the codec.
+fn decode(codec: Compression, stored: &[u8], raw: &mut [u8]) -> Result<Option<usize>> {
+    Ok(match codec {
+        Compression::None => (stored.len() == raw.len()).then(|| {
+            raw.copy_from_slice(stored);
+            raw.len()
+        }),
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => lz4_flex::block::decompress_into(stored, raw).ok(),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => zstd::bulk::decompress_to_buffer(stored, raw).ok(),
+        #[cfg(not(all(feature = "lz4", feature = "zstd")))]
+        absent => return Err(not_compiled_in(absent)),
+    })
+}
+
+#[cfg(not(all(feature = "lz4", feature = "zstd")))]
 fn not_compiled_in(codec: Compression) -> Error {
     Error::new(
         ErrorKind::Unsupported,

@@ -1,7 +1,7 @@
 //! One ordered map: its memtables, its version, its upkeep; no log, no threads.
 //!
 //! A [`Tree`] hides the rooms below from `db`. Writers call [`Tree::apply`] and [`Tree::rotate`]
-//! under the database's write lock; readers load a [`View`] without any lock; workers call
+//! under the database's write lock; readers load a `View` without any lock; workers call
 //! [`Tree::flush`] and [`Tree::run_job`].
 //!
 //! Invariants: I1 (every entry with a visible sequence number is in the view that a reader loads),

@@ -11,6 +11,7 @@ use crate::table::BirthIdentity;
 use crate::version::{KeyspaceEdit, VersionEdit};
 
 /// What upkeep asks of whoever runs it.
+#[derive(Clone, Copy)]
 pub struct Work<'a> {
     /// Live snapshots ascending, the last is what is visible now; asked when a job starts.
     pub snapshots: &'a dyn Fn() -> Vec<SeqNo>,
@@ -83,7 +84,9 @@ impl Tree {
         let versions = &self.context.versions;
         let allocate_file = || versions.allocate_file();
         let allocate_order = || versions.allocate_order();
-        let workshop = self.workshop(work, &snapshots, &allocate_file, &allocate_order);
+        // A flush lets nobody go first.
+        let urgent = Work { breathe: &|| {}, ..*work };
+        let workshop = self.workshop(&urgent, &snapshots, &allocate_file, &allocate_order);
         let mut outcome = compaction::flush(std::slice::from_ref(&memtable), &workshop)?;
         (work.sync_log)()?;
         outcome.edit.id = self.id();

@@ -21,6 +21,10 @@ mod recover;
 mod run;
 mod set;
 mod sketch;
+#[expect(
+    clippy::module_inception,
+    reason = "the room is named after what it is about"
+)]
 mod version;
 
 #[cfg(test)]

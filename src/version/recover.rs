@@ -37,11 +37,14 @@ impl VersionSet {
         if survey.current || survey.data.is_some() {
             return Err(Error::invalid("the directory holds a database").at(fs.root()));
         }
-        let mut read = Read::default();
-        read.identity = Some(Identity {
+        let identity = Identity {
             database: fs.random().max(1),
             hash_seed: fs.random(),
-        });
+        };
+        let read = Read {
+            identity: Some(identity),
+            ..Read::default()
+        };
         read.open(fs, context, &survey)
     }
 

@@ -26,7 +26,7 @@ use crate::base::sync::{Arc, Mutex};
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
 use arc_swap::ArcSwap;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// File numbers reserved at a time: making a file costs a sync at least, so one more sync for each
 /// 1,024 of them is nothing, and 2^64 numbers bear the loss of 1,023 at each opening.

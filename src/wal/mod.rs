@@ -14,8 +14,6 @@ mod verdict;
 pub mod writer;
 
 #[cfg(test)]
-mod sim_tests;
-#[cfg(test)]
 mod tests;
 
 pub use reader::{Reader, Record, Tail};

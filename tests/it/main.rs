@@ -1,4 +1,5 @@
 //! Integration tests: the public face as a user meets it.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 mod bugs;
 mod crash;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A directory of its own that goes away again.
-pub struct TempDir(PathBuf);
+pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("alluvium-{name}-{}-{n}", std::process::id()));
@@ -19,7 +19,7 @@ impl TempDir {
         TempDir(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -31,24 +31,24 @@ impl Drop for TempDir {
 }
 
 /// The directory of a database in the simulator.
-pub const ROOT: &str = "/db";
+pub(crate) const ROOT: &str = "/db";
 
 /// The real disk or the simulator.
-pub enum Disk {
+pub(crate) enum Disk {
     Real(TempDir),
     Simulated(SimFs),
 }
 
 impl Disk {
-    pub fn real(dir: TempDir) -> Self {
+    pub(crate) fn real(dir: TempDir) -> Self {
         Disk::Real(dir)
     }
 
-    pub fn simulated(seed: u64) -> Self {
+    pub(crate) fn simulated(seed: u64) -> Self {
         Disk::Simulated(SimFs::new(seed))
     }
 
-    pub fn open(&self, options: Options) -> Result<Db> {
+    pub(crate) fn open(&self, options: Options) -> Result<Db> {
         match self {
             Disk::Real(dir) => options.open(dir.path()),
             Disk::Simulated(sim) => options.open_in(Fs::sim(sim, Path::new(ROOT))),
@@ -57,7 +57,7 @@ impl Disk {
 
     /// Ends the process that has the database open. In the simulator nothing of it happens after
     /// this moment; on the real disk it is dropped without a close.
-    pub fn kill(&mut self, db: Db) {
+    pub(crate) fn kill(&mut self, db: Db) {
         if let Disk::Simulated(sim) = self {
             let after = sim.kill();
             drop(db);
@@ -65,7 +65,7 @@ impl Disk {
         }
     }
 
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let fs = match self {
             Disk::Real(dir) => Fs::os(dir.path()),
             Disk::Simulated(sim) => Fs::sim(sim, Path::new(ROOT)),
@@ -78,7 +78,7 @@ impl Disk {
     }
 
     /// One manifest, no temporary file (P5).
-    pub fn check_tidy(&self) {
+    pub(crate) fn check_tidy(&self) {
         let names = self.names();
         let of = |suffix: &str| names.iter().filter(|name| name.ends_with(suffix)).count();
         assert_eq!(

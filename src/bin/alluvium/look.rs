@@ -2,7 +2,6 @@
 
 use crate::text::Form;
 use crate::{Context, Error};
-use alluvium::State;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -57,11 +56,7 @@ fn levels(context: &Context) -> Result<Vec<Value>, Error> {
 
 pub(crate) fn stats(context: &Context) -> Result<(), Error> {
     let stats = context.db.stats();
-    let state = match context.db.state() {
-        State::Ok => "ok".to_string(),
-        State::ReadOnly(cause) => format!("read-only: {cause}"),
-        State::Fatal(cause) => format!("fatal: {cause}"),
-    };
+    let state = context.db.state().to_string();
     if !context.json {
         println!("state: {state}");
         print!("{stats}");

@@ -59,8 +59,8 @@ impl Compact {
 }
 
 pub(crate) fn flush(context: &Context) -> Result<(), Error> {
-    for (name, keyspace) in context.keyspaces()? {
-        keyspace.flush()?;
+    context.db.flush()?;
+    for (name, _) in context.keyspaces()? {
         report(context, "flushed", &name);
     }
     Ok(())

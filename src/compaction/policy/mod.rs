@@ -1,7 +1,7 @@
 //! Which job is due: a pure function of the version, of what is running, and of the options.
 //!
-//! [`lazy`] keeps several runs in every level but the last; [`leveled`] one in every level but the
-//! first; [`manual`] pushes a range down on request. They choose among the moves of [`select`].
+//! `lazy` keeps several runs in every level but the last; `leveled` one in every level but the
+//! first; `manual` pushes a range down on request. They choose among the moves of `select`.
 //!
 //! Invariants: PI1 a job never touches what a running one uses (`Busy::admits`); PI2 after the
 //! last write a bounded number of jobs leads to `None` with every score below its threshold

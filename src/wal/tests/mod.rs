@@ -1,12 +1,14 @@
 //! What a log promises, on the real disk and on every damaged copy of its bytes.
 
+mod sim;
+
 use super::format::*;
 use super::*;
 use crate::base::checksum::{crc, crc_parts};
 use crate::base::error::{ErrorKind, Result};
 use crate::base::options::LogMode;
 use crate::base::sync::atomic::{AtomicU32, Ordering};
-use crate::fs::{File, FileName, Fs, Region};
+use crate::fs::{FileName, Fs, Region};
 use proptest::prelude::*;
 use std::path::Path;
 

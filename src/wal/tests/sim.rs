@@ -1,6 +1,6 @@
 //! The log on a simulated disk: every crash image and every failing call.
 
-use super::*;
+use super::super::*;
 use crate::base::checksum::crc_parts;
 use crate::base::error::ErrorKind;
 use crate::base::options::LogMode;

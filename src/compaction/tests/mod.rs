@@ -1,16 +1,17 @@
-//! Jobs and flushes on the simulated disk, and the drop rules entry by entry.
+//! Jobs and flushes on the simulated disk.
 
-use super::drop_rules::{Below, DropRules, Verdict};
+mod drop_rules;
+mod faults;
+
 use super::*;
 use crate::base::checksum::KeyHasher;
 use crate::base::cursor::Cursor;
-use crate::base::error::ErrorKind;
 use crate::base::options::{ReadMode, Verify};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::types::{Tag, ValueKind};
 use crate::fs::FileName;
-use crate::fs::sim::{CallKind, Fault, FaultRule, FileClass, SimFs};
+use crate::fs::sim::SimFs;
 use crate::memtable::{Memtable, MemtableOptions, Pool};
 use crate::table::{BlockCache, Table, TableContext};
 use crate::version::{TableEntry, Version};
@@ -230,106 +231,6 @@ fn tiny() -> KeyspaceOptions {
         .size_ratio(2)
 }
 
-fn judged(snapshots: &[u64], below: Below<'_>, entries: &[(&str, Tag)]) -> Vec<(String, Tag)> {
-    let snapshots: Vec<SeqNo> = snapshots.iter().map(|s| SeqNo::new(*s)).collect();
-    let mut rules = DropRules::new(&snapshots, below);
-    let kept = entries.iter().filter(|(key, tag)| {
-        matches!(
-            rules.judge(key.as_bytes(), *tag).unwrap(),
-            Verdict::Keep { .. }
-        )
-    });
-    kept.map(|(key, tag)| (key.to_string(), *tag)).collect()
-}
-
-const PUT: ValueKind = ValueKind::Put;
-const DELETE: ValueKind = ValueKind::Delete;
-
-#[test]
-fn a_version_stays_while_a_snapshot_tells_it_from_the_next_newer() {
-    let all = [9, 7, 5, 4, 2, 1].map(|seqno| ("k", tag(seqno, PUT)));
-    let seqnos = |snapshots: &[u64]| -> Vec<u64> {
-        let kept = judged(snapshots, Below::tables(&[]), &all);
-        kept.iter().map(|(_, tag)| tag.seqno().get()).collect()
-    };
-    assert_eq!(seqnos(&[9]), [9]);
-    assert_eq!(seqnos(&[4, 9]), [9, 4]);
-    assert_eq!(seqnos(&[3, 6, 9]), [9, 5, 2]);
-    assert_eq!(seqnos(&[6]), [9, 7, 5], "what is not visible yet stays");
-    assert_eq!(seqnos(&[]), [9, 7, 5, 4, 2, 1]);
-}
-
-#[test]
-fn a_snapshot_of_sequence_0_is_a_snapshot() {
-    // Bug 1. It sees nothing, so a deletion above it is not at or below the oldest.
-    let entries = [("k", tag(7, DELETE)), ("k", tag(5, PUT))];
-    let kept = judged(&[0, 9], Below::tables(&[]), &entries);
-    assert_eq!(kept, [("k".to_string(), tag(7, DELETE))]);
-}
-
-#[test]
-fn a_deletion_goes_with_everything_it_hides_and_not_before() {
-    let entries = [
-        ("a", tag(8, DELETE)),
-        ("a", tag(3, PUT)),
-        ("b", tag(8, DELETE)),
-        ("c", tag(2, DELETE)),
-    ];
-    assert_eq!(judged(&[9], Below::tables(&[]), &entries), []);
-    let kept = judged(&[2, 9], Below::tables(&[]), &entries);
-    let expected = [("a", tag(8, DELETE)), ("b", tag(8, DELETE))];
-    assert_eq!(kept, expected.map(|(key, tag)| (key.to_string(), tag)));
-    let kept = judged(&[9], Below::Unknown, &entries);
-    assert_eq!(kept.len(), 3, "a flush keeps deletions");
-    // Bug 9: an older version may lie below.
-    let below = Version::parse("L3.1 b-bb:1K").unwrap();
-    let tables = below.overlapping(3, None, None);
-    let kept = judged(&[9], Below::tables(&tables), &entries);
-    assert_eq!(kept, [("b".to_string(), tag(8, DELETE))]);
-}
-
-#[test]
-fn below_is_asked_in_ascending_order_over_overlapping_and_separate_tables() {
-    let below = Version::parse("L3.2 b-d:1K g-h:1K\nL3.1 c-e:1K x-y:1K").unwrap();
-    let tables = below.overlapping(3, None, None);
-    let letters = [
-        "a", "b", "c", "d", "e", "f", "g", "h", "i", "w", "x", "y", "z",
-    ];
-    let entries = letters.map(|key| (key, tag(1, DELETE)));
-    let kept = judged(&[9], Below::tables(&tables), &entries);
-    let kept: Vec<&str> = kept.iter().map(|(key, _)| key.as_str()).collect();
-    assert_eq!(kept, ["b", "c", "d", "e", "g", "h", "x", "y"]);
-}
-
-#[test]
-fn equal_entries_of_two_sources_are_kept_once_and_disorder_is_corruption() {
-    // Bug 17.
-    let twice = [
-        ("k", tag(9, PUT)),
-        ("k", tag(9, PUT)),
-        ("k", tag(9, DELETE)),
-    ];
-    assert_eq!(judged(&[5], Below::Unknown, &twice).len(), 2);
-    let mut rules = DropRules::new(&[], Below::Unknown);
-    rules.judge(b"k", tag(5, PUT)).unwrap();
-    let error = rules.judge(b"k", tag(6, PUT)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corruption);
-    let mut rules = DropRules::new(&[], Below::Unknown);
-    rules.judge(b"k", tag(5, PUT)).unwrap();
-    let error = rules.judge(b"j", tag(4, PUT)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corruption);
-}
-
-#[test]
-fn kinds_of_later_features_are_an_error_and_never_dropped() {
-    use ValueKind::*;
-    for kind in [Merge, PutExpiring, PutBlob, DeleteRange] {
-        let mut rules = DropRules::new(&[SeqNo::MAX], Below::tables(&[]));
-        let error = rules.judge(b"k", tag(1, kind)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{kind:?}");
-    }
-}
-
 #[test]
 fn a_flush_is_one_run_of_level_0_without_versions_nobody_sees() {
     let mut world = World::new(KeyspaceOptions::new());
@@ -487,120 +388,6 @@ fn random_histories_read_the_same_after_any_compaction() {
         let live = truth.values().flatten().count();
         assert_eq!(world.entries().len(), live, "seed {seed}");
     }
-}
-
-/// A world whose next job merges real tables, and that job.
-fn about_to_merge() -> (World, Job) {
-    let mut world = World::new(tiny());
-    for run in 0..3u64 {
-        world.options = if run == 0 {
-            tiny().level0_runs(1)
-        } else {
-            tiny()
-        };
-        let keys = (1..=300).map(|i| put(&format!("{i:04}"), run * 300 + i));
-        world.flush(&keys.collect::<Vec<_>>(), &[900]);
-        if run == 0 {
-            world.drain(false, &[900]);
-        }
-    }
-    let job = policy::pick(
-        &world.version,
-        &Busy::default(),
-        &world.options,
-        SeqNo::new(900),
-        false,
-    );
-    let job = job.expect("two runs are due");
-    assert!(!job.trivial_move);
-    (world, job)
-}
-
-#[test]
-fn a_failure_at_any_call_removes_the_outputs_and_keeps_the_inputs() {
-    // Bug 70 and P9.
-    let (world, job) = about_to_merge();
-    let before = world.files();
-    let memtable = world.memtable(&[put("a", 1000), put("b", 1001)]);
-    let kinds = [
-        CallKind::Create,
-        CallKind::Write,
-        CallKind::Sync,
-        CallKind::SyncDir,
-    ];
-    for kind in kinds {
-        for nth in 0..3 {
-            let rule = || FaultRule::new(Fault::Eio).kinds(&[kind]).nth(nth);
-            for flushing in [false, true] {
-                let hits = world.sim.faults_hit();
-                world.sim.fail(rule());
-                let outcome = match flushing {
-                    true => world.at(&[1001], |shop| flush(&[Arc::clone(&memtable)], shop)),
-                    false => world.at(&[900], |shop| execute(&job, shop)),
-                };
-                let struck = world.sim.faults_hit() != hits;
-                world.sim.heal();
-                assert_eq!(outcome.is_err(), struck, "{kind:?} {nth} {flushing}");
-                if let Ok(outcome) = outcome {
-                    for added in outcome.edit.added {
-                        world.fs.remove(FileName::Table(added.meta.file)).unwrap();
-                    }
-                }
-                assert_eq!(world.files(), before, "{kind:?} {nth} {flushing}");
-            }
-        }
-    }
-    assert_eq!(world.get("0001", 999), Some(601));
-}
-
-#[test]
-fn an_error_reading_any_block_is_an_error_of_the_job() {
-    // Bug 56: also at the first block.
-    let (world, job) = about_to_merge();
-    let before = world.files();
-    for nth in 0.. {
-        let hits = world.sim.faults_hit();
-        let rule = FaultRule::new(Fault::Eio)
-            .kinds(&[CallKind::Read])
-            .class(FileClass::Table);
-        world.sim.fail(rule.nth(nth));
-        let outcome = world.at(&[900], |shop| execute(&job, shop));
-        let struck = world.sim.faults_hit() != hits;
-        world.sim.heal();
-        assert_eq!(outcome.is_err(), struck, "read {nth}");
-        if !struck {
-            assert!(0 < nth, "the job reads through the disk");
-            break;
-        }
-        assert_eq!(world.files(), before, "read {nth}");
-    }
-}
-
-#[test]
-fn a_stopped_job_leaves_nothing_behind() {
-    let (world, job) = about_to_merge();
-    let before = world.files();
-    world.stop.store(true, Ordering::Relaxed);
-    let error = world.at(&[900], |shop| execute(&job, shop)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Closed);
-    assert_eq!(world.files(), before);
-}
-
-#[test]
-fn an_input_with_fewer_entries_than_the_manifest_says_is_corruption() {
-    let (mut world, job) = about_to_merge();
-    let (level, order, table) = world.version.tables().next().unwrap();
-    let mut meta = table.meta().clone();
-    meta.summary.entries += 1;
-    let lying = TableEntry::from_table(meta, Arc::clone(table.table().unwrap()));
-    let mut job = job;
-    job.inputs[0] = (level, order, vec![lying]);
-    let before = world.files();
-    let error = world.at(&[900], |shop| execute(&job, shop)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corruption);
-    assert_eq!(world.files(), before);
-    world.drain(true, &[900]);
-    assert_eq!(world.entries().len(), 300);
 }
 
 #[test]
