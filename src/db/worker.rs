@@ -354,7 +354,10 @@ impl Core {
                 self.flush_one(tree);
             }
         } else if self.board.flushes.load(Ordering::Relaxed) > 0
-            && self.stall.why().is_some_and(|why| why.cause == StallCause::Flush)
+            && self
+                .stall
+                .why()
+                .is_some_and(|why| why.cause == StallCause::Flush)
         {
             self.board.wait_done();
         }

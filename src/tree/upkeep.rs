@@ -85,7 +85,10 @@ impl Tree {
         let allocate_file = || versions.allocate_file();
         let allocate_order = || versions.allocate_order();
         // A flush lets nobody go first.
-        let urgent = Work { breathe: &|| {}, ..*work };
+        let urgent = Work {
+            breathe: &|| {},
+            ..*work
+        };
         let workshop = self.workshop(&urgent, &snapshots, &allocate_file, &allocate_order);
         let mut outcome = compaction::flush(std::slice::from_ref(&memtable), &workshop)?;
         (work.sync_log)()?;
