@@ -201,8 +201,9 @@ impl WriteBatch {
     }
 
     /// The encoded form, which is the payload of a log record: the header, then the operations.
+    #[doc(hidden)]
     #[inline]
-    pub(crate) fn encoded_parts(&self) -> ([u8; COUNT_BYTES], &[u8]) {
+    pub fn encoded_parts(&self) -> ([u8; COUNT_BYTES], &[u8]) {
         (self.count.to_le_bytes(), &self.bytes[COUNT_BYTES..])
     }
 

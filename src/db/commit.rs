@@ -177,10 +177,22 @@ impl Core {
             tree.prefetch(hash);
         }
         let mut commit = self.commit.lock();
+        self.leave_failed_segment(&mut commit, prepared)?;
         let last = self.place(&mut commit, prepared, only)?;
         self.apply(&commit, prepared, last, only)?;
         self.publish(last);
         Ok(last)
+    }
+
+    /// Starts a new segment when an append to this one failed (P13, R15). Not in the middle of a
+    /// group: its records are good in one segment together, or none is.
+    #[inline]
+    fn leave_failed_segment(&self, commit: &mut Commit, next: &Prepared<'_>) -> Result<()> {
+        if commit.sealed.is_none() {
+            return Ok(());
+        }
+        self.health.check()?;
+        self.rotate_log(commit, next.count.len() + next.operations.len())
     }
 
     /// Gives numbers and puts the record into the log. Nothing is visible yet.
@@ -459,6 +471,11 @@ impl Core {
         let mut commit = self.commit.lock();
         let mut done = 0;
         while done < prepared.len() {
+            if let Err(cause) = self.leave_failed_segment(&mut commit, &prepared[done]) {
+                answers.push(Err(cause));
+                done += 1;
+                continue;
+            }
             // One write call for as many records as fit the segment.
             let is_open = commit.sealed.is_none();
             let room = prepared[done..]

@@ -131,6 +131,9 @@ fn start(core: Arc<Core>) -> Result<Db> {
     let lease = Arc::new(lease);
     let default = core.tree(KeyspaceId::DEFAULT)?;
     core.update_stall();
+    // Segments that no recovered memtable needs: without this, opening and closing would pile
+    // them up until something is flushed.
+    core.settle(core.retire_logs());
     if core.board.is_inline() {
         core.run_pending();
     }

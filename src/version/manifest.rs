@@ -108,6 +108,15 @@ impl Current {
     }
 }
 
+/// Decodes CURRENT and encodes it again: what fuzzers and format tests call.
+///
+/// # Errors
+/// `Corruption` or `Unsupported` as decoding says.
+#[doc(hidden)]
+pub fn recode_current(bytes: &[u8; CURRENT_BYTES]) -> Result<[u8; CURRENT_BYTES]> {
+    Current::decode(bytes).map(Current::encode)
+}
+
 /// How a switch failed.
 pub(super) enum SwitchError {
     /// CURRENT names what it named before, and will after a power cut.

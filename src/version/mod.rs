@@ -33,6 +33,7 @@ mod tests;
 pub use edit::{AddedTable, KeyspaceEdit, VersionEdit, recode};
 pub use file_meta::{FileMeta, TableEntry};
 pub use ledger::{KeyspaceState, NAME_BYTES_MAX, check_name};
+pub use manifest::recode_current;
 pub use run::SortedRun;
 pub use set::{FILES_AHEAD, ROLLOVER_BYTES_MIN, ROLLOVER_RATIO, SEQNOS_AHEAD, VersionSet};
 pub use version::{LEVELS_MAX, Version};

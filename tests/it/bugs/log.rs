@@ -1,0 +1,362 @@
+//! Bugs of log and recovery.
+
+use super::*;
+
+/// RocksDB #6351 and 9.2: records of a recycled log's earlier life were replayed.
+#[test]
+fn bug_23_a_recycled_log_never_gives_old_records_whatever_the_options_of_each_open() {
+    let mut sim = SimFs::new(23);
+    let small = |n: usize| {
+        let mode = [LogMode::Mapped, LogMode::Write][n % 2];
+        let bytes = [4 << 10, 8 << 10][n / 2 % 2];
+        options().log_mode(mode).log_segment_bytes(bytes)
+    };
+    let mut db = open(&sim, &small(0));
+    for round in 0..12 {
+        // A long life, flushed, so that its segments are free; then a short one over it.
+        for n in 0..12 {
+            db.put(format!("k{n}"), vec![b'a' + round as u8; 900])
+                .unwrap();
+        }
+        db.flush().unwrap();
+        for n in 0..round {
+            db.put(format!("k{n}"), "new").unwrap();
+        }
+        (sim, db) = killed(&sim, db, &small(round + 1));
+        for n in 0..12 {
+            let value = db.get(format!("k{n}")).unwrap().unwrap();
+            let is_new = n < round;
+            assert_eq!(value.len(), if is_new { 3 } else { 900 }, "{round} {n}");
+        }
+        assert_eq!(db.open_report().torn, None, "round {round}");
+    }
+}
+
+/// pebble f3bd33448: a log that a recovery had read was recycled before its writes were flushed.
+#[test]
+fn bug_24_a_replayed_log_is_kept_until_its_writes_are_flushed() {
+    let mut sim = SimFs::new(24);
+    let small = options().log_segment_bytes(4 << 10);
+    let mut db = open(&sim, &small);
+    for n in 0..30 {
+        db.put(format!("k{n:02}"), vec![b'v'; 500]).unwrap();
+        if n % 5 == 4 {
+            (sim, db) = killed(&sim, db, &small);
+        }
+        assert_eq!(db.iter().count(), n + 1);
+    }
+    db.flush().unwrap();
+    let (_sim, db) = killed(&sim, db, &small);
+    assert_eq!(db.iter().count(), 30);
+}
+
+/// pebble 5c776d69d: a crash in the middle of an open made the older log's torn tail "corruption".
+#[test]
+fn bug_25_a_crash_at_any_call_of_an_open_leaves_a_directory_that_opens() {
+    let options = options().log_mode(LogMode::Write);
+    let sim = SimFs::new(25);
+    let db = open(&sim, &options);
+    db.put("a", "1").unwrap();
+    db.sync().unwrap();
+    db.put("b", vec![b'x'; 3000]).unwrap();
+    let torn: Vec<SimFs> = sim.images(&[Family::Torn]).map(|i| i.sim).collect();
+    assert!(3 < torn.len());
+    for image in torn {
+        let calls = {
+            let trial = image.kill();
+            drop(open(&trial, &options));
+            trial.call_count()
+        };
+        for call in 0..calls {
+            let sim = image.kill();
+            sim.crash_at(call);
+            drop(options.clone().open_in(Fs::sim(&sim, Path::new(ROOT))));
+            for after in sim.images(&[Family::Nothing, Family::Everything]) {
+                let db = open(&after.sim, &options);
+                assert_eq!(db.get("a").unwrap().unwrap(), b"1", "call {call}");
+            }
+        }
+    }
+}
+
+/// LevelDB #193: the newer log was on the disk, the older one was not.
+#[test]
+fn bug_26_over_a_log_switch_a_power_loss_leaves_a_prefix() {
+    let options = options().log_segment_bytes(4 << 10);
+    let sim = SimFs::new(26);
+    let db = open(&sim, &options);
+    for n in 0..24 {
+        db.put(format!("k{n:02}"), vec![b'v'; 700]).unwrap();
+    }
+    let mut lengths = std::collections::BTreeSet::new();
+    for image in sim.images(&Family::ALL).take(400) {
+        let db = open(&image.sim, &options);
+        let keys: Vec<_> = db.iter().map(|entry| entry.unwrap().0.to_vec()).collect();
+        let prefix: Vec<_> = (0..keys.len())
+            .map(|n| format!("k{n:02}").into_bytes())
+            .collect();
+        assert_eq!(keys, prefix, "{}", image.id);
+        lengths.insert(keys.len());
+    }
+    assert!(2 < lengths.len(), "the images differ: {lengths:?}");
+}
+
+/// RocksDB 5.10: a failed log write was reported to the leader of the group only.
+#[test]
+fn bug_28_when_the_sync_of_a_group_fails_every_writer_of_it_is_told() {
+    let sim = SimFs::new(28);
+    let db = open(&sim, &options().background_threads(1));
+    db.put_with("before", "1", synced()).unwrap();
+    sim.fail(
+        FaultRule::new(Fault::Eio)
+            .kinds(&[CallKind::Sync])
+            .class(FileClass::Log)
+            .sticky(),
+    );
+    let start = Barrier::new(8);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|n| {
+                let (db, start) = (&db, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    db.put_with(format!("k{n}"), "v", synced())
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap().unwrap_err();
+        }
+    });
+    sim.heal();
+    assert!(matches!(db.state(), State::Fatal(_)), "{:?}", db.state());
+    let refused = db.put("later", "v").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+    assert_eq!(db.get("before").unwrap().unwrap(), b"1", "reads go on");
+}
+
+/// fjall #304: a batch whose log write had failed went into the memtable all the same.
+#[test]
+fn bug_29_a_batch_whose_log_write_failed_is_nowhere() {
+    for fault in [Fault::Eio, Fault::Enospc] {
+        let options = options().log_mode(LogMode::Write);
+        let sim = SimFs::new(29);
+        let db = open(&sim, &options);
+        db.put("a", "1").unwrap();
+        let before = db.seqno();
+        sim.fail(
+            FaultRule::new(fault)
+                .kinds(&[CallKind::Write])
+                .class(FileClass::Log)
+                .sticky(),
+        );
+        let mut batch = WriteBatch::new();
+        batch.put(&db, "b", "2");
+        batch.put(&db, "a", "2");
+        db.write(&batch, WriteOptions::new()).unwrap_err();
+        assert_eq!(text(&db), "a=1");
+        assert_eq!(db.seqno(), before);
+        sim.heal();
+        let (_sim, db) = killed(&sim, db, &options);
+        assert_eq!(text(&db), "a=1", "{fault:?}");
+    }
+}
+
+/// RocksDB #12873, #14313: numbers were used again or went back after a failed write.
+#[test]
+fn bug_30_after_a_failed_write_numbers_go_on_and_never_back() {
+    let options = options().log_mode(LogMode::Write);
+    for nth in 0..4 {
+        let mut sim = SimFs::new(30);
+        let mut db = open(&sim, &options);
+        db.put("a", "1").unwrap();
+        sim.fail(
+            FaultRule::new(Fault::Eio)
+                .kinds(&[CallKind::Write])
+                .class(FileClass::Log)
+                .nth(nth),
+        );
+        let mut last = db.seqno();
+        let mut written = vec!["a".to_owned()];
+        for n in 0..6 {
+            let key = format!("b{n}");
+            let result = db.put(&key, "v");
+            if result.is_ok() {
+                assert!(last < db.seqno());
+                written.push(key);
+            }
+            last = db.seqno();
+        }
+        assert!(4 < written.len(), "writes resume after one failed call");
+        (sim, db) = killed(&sim, db, &options);
+        let keys: Vec<_> = db.iter().map(|entry| entry.unwrap().0.to_vec()).collect();
+        let expected: Vec<_> = written.iter().map(|key| key.as_bytes().to_vec()).collect();
+        assert_eq!(keys, expected, "the {nth}th write failed");
+        assert!(last <= db.seqno());
+        db.put("z", "1").unwrap();
+        assert!(last < db.seqno());
+        drop(sim);
+    }
+}
+
+/// TidesDB #591: a short write left a hole, at which the recovery stopped.
+#[test]
+fn bug_31_short_writes_leave_no_hole_in_the_log() {
+    let options = options().log_mode(LogMode::Write);
+    let sim = SimFs::new(31);
+    let db = open(&sim, &options);
+    sim.fail(
+        FaultRule::new(Fault::Short)
+            .kinds(&[CallKind::Write])
+            .class(FileClass::Log)
+            .sticky(),
+    );
+    for n in 0..40 {
+        db.put(format!("k{n:02}"), vec![b'v'; 300]).unwrap();
+    }
+    assert!(40 < sim.faults_hit());
+    let (_sim, db) = killed(&sim, db, &options);
+    assert_eq!(db.iter().count(), 40);
+    assert_eq!(db.open_report().torn, None);
+}
+
+/// fjall #311: damage in the middle of the log was taken for its torn tail.
+#[test]
+fn bug_32_a_flipped_bit_in_the_middle_of_the_log_is_refused_by_file_and_offset() {
+    let options = options().log_mode(LogMode::Write);
+    let sim = SimFs::new(32);
+    let db = open(&sim, &options);
+    for n in 0..8 {
+        db.put(format!("k{n}"), "value").unwrap();
+    }
+    let name = "000002.log";
+    let (end, sim) = (db.stats().log.bytes as usize, {
+        let next = sim.kill();
+        sim.crash_at(sim.call_count());
+        drop(db);
+        next
+    });
+    let bytes = sim.bytes(Path::new(ROOT), name).unwrap();
+    // Behind the segment's header, before the last record: every byte.
+    for at in 77..end - 48 {
+        let damaged = sim.kill();
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        damaged.plant(Path::new(ROOT), name, &flipped);
+        let error = options
+            .clone()
+            .open_in(Fs::sim(&damaged, Path::new(ROOT)))
+            .expect_err(&format!("byte {at}"));
+        assert_eq!(error.kind(), ErrorKind::Corruption, "byte {at}");
+        assert!(error.file().unwrap().ends_with(name), "byte {at}: {error}");
+        let offset = error.offset().unwrap() as usize;
+        assert!(offset <= at && at < offset + 48, "byte {at}: {error}");
+    }
+}
+
+/// fjall #241: a keyspace that was cleared or dropped came back with the replay of the log.
+#[test]
+fn bug_33_a_keyspace_dropped_and_made_again_stays_empty() {
+    for wait in [false, true] {
+        let mut sim = SimFs::new(33);
+        let mut db = open(&sim, &options());
+        for round in 0..3 {
+            let orders = db.keyspace("orders", quiet()).unwrap();
+            assert_eq!(orders.iter().count(), 0, "round {round}");
+            orders.put("k", "v").unwrap();
+            if wait {
+                db.flush().unwrap();
+                orders.put("k2", "v").unwrap();
+            }
+            drop(orders);
+            db.drop_keyspace("orders").unwrap();
+            db.keyspace("orders", quiet()).unwrap();
+            (sim, db) = killed(&sim, db, &options());
+        }
+    }
+}
+
+/// fjall #257, #112: sealed memtables of several keyspaces were not all recovered and flushed.
+#[test]
+fn bug_34_many_waiting_memtables_of_two_keyspaces_are_all_recovered() {
+    let mut sim = SimFs::new(34);
+    let options = options()
+        .log_segment_bytes(8 << 10)
+        .default_keyspace(busy().immutables_max(64));
+    let db = open(&sim, &options);
+    let orders = db.keyspace("orders", busy().immutables_max(64)).unwrap();
+    // No table can be made, so that memtables wait.
+    sim.fail(
+        FaultRule::new(Fault::Enospc)
+            .kinds(&[CallKind::Create])
+            .class(FileClass::Table)
+            .sticky(),
+    );
+    let mut written = 0;
+    let mut most_waiting = 0;
+    for n in 0..200u32 {
+        let mut batch = WriteBatch::new();
+        batch.put(&db, n.to_be_bytes(), [1; 100]);
+        batch.put(&orders, n.to_be_bytes(), [2; 100]);
+        if db.write(&batch, WriteOptions::new()).is_err() {
+            break;
+        }
+        written = n + 1;
+        let waiting = |k: &alluvium::KeyspaceStats| k.immutable_memtables;
+        most_waiting = most_waiting.max(db.stats().keyspaces.iter().map(waiting).sum());
+    }
+    assert!(0 < most_waiting && 0 < written);
+    drop(orders);
+    let (next, db) = killed(&sim, db, &options);
+    sim = next;
+    let orders = db.keyspace("orders", KeyspaceOptions::new()).unwrap();
+    assert_eq!(db.iter().count(), written as usize);
+    assert_eq!(orders.iter().count(), written as usize);
+    for n in written..written + 200 {
+        db.put(n.to_be_bytes(), [3; 100]).unwrap();
+    }
+    db.flush().unwrap();
+    drop(orders);
+    let (_sim, db) = killed(&sim, db, &options);
+    let orders = db.keyspace("orders", KeyspaceOptions::new()).unwrap();
+    assert_eq!(db.iter().count(), written as usize + 200);
+    assert_eq!(orders.iter().count(), written as usize);
+}
+
+/// badger #1847, RocksDB 7.7: a sync beside other writers missed what had been acknowledged.
+#[test]
+fn bug_36_what_was_acknowledged_before_a_sync_survives_a_power_loss() {
+    let options = options().log_segment_bytes(8 << 10).background_threads(1);
+    let sim = SimFs::new(36);
+    let db = open(&sim, &options);
+    let acknowledged = [const { AtomicU64::new(0) }; 4];
+    let stop = AtomicBool::new(false);
+    let mut before = [0; 4];
+    std::thread::scope(|scope| {
+        for (thread, done) in acknowledged.iter().enumerate() {
+            let (db, stop) = (&db, &stop);
+            scope.spawn(move || {
+                for n in 0..2000u64 {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    db.put(format!("{thread}/{n:05}"), [9; 40]).unwrap();
+                    done.store(n + 1, Ordering::Release);
+                }
+            });
+        }
+        for _ in 0..20 {
+            std::thread::yield_now();
+            before = [0, 1, 2, 3].map(|t: usize| acknowledged[t].load(Ordering::Acquire));
+            db.sync().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    for image in sim.images(&[Family::Nothing]) {
+        let db = open(&image.sim, &options);
+        for (thread, least) in before.iter().enumerate() {
+            let found = db.prefix(format!("{thread}/")).count() as u64;
+            assert!(*least <= found, "{least} of thread {thread}, found {found}");
+        }
+    }
+}

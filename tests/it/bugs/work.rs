@@ -1,0 +1,300 @@
+//! Bugs of reads, flush, compaction and closing.
+
+use super::*;
+
+/// RocksDB 8.7: an I/O error at the first block of a file was taken for its end.
+#[test]
+fn bug_56_a_failed_read_is_an_error_of_scan_and_compaction_and_loses_nothing() {
+    let options = options().read_mode(ReadMode::Pread);
+    for nth in 0..8 {
+        let sim = SimFs::new(56);
+        let db = open(&sim, &options);
+        for round in 0..3 {
+            for n in 0..20 {
+                db.put(format!("k{n:02}"), vec![b'0' + round; 100]).unwrap();
+            }
+            db.flush().unwrap();
+        }
+        let (sim, db) = killed(&sim, db, &options); // with cold caches
+        let rule = || {
+            FaultRule::new(Fault::Eio)
+                .kinds(&[CallKind::Read])
+                .class(FileClass::Table)
+                .nth(nth)
+                .sticky()
+        };
+        sim.fail(rule());
+        let mut iter = db.iter();
+        let good = iter.by_ref().take_while(|entry| entry.is_ok()).count();
+        assert!(good < 20, "the scan cannot be whole (read {nth})");
+        assert!(iter.next().is_none(), "after an error it is over");
+        sim.heal();
+        sim.fail(rule());
+        db.compact().unwrap_err();
+        sim.heal();
+        let (_sim, db) = killed(&sim, db, &options);
+        assert_eq!(db.iter().count(), 20);
+        assert!(db.iter().all(|entry| entry.unwrap().1[0] == b'2'));
+    }
+}
+
+/// RocksDB 6.8: reads of many keys went on after an I/O error and gave older values.
+#[test]
+fn bug_57_58_no_read_gives_an_older_value_in_place_of_an_error() {
+    let options = options().read_mode(ReadMode::Pread);
+    let mut errors = 0;
+    for nth in 0..40 {
+        let sim = SimFs::new(57);
+        let db = open(&sim, &options);
+        let keys: Vec<String> = (0..10).map(|n| format!("k{n}")).collect();
+        for value in ["old", "new"] {
+            for key in &keys {
+                db.put(key, value).unwrap();
+            }
+            db.flush().unwrap();
+        }
+        let (sim, db) = killed(&sim, db, &options);
+        sim.fail(
+            FaultRule::new(Fault::Eio)
+                .kinds(&[CallKind::Read])
+                .class(FileClass::Table)
+                .nth(nth),
+        );
+        match db.get_many(&keys) {
+            Err(_) => errors += 1,
+            Ok(found) => assert!(found.iter().all(|value| value.as_deref() == Some(b"new"))),
+        }
+        for key in &keys {
+            match db.get(key) {
+                Err(_) => errors += 1,
+                Ok(value) => assert_eq!(value.unwrap(), b"new"),
+            }
+        }
+    }
+    assert!(0 < errors, "some read failed");
+}
+
+/// RocksDB #380 of surrealkv's kind: a step back over many tombstones used a stack frame for each.
+#[test]
+fn bug_65_a_step_over_many_tombstones_needs_no_stack() {
+    let sim = SimFs::new(65);
+    let db = open(&sim, &options());
+    db.put("a", "1").unwrap();
+    db.put("z", "1").unwrap();
+    let mut batch = WriteBatch::new();
+    for n in 0..100_000u32 {
+        batch.delete(&db, format!("k{n:06}"));
+    }
+    db.write(&batch, WriteOptions::new()).unwrap();
+    let walk = |db: Db| {
+        let work = move || {
+            let mut cursor = db.cursor();
+            cursor.last().unwrap();
+            cursor.prev().unwrap();
+            assert_eq!(cursor.key(), Some(&b"a"[..]));
+            cursor.next().unwrap();
+            assert_eq!(cursor.key(), Some(&b"z"[..]));
+        };
+        let small = std::thread::Builder::new().stack_size(128 << 10);
+        small.spawn(work).unwrap().join().unwrap();
+    };
+    walk(db.clone());
+    db.flush().unwrap();
+    walk(db.clone());
+}
+
+/// redb 3.0.1: an inverted range was read as an unbounded one.
+#[test]
+fn bug_66_an_inverted_range_is_empty_everywhere() {
+    let sim = SimFs::new(66);
+    let db = open(&sim, &options().default_keyspace(busy()));
+    for n in 0..200 {
+        db.put(format!("k{n:03}"), [1; 60]).unwrap();
+    }
+    let snapshot = db.snapshot();
+    assert_eq!(db.range("k150".."k050").count(), 0);
+    assert_eq!(db.range("k150"..="k050").rev().count(), 0);
+    assert_eq!(snapshot.range("z".."a").count(), 0);
+    let mut cursor = db.cursor_over("k150".."k050");
+    cursor.first().unwrap();
+    assert!(!cursor.is_valid());
+    cursor.seek("k100").unwrap();
+    assert!(!cursor.is_valid());
+    // A compaction of nothing does nothing.
+    db.flush().unwrap();
+    db.compact_range("k150".."k050").unwrap();
+    assert_eq!(db.iter().count(), 200);
+}
+
+/// RocksDB 6.12: an iterator made while a memtable became a table saw neither of the two.
+#[test]
+fn bug_68_an_iterator_made_during_a_flush_sees_everything() {
+    let dir = TempDir::new("bug-68");
+    let db = options().background_threads(1).open(dir.path()).unwrap();
+    let keys = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..300u64 {
+                db.put(n.to_be_bytes(), "v").unwrap();
+                keys.store(n + 1, Ordering::Release);
+                if n % 3 == 0 {
+                    db.flush().unwrap();
+                }
+                if n % 50 == 0 {
+                    db.compact().unwrap();
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        while !stop.load(Ordering::Relaxed) {
+            let least = keys.load(Ordering::Acquire);
+            let found = db.iter().count() as u64;
+            assert!(least <= found, "{found} of at least {least}");
+        }
+    });
+}
+
+/// RocksDB 6.29, 7.9: a flush reported success although it had failed.
+#[test]
+fn bug_69_70_a_flush_that_fails_at_any_call_says_so_and_can_be_repeated() {
+    let mut failed = 0;
+    for nth in 0..16 {
+        for class in [FileClass::Table, FileClass::Manifest, FileClass::Dir] {
+            let sim = SimFs::new(70);
+            let db = open(&sim, &options());
+            db.put("a", "1").unwrap();
+            db.flush().unwrap();
+            db.put("a", "2").unwrap();
+            let mutating = [
+                CallKind::Create,
+                CallKind::Write,
+                CallKind::Sync,
+                CallKind::SyncDir,
+                CallKind::Resize,
+            ];
+            sim.fail(
+                FaultRule::new(Fault::Eio)
+                    .kinds(&mutating)
+                    .class(class)
+                    .nth(nth),
+            );
+            let result = db.flush();
+            let hit = 0 < sim.faults_hit();
+            sim.heal();
+            let what = format!("call {nth} of {class:?}");
+            if result.is_ok() {
+                // What it said is true: nothing of the log is needed.
+                for image in sim.images(&[Family::Nothing]) {
+                    assert_eq!(text(&open(&image.sim, &options())), "a=2", "{what}");
+                }
+            }
+            failed += u32::from(hit && result.is_err());
+            assert_eq!(text(&db), "a=2", "{what}");
+            let (_sim, db) = killed(&sim, db, &options());
+            assert_eq!(text(&db), "a=2", "{what}");
+            db.flush().unwrap();
+        }
+    }
+    assert!(3 < failed, "{failed} flushes failed");
+}
+
+/// TidesDB 9c24ebe, RocksDB #11764: work that came up during a running job was never started.
+#[test]
+fn bug_71_after_the_last_write_the_background_comes_to_rest() {
+    let dir = TempDir::new("bug-71");
+    let db = options()
+        .background_threads(2)
+        .default_keyspace(busy())
+        .open(dir.path())
+        .unwrap();
+    for n in 0..5000u32 {
+        db.put(n.wrapping_mul(2_654_435_761).to_be_bytes(), [1; 40])
+            .unwrap();
+    }
+    wait_until(&db, "no job is due", |db| db.stats().pending_jobs == 0);
+    let stats = db.stats();
+    assert!(stats.keyspaces[0].immutable_memtables == 0, "{stats}");
+    assert!(0 < stats.compactions, "{stats}");
+    assert_eq!(db.iter().count(), 5000);
+}
+
+/// TidesDB 0aff0dd, lsm-tree #317: memtables grew without bound while the flush was slow.
+#[test]
+fn bug_73_memtables_stay_within_the_memory_budget() {
+    let dir = TempDir::new("bug-73");
+    let budget = 2 << 20;
+    let db = options()
+        .memory_bytes(budget)
+        .background_threads(1)
+        .default_keyspace(quiet().write_buffer_bytes(128 << 10))
+        .open(dir.path())
+        .unwrap();
+    let most = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..8u32 {
+            let (db, most) = (&db, &most);
+            scope.spawn(move || {
+                for n in 0..400u32 {
+                    let key = [thread.to_be_bytes(), n.to_be_bytes()].concat();
+                    db.put(key, [5; 2000]).unwrap();
+                    if n % 20 == 0 {
+                        let now = db.stats().keyspaces[0].memtable_bytes;
+                        most.fetch_max(now, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let most = most.into_inner();
+    assert!(most <= budget, "{most} bytes of memtables");
+    assert_eq!(db.iter().count(), 3200);
+}
+
+/// redb 2.1.2: after a failed write a clean close marked the file as good.
+#[test]
+fn bug_77_a_close_after_a_failed_write_reports_it_and_hides_nothing() {
+    for (kind, class) in [
+        (CallKind::Write, FileClass::Log),
+        (CallKind::Sync, FileClass::Log),
+        (CallKind::Sync, FileClass::Manifest),
+        (CallKind::Write, FileClass::Table),
+    ] {
+        let options = options().log_mode(LogMode::Write);
+        let sim = SimFs::new(77);
+        let db = open(&sim, &options);
+        db.put_with("a", "1", synced()).unwrap();
+        sim.fail(FaultRule::new(Fault::Eio).kinds(&[kind]).class(class));
+        let outcomes = [db.put_with("b", "2", synced()), db.flush()];
+        assert_eq!(sim.faults_hit(), 1, "{kind:?} {class:?}");
+        let acknowledged = outcomes[0].is_ok();
+        let visible = text(&db);
+        let closed = db.close();
+        for image in sim.images(&[Family::Nothing, Family::Everything]) {
+            let db = open(&image.sim, &options);
+            let found = text(&db);
+            let what = format!("{kind:?} {class:?} {}: {found}", image.id);
+            assert!(found.starts_with("a=1"), "{what}");
+            assert!(!acknowledged || found == "a=1 b=2", "{what}");
+            assert!(closed.is_err() || found == visible, "{what}");
+            assert!(db.verify().unwrap().problems.is_empty(), "{what}");
+        }
+    }
+}
+
+/// RocksDB #1780: the lock went when a second open in the same process was refused.
+#[test]
+fn bug_79_a_refused_open_leaves_the_lock_and_the_files_as_they_were() {
+    let dir = TempDir::new("bug-79");
+    let db = options().open(dir.path()).unwrap();
+    db.put("k", "v").unwrap();
+    for _ in 0..3 {
+        let refused = options().open(dir.path()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Locked);
+        db.put("k", "v").unwrap();
+        db.flush().unwrap();
+    }
+    db.close().unwrap();
+    let db = options().open(dir.path()).unwrap();
+    assert_eq!(db.get("k").unwrap().unwrap(), b"v");
+}
