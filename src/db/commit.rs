@@ -143,9 +143,15 @@ impl Core {
                 )
                 .advice("Nothing was written."));
         }
+        let durability = durability.unwrap_or(self.options.durability);
         if batch.is_empty() {
             self.health.check()?;
-            return Ok(self.visible());
+            let seqno = self.visible();
+            // It has nothing to make durable but "everything written before it".
+            if durability == Durability::Synced {
+                self.sync_log()?;
+            }
+            return Ok(seqno);
         }
         self.stall.admit(batch.bytes(), &self.health)?;
         hashes.clear();
@@ -161,7 +167,7 @@ impl Core {
             crc,
             hashes,
         };
-        let result = match durability.unwrap_or(self.options.durability) {
+        let result = match durability {
             Durability::Logged => self.write_logged(&prepared, only),
             Durability::Synced => self.write_synced(batch, hashes, crc),
         };

@@ -200,6 +200,19 @@ impl Index {
         Some((separator, tag))
     }
 
+    /// True when the head of block `i`, and the top if it has one, are those of its separator.
+    pub(super) fn is_guided(&self, section: &[u8], i: usize) -> bool {
+        let Some((separator, _)) = self.separator(section, i) else {
+            return false;
+        };
+        let head = head8(separator);
+        let is_head = |range, at| {
+            let stored = words(section, range).get(at);
+            stored.is_some_and(|stored| u64::from_le_bytes(*stored) == head)
+        };
+        is_head(&self.heads, i) && (i % GROUP != 0 || is_head(&self.tops, i / GROUP))
+    }
+
     /// The bytes that all separators share.
     #[inline]
     pub(super) fn prefix<'a>(&self, section: &'a [u8]) -> &'a [u8] {
@@ -245,17 +258,22 @@ impl Index {
         while low < high {
             let middle = low + (high - low) / 2;
             let (separator, bits) = self.separator(section, middle)?;
-            let separator_tag = match bits {
-                u64::MAX => Tag::MAX,
-                bits => Tag::from_u64(bits)?,
-            };
-            if compare(separator, separator_tag, tail, tag).is_le() {
+            if compare(separator, separator_tag(bits)?, tail, tag).is_le() {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
         Some(low)
+    }
+}
+
+/// The tag of a separator from its stored form: before every version, or that of an entry.
+#[inline]
+pub(super) fn separator_tag(bits: u64) -> Option<Tag> {
+    match bits {
+        u64::MAX => Some(Tag::MAX),
+        bits => Tag::from_u64(bits),
     }
 }
 

@@ -27,6 +27,8 @@ mod properties;
 mod reader;
 mod verify;
 
+#[doc(hidden)]
+pub use block::probe::{Probe, probe};
 pub use builder::Builder;
 pub use cache::BlockCache;
 pub use cursor::TableCursor;

@@ -4,6 +4,7 @@
 //! separators, fingerprints, heads and filter agree with the keys, and that the counts are right.
 
 use super::block::Layout;
+use super::index::separator_tag;
 use super::properties::Properties;
 use super::reader::{Access, Table};
 use crate::base::error::{Error, Result};
@@ -64,12 +65,12 @@ impl<'t> Walk<'t> {
             .separator(section, i)
             .ok_or_else(|| table.bad_index())?;
         let separator = [index.decoded.prefix(section), separator].concat();
-        let separator_tag = Tag::from_u64(bits).unwrap_or(Tag::MAX);
+        let before = separator_tag(bits).ok_or_else(|| table.bad_index())?;
         let above_the_last = self
             .last
             .as_ref()
-            .is_none_or(|(key, tag)| compare(key, *tag, &separator, separator_tag).is_lt());
-        if !above_the_last {
+            .is_none_or(|(key, tag)| compare(key, *tag, &separator, before).is_lt());
+        if !above_the_last || !index.decoded.is_guided(section, i) {
             return Err(table.bad_index());
         }
         let data = table.block(index, i, Access::Rewrite)?;
@@ -86,7 +87,7 @@ impl<'t> Walk<'t> {
             if layout.stored_guide(body, j) != layout.guide_of(&self.key, hash) {
                 return Err(table.damaged("block whose guides contradict its keys", offset));
             }
-            if j == 0 && compare(&separator, separator_tag, &self.key, entry.tag).is_gt() {
+            if j == 0 && compare(&separator, before, &self.key, entry.tag).is_gt() {
                 return Err(table.bad_index());
             }
             if !table.may_contain(hash) {

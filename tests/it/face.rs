@@ -1,6 +1,8 @@
 //! The public face at its edges: what a user meets on the first day.
 
-use crate::support::{Disk, TempDir};
+use crate::support::{Disk, ROOT, TempDir};
+use alluvium::fs::Fs;
+use alluvium::fs::sim::{Family, SimFs};
 use alluvium::{
     Db, Durability, ErrorKind, KeyspaceOptions, Options, Slice, State, WriteBatch, WriteOptions,
 };
@@ -352,4 +354,22 @@ fn the_simulator_and_the_disk_open_the_same_way() {
         db.close().unwrap();
         disk.check_tidy();
     }
+}
+
+/// P1 says "together with everything written before it", also of a batch that holds nothing.
+#[test]
+fn an_empty_synced_batch_makes_what_came_before_durable() {
+    let sim = SimFs::new(1);
+    let open = |sim: &SimFs| {
+        let fs = Fs::sim(sim, ROOT.as_ref());
+        Options::new().background_threads(0).open_in(fs).unwrap()
+    };
+    let db = open(&sim);
+    db.put("k", "logged").unwrap();
+    let lost = sim.images(&[Family::Nothing]).next().unwrap();
+    assert_eq!(open(&lost.sim).get("k").unwrap(), None, "not durable yet");
+    let synced = WriteOptions::new().durability(Durability::Synced);
+    db.write(WriteBatch::new(), synced).unwrap();
+    let kept = sim.images(&[Family::Nothing]).next().unwrap();
+    assert_eq!(open(&kept.sim).get("k").unwrap().unwrap(), b"logged");
 }

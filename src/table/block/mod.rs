@@ -18,6 +18,7 @@
 
 pub(super) mod builder;
 pub(super) mod cursor;
+pub(super) mod probe;
 #[expect(unsafe_code, reason = "SSE2, and prefetching takes an address")]
 pub(super) mod search;
 

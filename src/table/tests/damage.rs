@@ -263,6 +263,35 @@ fn garbled_bytes_under_good_checksums_never_panic() {
     }
 }
 
+/// Guides and tags of the index under good checksums: a get would miss keys, so `verify` tells.
+#[test]
+fn verify_notices_an_index_that_contradicts_its_separators() {
+    use super::super::format::bound_checksum;
+    let place = Place::new();
+    let rows = small_rows();
+    let summary = place.build(options(1024, Compression::None), &rows);
+    let context = context(ReadMode::Mmap, Verify::FirstTouch);
+    let mut bytes = place.bytes();
+    let table = place.open(summary.bytes, &context);
+    table.verify().unwrap();
+    let blocks = table.index().unwrap().decoded.count();
+    assert!(1 < blocks && blocks < 64, "one top");
+    let index = table.sections.index;
+    let span = index.offset as usize..(index.offset + index.len) as usize;
+    let heads = 24;
+    let tops = heads + 8 * blocks;
+    let tags = tops + 8 + 8 * (blocks + 1);
+    for (place_in_index, flips) in [(heads + 8, 1), (heads, 0x80), (tops, 1), (tags + 8, 0x40)] {
+        bytes[span.start + place_in_index] ^= flips;
+        let checksum = bound_checksum(&IDENTITY, index.offset, &bytes[span.clone()]);
+        reseal(&mut bytes, &checksum.to_le_bytes());
+        place.replace(&bytes);
+        let error = place.open(summary.bytes, &context).verify().unwrap_err();
+        assert_eq!(error.offset(), Some(index.offset), "{error}");
+        bytes[span.start + place_in_index] ^= flips;
+    }
+}
+
 /// Writes the index's checksum into its row, and all checksums above it.
 fn reseal(bytes: &mut [u8], index_checksum: &[u8]) {
     use super::super::format::{FOOTER_BYTES, SECTION_ROW_BYTES, bound_checksum};

@@ -1,0 +1,30 @@
+//! The payload of a log record, decoded as a batch.
+#![no_main]
+
+use alluvium::base::batch::Operations;
+use libfuzzer_sys::fuzz_target;
+
+/// Kind, keyspace and the length of the key: no operation is shorter.
+const OPERATION_BYTES_MIN: usize = 3;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(operations) = Operations::decode(data) else {
+        assert!(data.len() < 4, "only a missing count is refused at once");
+        return;
+    };
+    let stated = operations.left() as usize;
+    let most = data.len() / OPERATION_BYTES_MIN + 1;
+    let (mut decoded, mut bytes, mut failed) = (0, 0, false);
+    for operation in operations {
+        assert!(!failed, "one error ends it");
+        match operation {
+            Ok(operation) => {
+                decoded += 1;
+                bytes += operation.key.len() + operation.value.len();
+            }
+            Err(_) => failed = true,
+        }
+        assert!(decoded <= most && bytes <= data.len());
+    }
+    assert!(failed || decoded == stated);
+});
