@@ -233,8 +233,7 @@ impl Core {
             self.raise_ceiling(commit, last)?;
         }
         let bytes = prepared.count.len() + prepared.operations.len();
-        // Sealed: the last append failed, or a new segment could not be made.
-        if commit.sealed.is_some() || !commit.writer.fits(bytes) {
+        if !commit.writer.fits(bytes) {
             self.rotate_log(commit, bytes)?;
         }
         let (first, last) = (SeqNo::new(first), SeqNo::new(last));
@@ -483,14 +482,13 @@ impl Core {
                 continue;
             }
             // One write call for as many records as fit the segment.
-            let is_open = commit.sealed.is_none();
             let room = prepared[done..]
                 .iter()
                 .scan(0, |sum, p| {
                     *sum += p.operations.len() + 2 * wal::format::RECORD_HEADER_BYTES;
                     Some(*sum)
                 })
-                .take_while(|&sum| is_open && commit.writer.fits(sum))
+                .take_while(|&sum| commit.writer.fits(sum))
                 .count();
             let until = done + room.max(1);
             let group = &prepared[done..until];
