@@ -210,7 +210,7 @@ impl Index {
             let stored = words(section, range).get(at);
             stored.is_some_and(|stored| u64::from_le_bytes(*stored) == head)
         };
-        is_head(&self.heads, i) && (i % GROUP != 0 || is_head(&self.tops, i / GROUP))
+        is_head(&self.heads, i) && (!i.is_multiple_of(GROUP) || is_head(&self.tops, i / GROUP))
     }
 
     /// The bytes that all separators share.
