@@ -169,6 +169,10 @@ impl Core {
             Some(spare) => spare,
             None => self.make_spare(least.max(usual))?,
         };
+        assert!(
+            commit.segment() < spare.segment,
+            "R4: numbers ascend along the chain"
+        );
         let writer = spare.begin(self.versions.database(), Some(before))?;
         let mut chain = self.log.chain.lock();
         if let Some(old) = chain.active.replace(writer.syncer()) {
@@ -304,7 +308,15 @@ impl Core {
         let usual = self.options.log_segment_bytes;
         if end >= usual / 100 * SPARE_FROM_PERCENT && !self.log.has_spare() {
             let spare = self.make_spare(usual)?;
-            *self.log.spare.lock() = Some(spare);
+            // A writer that found no spare may have started a later segment meanwhile: numbers
+            // ascend along the chain, so this one then goes with the next that are struck off.
+            let commit = self.commit.lock();
+            let mut place = self.log.spare.lock();
+            if place.is_none() && commit.segment() < spare.segment {
+                *place = Some(spare);
+            } else {
+                self.log.chain.lock().sealed.push(spare.segment);
+            }
         }
         Ok(())
     }
