@@ -32,6 +32,8 @@ pub(crate) struct LogSpace {
     spare: Mutex<Option<Spare>>,
     /// Struck off the manifest, of full size, free to be renamed.
     recycled: Mutex<Vec<FileId>>,
+    /// Held while segments are struck off: two workers must not strike off the same ones.
+    retiring: Mutex<()>,
     pub(crate) syncs: AtomicU64,
     /// `syncs` at the helper's last round.
     syncs_seen: AtomicU64,
@@ -244,6 +246,7 @@ impl Core {
 
     /// Strikes off segments that no memtable needs, and removes or recycles their files.
     pub(crate) fn retire_logs(&self) -> Result<()> {
+        let _one_at_a_time = self.log.retiring.lock();
         let floor = {
             let commit = self.commit.lock();
             let trees = self.trees.load();
