@@ -32,6 +32,8 @@ pub(crate) struct LogSpace {
     spare: Mutex<Option<Spare>>,
     /// Struck off the manifest, of full size, free to be renamed.
     recycled: Mutex<Vec<FileId>>,
+    /// Held while segments are struck off: two workers must not strike off the same ones.
+    retiring: Mutex<()>,
     pub(crate) syncs: AtomicU64,
     /// `syncs` at the helper's last round.
     syncs_seen: AtomicU64,
@@ -169,6 +171,10 @@ impl Core {
             Some(spare) => spare,
             None => self.make_spare(least.max(usual))?,
         };
+        assert!(
+            commit.segment() < spare.segment,
+            "R4: numbers ascend along the chain"
+        );
         let writer = spare.begin(self.versions.database(), Some(before))?;
         let mut chain = self.log.chain.lock();
         if let Some(old) = chain.active.replace(writer.syncer()) {
@@ -240,6 +246,7 @@ impl Core {
 
     /// Strikes off segments that no memtable needs, and removes or recycles their files.
     pub(crate) fn retire_logs(&self) -> Result<()> {
+        let _one_at_a_time = self.log.retiring.lock();
         let floor = {
             let commit = self.commit.lock();
             let trees = self.trees.load();
@@ -304,7 +311,15 @@ impl Core {
         let usual = self.options.log_segment_bytes;
         if end >= usual / 100 * SPARE_FROM_PERCENT && !self.log.has_spare() {
             let spare = self.make_spare(usual)?;
-            *self.log.spare.lock() = Some(spare);
+            // A writer that found no spare may have started a later segment meanwhile: numbers
+            // ascend along the chain, so this one then goes with the next that are struck off.
+            let commit = self.commit.lock();
+            let mut place = self.log.spare.lock();
+            if place.is_none() && commit.segment() < spare.segment {
+                *place = Some(spare);
+            } else {
+                self.log.chain.lock().sealed.push(spare.segment);
+            }
         }
         Ok(())
     }

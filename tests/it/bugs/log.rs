@@ -360,3 +360,21 @@ fn bug_36_what_was_acknowledged_before_a_sync_survives_a_power_loss() {
         }
     }
 }
+
+/// A bug of our own: a spare segment prepared while a writer started a later one was used behind
+/// it, so that numbers went back along the chain of segments.
+#[test]
+fn segments_ascend_although_spares_are_made_beside_the_writer() {
+    let options = options()
+        .log_segment_bytes(4 << 10)
+        .background_threads(1)
+        .default_keyspace(quiet().write_buffer_bytes(64 << 10));
+    let sim = SimFs::new(100);
+    let db = open(&sim, &options);
+    for n in 0..1500u32 {
+        db.put(n.to_be_bytes(), [7; 1700]).unwrap();
+    }
+    assert!(matches!(db.state(), State::Ok), "{:?}", db.state());
+    let (_sim, db) = killed(&sim, db, &options);
+    assert_eq!(db.iter().count(), 1500);
+}
