@@ -30,6 +30,12 @@ const RECYCLED_MAX: usize = 2;
 pub(crate) struct LogSpace {
     chain: Mutex<Chain>,
     spare: Mutex<Option<Spare>>,
+    /// Held from a spare's number to its place in `spare` or in the chain: a spare that is made
+    /// while a rotation passes it would be chained behind a segment of a higher number.
+    /// Taken after the write lock, before all others here.
+    making: Mutex<()>,
+    /// Held while segments are struck off: two workers must not strike the same ones.
+    retiring: Mutex<()>,
     /// Struck off the manifest, of full size, free to be renamed.
     recycled: Mutex<Vec<FileId>>,
     pub(crate) syncs: AtomicU64,
@@ -155,6 +161,7 @@ impl Core {
         // two-thousandth, header and footer are small.
         let least = bytes as u64 + bytes as u64 / 1024 + 4096;
         let usual = self.options.log_segment_bytes;
+        let _making = self.log.making.lock();
         let spare = match self.log.spare.lock().take() {
             Some(spare) if least <= usual => Some(spare),
             // Numbers ascend along the chain, so a spare that is passed over can never be used:
@@ -240,6 +247,7 @@ impl Core {
 
     /// Strikes off segments that no memtable needs, and removes or recycles their files.
     pub(crate) fn retire_logs(&self) -> Result<()> {
+        let _retiring = self.log.retiring.lock();
         let floor = {
             let commit = self.commit.lock();
             let trees = self.trees.load();
@@ -302,7 +310,11 @@ impl Core {
         }
         self.reserve_ahead()?;
         let usual = self.options.log_segment_bytes;
-        if end >= usual / 100 * SPARE_FROM_PERCENT && !self.log.has_spare() {
+        if end < usual / 100 * SPARE_FROM_PERCENT {
+            return Ok(());
+        }
+        let _making = self.log.making.lock();
+        if !self.log.has_spare() {
             let spare = self.make_spare(usual)?;
             *self.log.spare.lock() = Some(spare);
         }
