@@ -19,8 +19,8 @@ use crate::support::ROOT;
 use alluvium::fs::sim::{Family, SimFs};
 use alluvium::fs::{FileName, Fs};
 use alluvium::{
-    Cursor, Db, Durability, ErrorKind, Iter, Keyspace, KeyspaceOptions, LogMode, Options, Result,
-    Snapshot, WriteBatch, WriteOptions,
+    Cursor, Db, Durability, Iter, Keyspace, KeyspaceOptions, LogMode, Options, Result, Snapshot,
+    WriteBatch, WriteOptions,
 };
 use std::collections::BTreeMap;
 use std::ops::Bound;
