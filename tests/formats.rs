@@ -2,6 +2,7 @@
 //!
 //! A sample is a fenced block right behind a line `<!-- sample: NAME -->`: hex, with white space
 //! between the digits ignored, and a line `zeros N` for N zero bytes.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 use alluvium::base::batch::{InKeyspace, Operations};
 use alluvium::base::checksum::{KeyHasher, crc_parts};

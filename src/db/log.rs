@@ -205,6 +205,7 @@ impl Core {
             recycled,
             Vec::new(),
         )
+        .inspect_err(|_| self.notice_poison())
     }
 
     /// Makes every record placed so far durable, oldest segment first (P1, P2).
