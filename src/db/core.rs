@@ -22,6 +22,9 @@ use crate::tree::{Tree, TreeContext};
 use crate::version::VersionSet;
 use arc_swap::ArcSwap;
 
+/// With more log segments than this, the memtables that need the oldest are flushed.
+pub(crate) const SEGMENTS_KEPT_MAX: u64 = 8;
+
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -109,6 +112,27 @@ impl Core {
         }
         let share = waiting_bytes as f64 / (self.options.memory_bytes as f64).max(1.0);
         self.stall.update(worst, share);
+    }
+
+    /// Freezes the memtables that hold back the oldest segment when too many are kept: an idle
+    /// keyspace with a single write must not pin the log of all others.
+    pub(crate) fn release_old_logs(&self) {
+        if self.log.count() <= SEGMENTS_KEPT_MAX {
+            return;
+        }
+        let commit = self.commit.lock();
+        let trees = self.trees.load();
+        let oldest = trees.by_id.values().filter_map(|t| t.oldest_log()).min();
+        let holding = |tree: &Tree| tree.immutables() == 0 && tree.oldest_log() == oldest;
+        let mut rotated = false;
+        for tree in trees.by_id.values().filter(|tree| holding(tree)) {
+            rotated |= tree.rotate(commit.segment());
+        }
+        drop(commit);
+        if rotated {
+            self.update_stall();
+            self.board.notify();
+        }
     }
 
     /// Freezes the largest memtable when all of them together take more than half of the budget.

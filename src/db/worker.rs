@@ -199,6 +199,7 @@ fn run_log_helper(core: &Core) {
         core.settle(core.heal_manifest().and_then(|()| core.tend_log()));
         // A reader may have let go of files since the last job ended (P17).
         core.settle(core.sweep_dead());
+        core.release_old_logs();
         core.balance_memory();
         if core
             .options
@@ -418,6 +419,7 @@ impl Core {
 
     /// Inline mode: all work that is due, on this thread.
     pub(crate) fn run_pending(&self) {
+        self.release_old_logs();
         while !self.board.is_stopped() && self.do_one(false) {}
         if !self.health.has_failed() {
             self.settle(self.heal_manifest().and_then(|()| self.reserve_ahead()));

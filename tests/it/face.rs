@@ -343,6 +343,32 @@ fn files_go_when_nothing_reads_them_and_not_before() {
 }
 
 #[test]
+fn an_idle_keyspace_does_not_keep_the_log_of_the_others() {
+    for threads in [0, 2] {
+        let disk = Disk::simulated(2);
+        let small = KeyspaceOptions::new().write_buffer_bytes(8 << 10);
+        let options = Options::new()
+            .memory_bytes(1 << 20)
+            .log_segment_bytes(16 << 10)
+            .background_threads(threads)
+            .default_keyspace(small.clone());
+        let db = disk.open(options).unwrap();
+        let idle = db.keyspace("idle", small).unwrap();
+        idle.put("one", "write").unwrap();
+        for n in 0..4000u32 {
+            db.put(n.to_be_bytes(), vec![1; 200]).unwrap();
+        }
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while db.stats().log.segments > 10 && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let segments = db.stats().log.segments;
+        assert!(segments <= 10, "{segments} segments with {threads} threads");
+        assert_eq!(idle.get("one").unwrap().unwrap(), b"write");
+    }
+}
+
+#[test]
 fn the_simulator_and_the_disk_open_the_same_way() {
     for disk in [Disk::simulated(1), Disk::real(TempDir::new("same"))] {
         let db = disk.open(Options::new()).unwrap();
