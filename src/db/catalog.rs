@@ -12,8 +12,6 @@ use crate::base::types::KeyspaceId;
 use crate::tree::Tree;
 use std::collections::HashMap;
 
-/// Longest name of a keyspace, in bytes.
-pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// The name of the keyspace that `Db` derefs to.
 pub(crate) const DEFAULT_NAME: &str = "default";
 
@@ -35,22 +33,6 @@ impl Trees {
         self.by_name.remove(tree.name());
         self.by_id.remove(&tree.id());
     }
-}
-
-/// Fails on a name that cannot be kept: empty, too long, or with control characters.
-pub(crate) fn check_name(name: &str) -> Result<()> {
-    let problem = if name.is_empty() {
-        "it is empty"
-    } else if name.len() > NAME_BYTES_MAX {
-        "it is longer than 255 bytes"
-    } else if name.chars().any(char::is_control) {
-        "it has control characters"
-    } else {
-        return Ok(());
-    };
-    Err(Error::invalid(format!(
-        "the keyspace name {name:?} is refused: {problem}"
-    )))
 }
 
 /// The options as they are stored in the manifest.
@@ -144,6 +126,7 @@ pub(crate) fn resolve(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::check_name;
 
     fn odd() -> KeyspaceOptions {
         KeyspaceOptions::new()

@@ -8,10 +8,10 @@ use crate::base::error::{Error, Result};
 use crate::base::options::{KeyRange, KeyspaceOptions, WriteOptions};
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
-use crate::base::types::{KeyspaceId, SeqNo};
+use crate::base::types::KeyspaceId;
 use crate::read::{self, Iter, RangeCursor};
 use crate::tree::Tree;
-use crate::version::{KeyspaceEdit, VersionEdit};
+use crate::version::{KeyspaceEdit, VersionEdit, check_name};
 use std::fmt;
 use std::ops::Bound;
 
@@ -282,7 +282,7 @@ impl Core {
     /// Opens a keyspace by name, or makes it.
     pub(super) fn open_keyspace(&self, name: &str, asked: &KeyspaceOptions) -> Result<Arc<Tree>> {
         self.health.check_open()?;
-        catalog::check_name(name)?;
+        check_name(name)?;
         asked.check()?;
         let _admin = self.admin.lock();
         if let Some(tree) = self.trees.load().by_name.get(name) {
@@ -360,11 +360,6 @@ impl Core {
         let mut trees = Trees::clone(&self.trees.load());
         change(&mut trees);
         self.trees.store(Arc::new(trees));
-    }
-
-    /// The number of the newest visible write.
-    pub(super) fn newest(&self) -> SeqNo {
-        self.visible()
     }
 }
 

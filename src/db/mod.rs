@@ -187,7 +187,7 @@ impl Db {
 
     /// The number of the newest visible write.
     pub fn seqno(&self) -> SeqNo {
-        self.engine().newest()
+        self.engine().visible()
     }
 
     /// Closes the database: stops the background, syncs and seals the log, releases the directory.
