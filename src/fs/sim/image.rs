@@ -9,7 +9,8 @@
 //! Bytes outside written ranges never change, and data is found only through a name that was kept.
 
 use super::SimFs;
-use super::log::{DirOp, FileOp, Inode, Medium, SECTOR_BYTES, Shadow, World, next_random};
+use super::log::{DirOp, FileOp, Inode, Medium, SECTOR_BYTES, Shadow, next_random};
+use super::world::World;
 use crate::base::sync::Arc;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;

@@ -1,9 +1,8 @@
-//! The simulated disk: what is durable, what is pending, and the log of calls.
+//! The simulated disk: what is durable, and the log of what is pending.
 //!
 //! ```text
 //! Medium  files: inode -> durable bytes | pending ops in order | bytes as read now
 //!         dirs:  path  -> durable names | pending ops in order | names as seen now
-//! World   one running machine: its medium, calls made, faults to come, locks held
 //! ```
 //!
 //! Invariant: `now` is what the page cache shows, and durable plus all pending ops, in order, is
@@ -12,17 +11,17 @@
 //!
 //! Every op carries its place in the one order of all ops, which images are enumerated by.
 
-use super::super::name::FileName;
-use super::fault::{CallKind, Fault, FileClass, Schedule};
 use crate::base::sync::Arc;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// The unit that a disk writes whole or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
+
+/// Space is given out in units of this size.
+pub(super) const BLOCK_BYTES: u64 = 4096;
 
 /// Larger files are refused with EFBIG: a test that makes one has lost its way.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -139,6 +138,19 @@ pub(super) struct FileState {
     pub(super) mapped: Arc<()>,
     /// The same for log regions.
     pub(super) mapped_log: Arc<()>,
+    /// A sync has lied, and the next one tells.
+    pub(super) lied: bool,
+}
+
+impl FileState {
+    /// Whole blocks, as file systems give space out.
+    pub(super) fn blocks(&self) -> u64 {
+        (self.now.len() as u64).div_ceil(BLOCK_BYTES)
+    }
+
+    fn is_mapped(&self) -> bool {
+        Arc::strong_count(&self.mapped) > 1 || Arc::strong_count(&self.mapped_log) > 1
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -275,6 +287,21 @@ impl Medium {
         Ok(())
     }
 
+    /// Blocks in use: of files that have a name, or are open or mapped without one.
+    pub(super) fn blocks(&self) -> u64 {
+        let named: BTreeSet<Inode> = self
+            .dirs
+            .values()
+            .flat_map(|dir| dir.now.values())
+            .copied()
+            .collect();
+        let used = self
+            .files
+            .iter()
+            .filter(|(inode, file)| file.handles > 0 || file.is_mapped() || named.contains(inode));
+        used.map(|(_, file)| file.blocks()).sum()
+    }
+
     /// Drops files that no name, pending op or handle can bring back.
     fn forget_unreachable(&mut self) {
         let mut reachable: BTreeSet<Inode> = BTreeSet::new();
@@ -284,78 +311,6 @@ impl Medium {
         }
         self.files
             .retain(|inode, file| file.handles > 0 || reachable.contains(inode));
-    }
-}
-
-/// One call that changed something, or failed to.
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) kind: CallKind,
-    pub(super) root: Arc<Path>,
-    pub(super) name: Option<FileName>,
-    pub(super) offset: u64,
-    pub(super) len: u64,
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.kind, self.root.display())?;
-        if let Some(name) = self.name {
-            write!(f, "/{name}")?;
-        }
-        match self.kind {
-            CallKind::Write | CallKind::Store => write!(f, " {}+{}", self.offset, self.len),
-            CallKind::Resize => write!(f, " to {}", self.len),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// One running machine.
-#[derive(Debug)]
-pub(super) struct World {
-    pub(super) medium: Medium,
-    pub(super) calls: Vec<Call>,
-    pub(super) crash_at: Option<u64>,
-    pub(super) crashed: bool,
-    pub(super) faults: Schedule,
-    pub(super) locks: BTreeSet<PathBuf>,
-    pub(super) random: u64,
-}
-
-impl World {
-    pub(super) fn new(medium: Medium) -> World {
-        World {
-            random: medium.seed,
-            medium,
-            calls: Vec::new(),
-            crash_at: None,
-            crashed: false,
-            faults: Schedule::default(),
-            locks: BTreeSet::new(),
-        }
-    }
-
-    /// Every call passes here first: it gets its index, crashes, fails by the schedule, or goes on
-    /// with a fault that it has to carry out itself.
-    pub(super) fn enter(&mut self, call: Call) -> io::Result<Option<Fault>> {
-        let (kind, class) = (call.kind, FileClass::of(call.name));
-        if kind.mutates() && !self.crashed {
-            self.crashed = self.crash_at == Some(self.calls.len() as u64);
-        }
-        if self.crashed {
-            return Err(io::Error::other("crashed"));
-        }
-        if kind.mutates() {
-            self.calls.push(call);
-        }
-        match self.faults.strike(kind, class) {
-            Some(fault @ (Fault::Short | Fault::SyncCleanNew | Fault::SyncCleanOld)) => {
-                Ok(Some(fault))
-            }
-            Some(fault) => Err(fault.error().expect("only a short count has no errno")),
-            None => Ok(None),
-        }
     }
 }
 
