@@ -68,18 +68,20 @@ impl SimDir {
 
     pub(in crate::fs) fn make_root(&self) -> io::Result<()> {
         let mut world = self.enter(CallKind::MakeRoot, None)?;
-        world
-            .medium
-            .dirs
-            .entry(self.root.to_path_buf())
-            .or_default();
+        world.medium.dirs.entry(Arc::clone(&self.root)).or_default();
         Ok(())
     }
 
     pub(in crate::fs) fn remove_root(&self) -> io::Result<()> {
         let mut world = self.enter(CallKind::RemoveRoot, None)?;
         let lock = FileName::Lock.to_string();
-        if world.medium.dir(&self.root)?.now.keys().any(|n| *n != lock) {
+        if world
+            .medium
+            .dir(&self.root)?
+            .now
+            .keys()
+            .any(|n| **n != *lock)
+        {
             return Err(Errno::NOTEMPTY.into());
         }
         world.medium.dirs.remove(&*self.root);
@@ -109,14 +111,15 @@ impl SimDir {
         let mut world = self.enter(CallKind::List, None)?;
         let medium = &mut world.medium;
         let names = medium.dir(&self.root)?.now.clone();
-        let entry = |(name, inode)| (name, medium.file(inode).now.len() as u64);
+        let entry =
+            |(name, inode): (Arc<str>, _)| (name.to_string(), medium.file(inode).now.len() as u64);
         Ok(names.into_iter().map(entry).collect())
     }
 
     pub(in crate::fs) fn create_new(&self, name: FileName) -> io::Result<SimFile> {
         let mut world = self.enter(CallKind::Create, Some(name))?;
         let medium = &mut world.medium;
-        let text = name.to_string();
+        let text: Arc<str> = name.to_string().into();
         if medium.dir(&self.root)?.now.contains_key(&text) {
             return Err(Errno::EXIST.into());
         }
@@ -158,7 +161,7 @@ impl SimDir {
     pub(in crate::fs) fn rename(&self, from: FileName, to: FileName) -> io::Result<()> {
         let mut world = self.enter_to(CallKind::Rename, Some(from), Some(to))?;
         let medium = &mut world.medium;
-        let (from, to) = (from.to_string(), to.to_string());
+        let (from, to): (Arc<str>, Arc<str>) = (from.to_string().into(), to.to_string().into());
         let inode = medium.find(&self.root, &from)?;
         if medium.find(&self.root, &to).is_ok_and(|old| old == inode) {
             return Ok(()); // two names of one file: POSIX says that both stay
@@ -168,7 +171,7 @@ impl SimDir {
 
     pub(in crate::fs) fn remove(&self, name: FileName) -> io::Result<()> {
         let mut world = self.enter(CallKind::Remove, Some(name))?;
-        let name = name.to_string();
+        let name: Arc<str> = name.to_string().into();
         let inode = world.medium.find(&self.root, &name)?;
         let unlink = DirOp::Unlink { name, inode };
         world.medium.change_dir(&self.root, unlink)
@@ -190,7 +193,7 @@ impl SimDir {
         };
         let medium = &mut world.medium;
         let inode = medium.find(&self.root, &name.to_string())?;
-        let name = to_name.to_string();
+        let name: Arc<str> = to_name.to_string().into();
         if medium.dir(&to.root)?.now.contains_key(&name) {
             return Err(Errno::EXIST.into());
         }

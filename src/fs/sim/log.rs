@@ -11,11 +11,14 @@
 //!
 //! Every op carries its place in the one order of all ops, which images are enumerated by.
 
+use super::super::name::FileName;
+use super::fault::FileClass;
+use super::plan::Profile;
 use crate::base::sync::Arc;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The unit that a disk writes whole or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
@@ -35,6 +38,8 @@ pub(super) enum FileOp {
     Write {
         offset: usize,
         bytes: Arc<[u8]>,
+        /// The op before it is the `Resize` that it implies.
+        extends: bool,
     },
     Resize {
         len: usize,
@@ -46,23 +51,23 @@ pub(super) enum FileOp {
 #[derive(Clone, Debug)]
 pub(super) enum DirOp {
     Link {
-        name: String,
+        name: Arc<str>,
         inode: Inode,
     },
     Unlink {
-        name: String,
+        name: Arc<str>,
         inode: Inode,
     },
     /// Atomic: both names change, or none.
     Rename {
-        from: String,
-        to: String,
+        from: Arc<str>,
+        to: Arc<str>,
         inode: Inode,
     },
 }
 
 impl DirOp {
-    fn inode(&self) -> Inode {
+    pub(super) fn inode(&self) -> Inode {
         match self {
             DirOp::Link { inode, .. }
             | DirOp::Unlink { inode, .. }
@@ -70,22 +75,22 @@ impl DirOp {
         }
     }
 
-    pub(super) fn apply(&self, names: &mut BTreeMap<String, Inode>) {
+    pub(super) fn apply(&self, names: &mut BTreeMap<Arc<str>, Inode>) {
         match self {
             DirOp::Link { name, inode } => {
-                names.insert(name.clone(), *inode);
+                names.insert(Arc::clone(name), *inode);
             }
             DirOp::Unlink { name, inode } => unlink(names, name, *inode),
             DirOp::Rename { from, to, inode } => {
                 unlink(names, from, *inode);
-                names.insert(to.clone(), *inode);
+                names.insert(Arc::clone(to), *inode);
             }
         }
     }
 }
 
 /// Removes the name if it still is this file's: an op that was lost before may have left another.
-fn unlink(names: &mut BTreeMap<String, Inode>, name: &str, inode: Inode) {
+fn unlink(names: &mut BTreeMap<Arc<str>, Inode>, name: &str, inode: Inode) {
     if names.get(name) == Some(&inode) {
         names.remove(name);
     }
@@ -108,6 +113,9 @@ impl Shadow {
 
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
+        if bytes.is_empty() {
+            return;
+        }
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
@@ -143,6 +151,14 @@ pub(super) struct FileState {
 }
 
 impl FileState {
+    pub(super) fn durable(bytes: Arc<Vec<u8>>) -> FileState {
+        FileState {
+            durable: Arc::clone(&bytes),
+            now: bytes,
+            ..FileState::default()
+        }
+    }
+
     /// Whole blocks, as file systems give space out.
     pub(super) fn blocks(&self) -> u64 {
         (self.now.len() as u64).div_ceil(BLOCK_BYTES)
@@ -155,19 +171,32 @@ impl FileState {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct DirState {
-    pub(super) durable: BTreeMap<String, Inode>,
-    pub(super) now: BTreeMap<String, Inode>,
+    pub(super) durable: BTreeMap<Arc<str>, Inode>,
+    pub(super) now: BTreeMap<Arc<str>, Inode>,
     pub(super) pending: Vec<(u64, DirOp)>,
+}
+
+impl DirState {
+    pub(super) fn durable(names: BTreeMap<Arc<str>, Inode>) -> DirState {
+        DirState {
+            durable: names.clone(),
+            now: names,
+            ..DirState::default()
+        }
+    }
 }
 
 /// The disk and the page cache: what survives the death of a process.
 #[derive(Debug, Default)]
 pub(super) struct Medium {
     pub(super) files: BTreeMap<Inode, FileState>,
-    pub(super) dirs: BTreeMap<PathBuf, DirState>,
+    pub(super) dirs: BTreeMap<Arc<Path>, DirState>,
     pub(super) inodes: Inode,
     pub(super) order: u64,
     pub(super) seed: u64,
+    pub(super) profile: Profile,
+    /// The last removed file of each class: its blocks may come back where a file grows.
+    pub(super) removed: BTreeMap<FileClass, Arc<Vec<u8>>>,
 }
 
 impl Medium {
@@ -182,6 +211,7 @@ impl Medium {
         Medium {
             files: self.files.iter().map(|(i, f)| (*i, file(f))).collect(),
             dirs: self.dirs.clone(),
+            removed: self.removed.clone(),
             ..*self
         }
     }
@@ -202,12 +232,7 @@ impl Medium {
 
     pub(super) fn new_file(&mut self, bytes: Vec<u8>) -> Inode {
         self.inodes += 1;
-        let bytes = Arc::new(bytes);
-        let file = FileState {
-            durable: Arc::clone(&bytes),
-            now: bytes,
-            ..FileState::default()
-        };
+        let file = FileState::durable(Arc::new(bytes));
         self.files.insert(self.inodes, file);
         self.inodes
     }
@@ -215,6 +240,18 @@ impl Medium {
     pub(super) fn change_dir(&mut self, root: &Path, op: DirOp) -> io::Result<()> {
         self.order += 1;
         let order = self.order;
+        let removed = match &op {
+            DirOp::Link { .. } => None,
+            DirOp::Unlink { name, .. } | DirOp::Rename { to: name, .. } => Some(name),
+        };
+        if let Some(name) = removed
+            && let Ok(inode) = self.find(root, name)
+            && !self.file(inode).now.is_empty()
+        {
+            let class = FileClass::of(FileName::parse(name));
+            let bytes = Arc::clone(&self.file(inode).now);
+            self.removed.insert(class, bytes);
+        }
         let dir = self.dir(root)?;
         op.apply(&mut dir.now);
         dir.pending.push((order, op));
@@ -230,15 +267,20 @@ impl Medium {
             return Err(Errno::FBIG.into());
         }
         let (offset, end) = (offset as usize, end as usize);
-        if self.file(inode).now.len() < end {
+        let extends = self.file(inode).now.len() < end;
+        if extends {
             self.resize(inode, end as u64)?;
         }
         self.order += 1;
         let order = self.order;
         let file = self.file(inode);
         Arc::make_mut(&mut file.now)[offset..end].copy_from_slice(bytes);
-        let bytes = Arc::from(bytes);
-        file.pending.push((order, FileOp::Write { offset, bytes }));
+        let write = FileOp::Write {
+            offset,
+            bytes: Arc::from(bytes),
+            extends,
+        };
+        file.pending.push((order, write));
         Ok(())
     }
 
@@ -271,7 +313,7 @@ impl Medium {
         };
         for (_, op) in file.pending.drain(..) {
             match op {
-                FileOp::Write { offset, bytes } => shadow.write(offset, &bytes),
+                FileOp::Write { offset, bytes, .. } => shadow.write(offset, &bytes),
                 FileOp::Resize { len, shrinks } => shadow.resize(len, shrinks),
             }
         }

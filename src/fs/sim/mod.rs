@@ -23,6 +23,7 @@ mod fault;
 mod file;
 mod image;
 mod log;
+mod plan;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -32,7 +33,9 @@ pub use coverage::{CallSite, Coverage};
 pub(super) use dir::{SimDir, SimLock};
 pub use fault::{CallKind, Fault, FaultRule, FileClass};
 pub(super) use file::{SimFile, SimMapping, Watch};
-pub use image::{Family, Image, ImageId, Images};
+use image::Moment;
+pub use image::{Image, ImageId, Images};
+pub use plan::{Family, Profile};
 
 use crate::base::sync::{Arc, Mutex, MutexGuard};
 use log::Medium;
@@ -93,6 +96,12 @@ impl SimFs {
     /// each different disk once. Built one at a time: cheap to cut short.
     pub fn images(&self, families: &[Family]) -> Images {
         Images::new(&self.world(), families)
+    }
+
+    /// Restricts the images of this machine, and of all that come from it, to what such a file
+    /// system lets happen. Default [`Profile::PosixAny`].
+    pub fn set_profile(&self, profile: Profile) {
+        self.world().medium.profile = profile;
     }
 
     /// The image with this id, on a machine of the same seed and history as that which gave it.
@@ -186,9 +195,9 @@ impl SimFs {
     pub fn plant(&self, root: &Path, name: &str, bytes: &[u8]) {
         let medium = &mut self.world().medium;
         let inode = medium.new_file(bytes.to_vec());
-        let dir = medium.dirs.entry(normal(root)).or_default();
-        dir.durable.insert(name.to_owned(), inode);
-        dir.now.insert(name.to_owned(), inode);
+        let dir = medium.dirs.entry(normal(root).into()).or_default();
+        dir.durable.insert(name.into(), inode);
+        dir.now.insert(name.into(), inode);
     }
 }
 

@@ -174,3 +174,143 @@ fn an_image_comes_back_by_its_id_on_a_second_run() {
     };
     assert!(sim.image(other).is_none(), "of another moment");
 }
+
+#[test]
+fn family_7_shows_bytes_of_removed_files_where_a_file_grew() {
+    let (sim, fs) = machine();
+    let file = settled(&fs, TABLE, b"--");
+    settled(&fs, LOG, b"removed");
+    fs.remove(LOG).unwrap();
+    fs.sync_dir().unwrap();
+    file.write_all_at(b"new bytes", 1).unwrap();
+    // What lay within the old size is as it was; behind it comes what the blocks held before.
+    let expected = set(["7.tbl=--.*8", "7.tbl=--movedrem"]);
+    assert_eq!(images(&sim, Family::SizeOnly), expected);
+    let image = sim.images(&[Family::SizeOnly]).next().unwrap();
+    let file = Fs::sim(&image.sim, fs.root()).open_write(TABLE).unwrap();
+    file.write_all_at(b"x", 10).unwrap();
+    let expected = set(["7.tbl=--.*9", "7.tbl=--.*8o"]);
+    assert_eq!(
+        images(&image.sim, Family::SizeOnly),
+        expected,
+        "still on that disk"
+    );
+}
+
+#[test]
+fn family_9_keeps_the_ends_of_a_write_and_loses_its_middle() {
+    let (sim, fs) = machine();
+    let file = settled(&fs, TABLE, &[b'-'; 2048]);
+    file.write_all_at(&[b'x'; 1100], 500).unwrap(); // sectors end at 512, 1024, 1536
+    file.write_all_at(&[b'y'; 1024], 1024).unwrap(); // two sectors: no middle
+    let expected = ["7.tbl=-*500x*12-*512y*1024"];
+    assert_eq!(images(&sim, Family::Middle), set(expected));
+}
+
+#[test]
+fn family_10_shows_each_earlier_version_of_a_sector() {
+    let (sim, fs) = machine();
+    let file = settled(&fs, TABLE, &[b'-'; 512]);
+    file.write_all_at(&[b'a'; 600], 0).unwrap();
+    file.write_all_at(&[b'b'; 512], 88).unwrap();
+    let expected = [
+        "7.tbl=-*512b*88",     // the first sector as it was durable
+        "7.tbl=a*512b*88",     // and without the second write
+        "7.tbl=a*88b*424a*88", // the second sector, which was not durable, without it
+    ];
+    assert_eq!(images(&sim, Family::OlderSector), set(expected));
+}
+
+#[test]
+fn family_11_keeps_a_later_file_and_loses_an_earlier_one() {
+    let (sim, fs) = machine();
+    for (name, bytes) in [(TABLE, b"a"), (LOG, b"b"), (TEMP, b"c")] {
+        fs.create_new(name).unwrap().write_all_at(bytes, 0).unwrap();
+    }
+    let expected = [
+        "8.log=b 9.tmp=c", // each lost
+        "7.tbl=a 9.tmp=c",
+        "7.tbl=a 8.log=b",
+        "7.tbl=a", // each alone
+        "8.log=b", // which is the second kept and the first lost, too
+        "9.tmp=c",
+    ];
+    let expected = expected.map(|e| e.split(' ').collect::<Vec<_>>());
+    let sorted = |mut names: Vec<&str>| {
+        names.sort_unstable();
+        names.join(" ")
+    };
+    assert_eq!(images(&sim, Family::LaterFile), expected.map(sorted).into());
+}
+
+/// A file that grew, a file written over, and a name, in this order; none of them synced.
+fn three_changes() -> SimFs {
+    let (sim, fs) = machine();
+    let old = settled(&fs, LOG, &[b'-'; 1024]);
+    let file = fs.create_new(TABLE).unwrap();
+    file.write_all_at(b"grown", 0).unwrap();
+    old.write_all_at(&[b'x'; 1024], 0).unwrap();
+    fs.create_new(TEMP).unwrap();
+    sim
+}
+
+fn all_images(sim: &SimFs) -> BTreeSet<String> {
+    let images = sim.images(&Family::ALL);
+    images.map(|image| show(&image.sim)).collect()
+}
+
+#[test]
+fn the_strict_profile_shows_prefixes_of_the_calls() {
+    let sim = three_changes();
+    sim.set_profile(Profile::Strict);
+    let expected = [
+        "8.log=-*1024",
+        "7.tbl= 8.log=-*1024",
+        "7.tbl=grown 8.log=-*1024",
+        "7.tbl=grown 8.log=x*1024",
+        "7.tbl=grown 8.log=x*1024 9.tmp=",
+    ];
+    let sorted = |text: &str| {
+        let mut names: Vec<&str> = text.split(' ').collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    let shown: BTreeSet<String> = all_images(&sim).iter().map(|t| sorted(t)).collect();
+    assert_eq!(shown, expected.map(sorted).into());
+}
+
+#[test]
+fn the_ext4_profile_orders_names_and_sizes_and_shows_no_growth_without_data() {
+    let sim = three_changes();
+    let any = all_images(&sim);
+    sim.set_profile(Profile::Ext4Ordered);
+    let ext4 = all_images(&sim);
+    assert!(ext4.is_subset(&any) && ext4.len() < any.len());
+    for disk in &ext4 {
+        assert!(
+            !disk.contains("7.tbl=.*5"),
+            "{disk}: grown without its data"
+        );
+        let has = |name| disk.contains(name);
+        assert!(
+            !has("9.tmp") || has("7.tbl=grown"),
+            "{disk}: names out of order"
+        );
+    }
+    // What is written over may still be torn, and names may be lost.
+    let torn = "8.log=x*512-*512 7.tbl=grown"
+        .split(' ')
+        .collect::<BTreeSet<_>>();
+    let split = |disk: &String| disk.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
+    let torn = torn.into_iter().map(str::to_owned).collect();
+    assert!(
+        ext4.iter().any(|disk| split(disk).is_superset(&torn)),
+        "{ext4:?}"
+    );
+    let image = sim.images(&[Family::Nothing]).next().unwrap();
+    assert_eq!(
+        image.sim.world().medium.profile,
+        Profile::Ext4Ordered,
+        "inherited"
+    );
+}
