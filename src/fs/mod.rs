@@ -85,6 +85,15 @@ macro_rules! on {
     };
 }
 
+/// Tells the simulator, in builds that have it, which line of the engine makes the call that
+/// follows. The methods below are `track_caller` there and nowhere else.
+macro_rules! from_caller {
+    () => {
+        #[cfg(any(test, feature = "sim"))]
+        sim::called_from(std::panic::Location::caller());
+    };
+}
+
 impl Fs {
     /// The real disk, with `root` as the database's directory (need not exist).
     pub fn os(root: &Path) -> Fs {
@@ -120,19 +129,25 @@ impl Fs {
     ///
     /// # Errors
     /// `Io` when something that is no directory stands there, or it cannot be looked at.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn root_exists(&self) -> Result<bool> {
+        from_caller!();
         on!(Root, &self.0, dir => dir.root_exists()).map_err(|e| failed("stat", self.root(), e))
     }
 
     /// Makes the directory (mode 0700) and missing parents, and syncs the parent of each.
     /// Nothing to make is no error.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn make_root(&self) -> Result<()> {
+        from_caller!();
         on!(Root, &self.0, dir => dir.make_root()).map_err(|e| failed("mkdir", self.root(), e))
     }
 
     /// Removes the directory, which must be empty but for LOCK: the only way LOCK ever goes.
     /// The caller holds the lock. `NotFound` when there is no directory.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn remove_root(&self) -> Result<()> {
+        from_caller!();
         on!(Root, &self.0, dir => dir.remove_root()).map_err(|e| failed("rmdir", self.root(), e))
     }
 
@@ -140,7 +155,9 @@ impl Fs {
     ///
     /// LOCK is made when missing and never deleted. A refused call does not weaken the holder's
     /// lock (P21).
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn lock(&self) -> Result<DirLock> {
+        from_caller!();
         let lock = on!(Root, &self.0, dir => dir.lock().map(|l| l.map(LockHandle::from)));
         let path = self.path(FileName::Lock);
         match lock.map_err(|e| failed("lock", &path, e))? {
@@ -152,7 +169,9 @@ impl Fs {
     }
 
     /// All entries that are regular files (and others, with len 0), sorted by name.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn list(&self) -> Result<Vec<DirEntry>> {
+        from_caller!();
         let entries = on!(Root, &self.0, dir => dir.list());
         let entries = entries.map_err(|e| failed("readdir", self.root(), e))?;
         Ok(entries
@@ -162,19 +181,25 @@ impl Fs {
     }
 
     /// Makes a file that must not exist (O_EXCL, no-follow, 0600), for writing and reading.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn create_new(&self, name: FileName) -> Result<File> {
+        from_caller!();
         let handle = on!(Root, &self.0, dir => dir.create_new(name).map(Handle::from));
         self.opened(name, "create", handle)
     }
 
     /// Opens an existing regular file for reading (no-follow).
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn open_read(&self, name: FileName) -> Result<File> {
+        from_caller!();
         let handle = on!(Root, &self.0, dir => dir.open_read(name).map(Handle::from));
         self.opened(name, "open", handle)
     }
 
     /// Opens an existing regular file for reading and writing (recycled log segments).
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn open_write(&self, name: FileName) -> Result<File> {
+        from_caller!();
         let handle = on!(Root, &self.0, dir => dir.open_write(name).map(Handle::from));
         self.opened(name, "open", handle)
     }
@@ -192,7 +217,9 @@ impl Fs {
     }
 
     /// Renames within the directory, replacing `to`.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn rename(&self, from: FileName, to: FileName) -> Result<()> {
+        from_caller!();
         on!(Root, &self.0, dir => dir.rename(from, to))
             .map_err(|e| failed("rename", &self.path(from), e))
     }
@@ -201,14 +228,18 @@ impl Fs {
     ///
     /// # Panics
     /// For LOCK, which only [`Fs::remove_root`] removes (P21).
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn remove(&self, name: FileName) -> Result<()> {
+        from_caller!();
         assert!(name != FileName::Lock, "P21: LOCK is never deleted");
         on!(Root, &self.0, dir => dir.remove(name))
             .map_err(|e| failed("unlink", &self.path(name), e))
     }
 
     /// Hard link into another directory, or `Ok(false)` where that cannot be done.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn link(&self, name: FileName, to: &Fs, to_name: FileName) -> Result<bool> {
+        from_caller!();
         let linked = match (&self.0, &to.0) {
             (Root::Os(from), Root::Os(to)) => from.link(name, to, to_name),
             #[cfg(any(test, feature = "sim"))]
@@ -220,12 +251,16 @@ impl Fs {
     }
 
     /// Makes directory entries durable.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn sync_dir(&self) -> Result<()> {
+        from_caller!();
         on!(Root, &self.0, dir => dir.sync_dir()).map_err(|e| failed("fsync", self.root(), e))
     }
 
     /// Bytes an ordinary user may still write (bavail, not bfree).
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn free_space(&self) -> Result<u64> {
+        from_caller!();
         on!(Root, &self.0, dir => dir.free_space()).map_err(|e| failed("statvfs", self.root(), e))
     }
 
@@ -294,17 +329,22 @@ impl File {
     }
 
     /// Size in bytes.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn len(&self) -> Result<u64> {
+        from_caller!();
         on!(Handle, &self.handle, file => file.len()).map_err(|e| self.failed("fstat", e))
     }
 
     /// True when it has no bytes.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
     }
 
     /// Fills `buffer` from `offset`; `Corruption` naming file and offset when the file ends before.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        from_caller!();
         let wanted = buffer.len();
         let mut done = 0;
         while done < wanted {
@@ -320,7 +360,9 @@ impl File {
     }
 
     /// Writes all of `bytes` at `offset`. After an error any part of them may have been written.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        from_caller!();
         let mut done = 0;
         while done < bytes.len() {
             let at = offset.saturating_add(done as u64);
@@ -338,17 +380,23 @@ impl File {
     }
 
     /// fdatasync: makes the bytes and the size durable, not the name.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn sync_data(&self) -> Result<()> {
+        from_caller!();
         on!(Handle, &self.handle, file => file.sync_data()).map_err(|e| self.failed("fdatasync", e))
     }
 
     /// fsync: as [`File::sync_data`], and the times and the mode too.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn sync_all(&self) -> Result<()> {
+        from_caller!();
         on!(Handle, &self.handle, file => file.sync_all()).map_err(|e| self.failed("fsync", e))
     }
 
     /// Sets the size. Never of a mapped file.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn truncate(&self, len: u64) -> Result<()> {
+        from_caller!();
         retried(|| on!(Handle, &self.handle, file => file.truncate(len)))
             .map_err(|e| self.failed("ftruncate", e))
     }
@@ -357,7 +405,9 @@ impl File {
     ///
     /// # Errors
     /// `Unsupported` where the file system cannot; the caller goes on without.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn preallocate(&self, len: u64) -> Result<()> {
+        from_caller!();
         if len == 0 {
             return Ok(());
         }
@@ -378,7 +428,9 @@ impl File {
     ///
     /// # Errors
     /// `Corruption` when the file is shorter than `len`.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn map(&self, len: u64) -> Result<Region> {
+        from_caller!();
         let len = self.at_least(len)?;
         if len == 0 || cfg!(miri) {
             return self.read_region(len as u64);
@@ -391,6 +443,7 @@ impl File {
     ///
     /// # Errors
     /// `Corruption` when the file is shorter than `len`; nothing has been allocated then.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn read_region(&self, len: u64) -> Result<Region> {
         let mut bytes = vec![0; self.at_least(len)?];
         self.read_exact_at(&mut bytes, 0)?;
@@ -403,7 +456,9 @@ impl File {
     /// # Errors
     /// `Corruption` when the file is shorter than `len`; `Io` where mapping is refused, and the
     /// caller writes by calls instead.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn map_log(&self, len: u64) -> Result<LogRegion> {
+        from_caller!();
         let len = self.at_least(len)?;
         on!(Handle, &self.handle, file => file.map_log(len)).map_err(|e| self.failed("mmap", e))
     }
@@ -415,6 +470,7 @@ impl File {
     }
 
     /// `len` as a size in memory, once the file is known to have that many bytes.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     fn at_least(&self, len: u64) -> Result<usize> {
         let found = self.len()?;
         if len <= found {

@@ -106,6 +106,7 @@ impl Region {
     /// `Corruption` naming file and offset when the range is not inside the region: the caller's
     /// numbers came from a file.
     #[inline]
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn block(&self, offset: u64, len: usize) -> Result<&[u8]> {
         #[cfg(any(test, feature = "sim"))]
         self.touch(offset)?;
@@ -117,12 +118,13 @@ impl Region {
     }
 
     #[cfg(any(test, feature = "sim"))]
+    #[track_caller]
     fn touch(&self, offset: u64) -> Result<()> {
         let (Some(watch), Some(path)) = (&self.watch, &self.path) else {
             return Ok(());
         };
         watch
-            .touch()
+            .touch(std::panic::Location::caller())
             .map_err(|e| Error::io("read through a mapping", path, e).offset_at(offset))
     }
 
@@ -250,6 +252,7 @@ impl LogRegion {
     /// # Panics
     /// Beyond the end of the mapping; callers check that the record fits.
     #[inline]
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn store(&mut self, offset: u64, parts: &[&[u8]]) {
         match &mut self.0 {
             LogOwner::Mapped(map) => {
@@ -260,7 +263,7 @@ impl LogRegion {
                 }
             }
             #[cfg(any(test, feature = "sim"))]
-            LogOwner::Sim(mapping) => mapping.store(offset, parts),
+            LogOwner::Sim(mapping) => mapping.store(std::panic::Location::caller(), offset, parts),
         }
     }
 

@@ -8,6 +8,8 @@
 //! I2 (memtables are flushed oldest first, one at a time), I3 (`flushed_through` never goes back).
 
 mod state;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 pub use state::{Pressure, Tree, TreeContext};

@@ -120,7 +120,10 @@ impl Tree {
         };
         match self.context.versions.install(edit) {
             Ok(()) => Ok(true),
-            Err(_) if self.is_dropped() => Ok(false),
+            // The manifest knows of a drop before the tree does: see `Core::drop_keyspace`.
+            Err(_) if self.is_dropped() || self.context.versions.version(self.id()).is_none() => {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

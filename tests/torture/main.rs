@@ -9,3 +9,4 @@
 //! the table.
 
 mod scale;
+mod sim_speed;

@@ -1,9 +1,11 @@
 //! The fault schedule: which call fails, how, and for how long.
 //!
-//! A rule counts the calls it matches and strikes at the `nth` of them, once or from then on.
-//! The first rule that strikes decides. Everything here is plain data and a counter.
+//! A rule counts the calls it matches and strikes at the `nth` of them, once, from then on, or by
+//! filling the disk. The first rule that strikes decides. Everything here is plain data and a
+//! counter; what a fault does is up to the call (file.rs).
 
 use super::super::name::FileName;
+use super::coverage::CallSite;
 use rustix::io::Errno;
 use std::io;
 
@@ -97,46 +99,108 @@ pub enum Fault {
     Eio,
     /// ENOSPC and no effect; only calls that need space or may have put off needing it.
     Enospc,
+    /// EDQUOT, as [`Fault::Enospc`].
+    Edquot,
     /// EMFILE and no effect; only calls that open something.
     Emfile,
+    /// EACCES and no effect; only calls that follow a path.
+    Eacces,
     /// EINTR and no effect; sticky rules would hang the caller's loop and are refused.
     Eintr,
     /// A read or write of half the bytes, at least one.
     Short,
+    /// A write that returns 0.
+    WriteZero,
     /// A sync fails and the pages are clean with their new content: read back, never written,
     /// lost by a power loss even if a later sync succeeds (Linux, ext4).
     SyncCleanNew,
     /// A sync fails and the content reverts to that of the last good sync at once.
     SyncCleanOld,
+    /// A sync says that all is well although nothing reached the disk; the next sync of the file
+    /// reports EIO. What was written before is read back, and lost by a power loss. No program
+    /// can keep what such a disk was asked to keep: P1 is void for that one sync.
+    SyncLate,
 }
 
 impl Fault {
-    fn fits(self, kind: CallKind) -> bool {
+    /// All of them.
+    pub const ALL: [Fault; 11] = [
+        Fault::Eio,
+        Fault::Enospc,
+        Fault::Edquot,
+        Fault::Emfile,
+        Fault::Eacces,
+        Fault::Eintr,
+        Fault::Short,
+        Fault::WriteZero,
+        Fault::SyncCleanNew,
+        Fault::SyncCleanOld,
+        Fault::SyncLate,
+    ];
+
+    /// True when a call of this kind can fail in this way. No store can: it has no result.
+    pub fn fits(self, kind: CallKind) -> bool {
         use CallKind::*;
         match self {
-            Fault::SyncCleanNew | Fault::SyncCleanOld => kind == CallKind::Sync,
-            Fault::Short => matches!(kind, CallKind::Read | CallKind::Write),
-            Fault::Eintr => matches!(kind, CallKind::Read | CallKind::Write | CallKind::Resize),
-            Fault::Eio => kind != CallKind::Store,
-            Fault::Enospc => matches!(
+            Fault::SyncCleanNew | Fault::SyncCleanOld | Fault::SyncLate => kind == CallKind::Sync,
+            Fault::Short => matches!(kind, Read | Write),
+            Fault::WriteZero => kind == Write,
+            Fault::Eintr => matches!(kind, Read | Write | Resize),
+            Fault::Eio => kind != Store,
+            Fault::Enospc | Fault::Edquot => matches!(
                 kind,
                 MakeRoot | Create | Write | Resize | Sync | SyncDir | Rename | Link
             ),
             Fault::Emfile => matches!(kind, Lock | List | Create | Open | SyncDir),
+            Fault::Eacces => matches!(
+                kind,
+                MakeRoot
+                    | RemoveRoot
+                    | Lock
+                    | List
+                    | Create
+                    | Open
+                    | SyncDir
+                    | Rename
+                    | Remove
+                    | Link
+            ),
         }
     }
 
-    /// The error that the call returns; `None` for a short count.
+    /// The error that the call returns; `None` where it succeeds in its own way.
     pub(super) fn error(self) -> Option<io::Error> {
         let errno = match self {
             Fault::Eio | Fault::SyncCleanNew | Fault::SyncCleanOld => Errno::IO,
             Fault::Enospc => Errno::NOSPC,
+            Fault::Edquot => Errno::DQUOT,
             Fault::Emfile => Errno::MFILE,
+            Fault::Eacces => Errno::ACCESS,
             Fault::Eintr => Errno::INTR,
-            Fault::Short => return None,
+            Fault::Short | Fault::WriteZero | Fault::SyncLate => return None,
         };
         Some(errno.into())
     }
+
+    /// True when the call does something of its own before or instead of failing.
+    pub(super) fn is_carried_out(self) -> bool {
+        matches!(
+            self,
+            Fault::Short
+                | Fault::WriteZero
+                | Fault::SyncCleanNew
+                | Fault::SyncCleanOld
+                | Fault::SyncLate
+        )
+    }
+}
+
+/// For how long a rule strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasts {
+    Once,
+    Sticky,
+    UntilFreed,
 }
 
 /// One entry of the fault schedule; give it to [`SimFs::fail`](super::SimFs::fail).
@@ -147,8 +211,9 @@ pub struct FaultRule {
     fault: Fault,
     kinds: Vec<CallKind>,
     class: Option<FileClass>,
+    site: Option<CallSite>,
     nth: u64,
-    sticky: bool,
+    lasts: Lasts,
     matched: u64,
 }
 
@@ -159,8 +224,9 @@ impl FaultRule {
             fault,
             kinds: Vec::new(),
             class: None,
+            site: None,
             nth: 0,
-            sticky: false,
+            lasts: Lasts::Once,
             matched: 0,
         }
     }
@@ -179,6 +245,13 @@ impl FaultRule {
         self
     }
 
+    /// Only calls of this line of the source, of the site's kind and on its class of file.
+    #[must_use]
+    pub fn at(mut self, site: &CallSite) -> FaultRule {
+        self.site = Some(*site);
+        self
+    }
+
     /// Passes `nth` matching calls by and strikes the next. Default 0.
     #[must_use]
     pub fn nth(mut self, nth: u64) -> FaultRule {
@@ -188,24 +261,50 @@ impl FaultRule {
 
     /// Strikes every matching call from the first hit on, until
     /// [`SimFs::heal`](super::SimFs::heal).
+    ///
+    /// # Panics
+    /// For `Eintr`, which callers repeat for ever.
     #[must_use]
     pub fn sticky(mut self) -> FaultRule {
         assert!(self.fault != Fault::Eintr, "a sticky EINTR never ends");
-        self.sticky = true;
+        self.lasts = Lasts::Sticky;
         self
     }
 
-    fn strikes(&mut self, kind: CallKind, class: FileClass) -> bool {
-        let matches = self.fault.fits(kind)
-            && (self.kinds.is_empty() || self.kinds.contains(&kind))
-            && self.class.is_none_or(|c| c == class);
+    /// Fills the disk at the first hit: that call fails, and from then on every call that needs
+    /// space, until enough files were removed or [`SimFs::heal`](super::SimFs::heal). See
+    /// [`SimFs::set_free`](super::SimFs::set_free).
+    ///
+    /// # Panics
+    /// Unless the fault is `Enospc` or `Edquot`.
+    #[must_use]
+    pub fn until_freed(mut self) -> FaultRule {
+        let about_space = matches!(self.fault, Fault::Enospc | Fault::Edquot);
+        assert!(about_space, "freeing space does not end {:?}", self.fault);
+        self.lasts = Lasts::UntilFreed;
+        self
+    }
+
+    fn strikes(&mut self, site: &CallSite) -> bool {
+        let matches = self.fault.fits(site.kind)
+            && (self.kinds.is_empty() || self.kinds.contains(&site.kind))
+            && self.class.is_none_or(|c| c == site.class)
+            && self.site.is_none_or(|s| s == *site);
         if !matches {
             return false;
         }
         self.matched += 1;
         let turn = self.matched - 1;
-        turn == self.nth || (self.sticky && turn > self.nth)
+        turn == self.nth || (self.lasts == Lasts::Sticky && turn > self.nth)
     }
+}
+
+/// A fault that strikes now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strike {
+    pub(super) fault: Fault,
+    /// The disk is full from now on.
+    pub(super) fills_disk: bool,
 }
 
 /// All rules in force, and how often they struck.
@@ -216,12 +315,15 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn strike(&mut self, kind: CallKind, class: FileClass) -> Option<Fault> {
+    pub(super) fn strike(&mut self, site: &CallSite) -> Option<Strike> {
         // Each rule counts, also behind one that strikes, so that rules do not shift each other.
         let mut struck = None;
         for rule in &mut self.rules {
-            if rule.strikes(kind, class) {
-                struck.get_or_insert(rule.fault);
+            if rule.strikes(site) {
+                struck.get_or_insert(Strike {
+                    fault: rule.fault,
+                    fills_disk: rule.lasts == Lasts::UntilFreed,
+                });
             }
         }
         self.hits += u64::from(struck.is_some());

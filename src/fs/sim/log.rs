@@ -1,9 +1,8 @@
-//! The simulated disk: what is durable, what is pending, and the log of calls.
+//! The simulated disk: what is durable, and the log of what is pending.
 //!
 //! ```text
 //! Medium  files: inode -> durable bytes | pending ops in order | bytes as read now
 //!         dirs:  path  -> durable names | pending ops in order | names as seen now
-//! World   one running machine: its medium, calls made, faults to come, locks held
 //! ```
 //!
 //! Invariant: `now` is what the page cache shows, and durable plus all pending ops, in order, is
@@ -13,16 +12,19 @@
 //! Every op carries its place in the one order of all ops, which images are enumerated by.
 
 use super::super::name::FileName;
-use super::fault::{CallKind, Fault, FileClass, Schedule};
+use super::fault::FileClass;
+use super::plan::Profile;
 use crate::base::sync::Arc;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The unit that a disk writes whole or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
+
+/// Space is given out in units of this size.
+pub(super) const BLOCK_BYTES: u64 = 4096;
 
 /// Larger files are refused with EFBIG: a test that makes one has lost its way.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -36,6 +38,8 @@ pub(super) enum FileOp {
     Write {
         offset: usize,
         bytes: Arc<[u8]>,
+        /// The op before it is the `Resize` that it implies.
+        extends: bool,
     },
     Resize {
         len: usize,
@@ -47,23 +51,23 @@ pub(super) enum FileOp {
 #[derive(Clone, Debug)]
 pub(super) enum DirOp {
     Link {
-        name: String,
+        name: Arc<str>,
         inode: Inode,
     },
     Unlink {
-        name: String,
+        name: Arc<str>,
         inode: Inode,
     },
     /// Atomic: both names change, or none.
     Rename {
-        from: String,
-        to: String,
+        from: Arc<str>,
+        to: Arc<str>,
         inode: Inode,
     },
 }
 
 impl DirOp {
-    fn inode(&self) -> Inode {
+    pub(super) fn inode(&self) -> Inode {
         match self {
             DirOp::Link { inode, .. }
             | DirOp::Unlink { inode, .. }
@@ -71,22 +75,22 @@ impl DirOp {
         }
     }
 
-    pub(super) fn apply(&self, names: &mut BTreeMap<String, Inode>) {
+    pub(super) fn apply(&self, names: &mut BTreeMap<Arc<str>, Inode>) {
         match self {
             DirOp::Link { name, inode } => {
-                names.insert(name.clone(), *inode);
+                names.insert(Arc::clone(name), *inode);
             }
             DirOp::Unlink { name, inode } => unlink(names, name, *inode),
             DirOp::Rename { from, to, inode } => {
                 unlink(names, from, *inode);
-                names.insert(to.clone(), *inode);
+                names.insert(Arc::clone(to), *inode);
             }
         }
     }
 }
 
 /// Removes the name if it still is this file's: an op that was lost before may have left another.
-fn unlink(names: &mut BTreeMap<String, Inode>, name: &str, inode: Inode) {
+fn unlink(names: &mut BTreeMap<Arc<str>, Inode>, name: &str, inode: Inode) {
     if names.get(name) == Some(&inode) {
         names.remove(name);
     }
@@ -109,6 +113,9 @@ impl Shadow {
 
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
+        if bytes.is_empty() {
+            return;
+        }
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
@@ -139,23 +146,57 @@ pub(super) struct FileState {
     pub(super) mapped: Arc<()>,
     /// The same for log regions.
     pub(super) mapped_log: Arc<()>,
+    /// A sync has lied, and the next one tells.
+    pub(super) lied: bool,
+}
+
+impl FileState {
+    pub(super) fn durable(bytes: Arc<Vec<u8>>) -> FileState {
+        FileState {
+            durable: Arc::clone(&bytes),
+            now: bytes,
+            ..FileState::default()
+        }
+    }
+
+    /// Whole blocks, as file systems give space out.
+    pub(super) fn blocks(&self) -> u64 {
+        (self.now.len() as u64).div_ceil(BLOCK_BYTES)
+    }
+
+    fn is_mapped(&self) -> bool {
+        Arc::strong_count(&self.mapped) > 1 || Arc::strong_count(&self.mapped_log) > 1
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct DirState {
-    pub(super) durable: BTreeMap<String, Inode>,
-    pub(super) now: BTreeMap<String, Inode>,
+    pub(super) durable: BTreeMap<Arc<str>, Inode>,
+    pub(super) now: BTreeMap<Arc<str>, Inode>,
     pub(super) pending: Vec<(u64, DirOp)>,
+}
+
+impl DirState {
+    pub(super) fn durable(names: BTreeMap<Arc<str>, Inode>) -> DirState {
+        DirState {
+            durable: names.clone(),
+            now: names,
+            ..DirState::default()
+        }
+    }
 }
 
 /// The disk and the page cache: what survives the death of a process.
 #[derive(Debug, Default)]
 pub(super) struct Medium {
     pub(super) files: BTreeMap<Inode, FileState>,
-    pub(super) dirs: BTreeMap<PathBuf, DirState>,
+    pub(super) dirs: BTreeMap<Arc<Path>, DirState>,
     pub(super) inodes: Inode,
     pub(super) order: u64,
     pub(super) seed: u64,
+    pub(super) profile: Profile,
+    /// The last removed file of each class: its blocks may come back where a file grows.
+    pub(super) removed: BTreeMap<FileClass, Arc<Vec<u8>>>,
 }
 
 impl Medium {
@@ -170,6 +211,7 @@ impl Medium {
         Medium {
             files: self.files.iter().map(|(i, f)| (*i, file(f))).collect(),
             dirs: self.dirs.clone(),
+            removed: self.removed.clone(),
             ..*self
         }
     }
@@ -190,12 +232,7 @@ impl Medium {
 
     pub(super) fn new_file(&mut self, bytes: Vec<u8>) -> Inode {
         self.inodes += 1;
-        let bytes = Arc::new(bytes);
-        let file = FileState {
-            durable: Arc::clone(&bytes),
-            now: bytes,
-            ..FileState::default()
-        };
+        let file = FileState::durable(Arc::new(bytes));
         self.files.insert(self.inodes, file);
         self.inodes
     }
@@ -203,6 +240,18 @@ impl Medium {
     pub(super) fn change_dir(&mut self, root: &Path, op: DirOp) -> io::Result<()> {
         self.order += 1;
         let order = self.order;
+        let removed = match &op {
+            DirOp::Link { .. } => None,
+            DirOp::Unlink { name, .. } | DirOp::Rename { to: name, .. } => Some(name),
+        };
+        if let Some(name) = removed
+            && let Ok(inode) = self.find(root, name)
+            && !self.file(inode).now.is_empty()
+        {
+            let class = FileClass::of(FileName::parse(name));
+            let bytes = Arc::clone(&self.file(inode).now);
+            self.removed.insert(class, bytes);
+        }
         let dir = self.dir(root)?;
         op.apply(&mut dir.now);
         dir.pending.push((order, op));
@@ -218,15 +267,20 @@ impl Medium {
             return Err(Errno::FBIG.into());
         }
         let (offset, end) = (offset as usize, end as usize);
-        if self.file(inode).now.len() < end {
+        let extends = self.file(inode).now.len() < end;
+        if extends {
             self.resize(inode, end as u64)?;
         }
         self.order += 1;
         let order = self.order;
         let file = self.file(inode);
         Arc::make_mut(&mut file.now)[offset..end].copy_from_slice(bytes);
-        let bytes = Arc::from(bytes);
-        file.pending.push((order, FileOp::Write { offset, bytes }));
+        let write = FileOp::Write {
+            offset,
+            bytes: Arc::from(bytes),
+            extends,
+        };
+        file.pending.push((order, write));
         Ok(())
     }
 
@@ -259,7 +313,7 @@ impl Medium {
         };
         for (_, op) in file.pending.drain(..) {
             match op {
-                FileOp::Write { offset, bytes } => shadow.write(offset, &bytes),
+                FileOp::Write { offset, bytes, .. } => shadow.write(offset, &bytes),
                 FileOp::Resize { len, shrinks } => shadow.resize(len, shrinks),
             }
         }
@@ -275,6 +329,21 @@ impl Medium {
         Ok(())
     }
 
+    /// Blocks in use: of files that have a name, or are open or mapped without one.
+    pub(super) fn blocks(&self) -> u64 {
+        let named: BTreeSet<Inode> = self
+            .dirs
+            .values()
+            .flat_map(|dir| dir.now.values())
+            .copied()
+            .collect();
+        let used = self
+            .files
+            .iter()
+            .filter(|(inode, file)| file.handles > 0 || file.is_mapped() || named.contains(inode));
+        used.map(|(_, file)| file.blocks()).sum()
+    }
+
     /// Drops files that no name, pending op or handle can bring back.
     fn forget_unreachable(&mut self) {
         let mut reachable: BTreeSet<Inode> = BTreeSet::new();
@@ -284,78 +353,6 @@ impl Medium {
         }
         self.files
             .retain(|inode, file| file.handles > 0 || reachable.contains(inode));
-    }
-}
-
-/// One call that changed something, or failed to.
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) kind: CallKind,
-    pub(super) root: Arc<Path>,
-    pub(super) name: Option<FileName>,
-    pub(super) offset: u64,
-    pub(super) len: u64,
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.kind, self.root.display())?;
-        if let Some(name) = self.name {
-            write!(f, "/{name}")?;
-        }
-        match self.kind {
-            CallKind::Write | CallKind::Store => write!(f, " {}+{}", self.offset, self.len),
-            CallKind::Resize => write!(f, " to {}", self.len),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// One running machine.
-#[derive(Debug)]
-pub(super) struct World {
-    pub(super) medium: Medium,
-    pub(super) calls: Vec<Call>,
-    pub(super) crash_at: Option<u64>,
-    pub(super) crashed: bool,
-    pub(super) faults: Schedule,
-    pub(super) locks: BTreeSet<PathBuf>,
-    pub(super) random: u64,
-}
-
-impl World {
-    pub(super) fn new(medium: Medium) -> World {
-        World {
-            random: medium.seed,
-            medium,
-            calls: Vec::new(),
-            crash_at: None,
-            crashed: false,
-            faults: Schedule::default(),
-            locks: BTreeSet::new(),
-        }
-    }
-
-    /// Every call passes here first: it gets its index, crashes, fails by the schedule, or goes on
-    /// with a fault that it has to carry out itself.
-    pub(super) fn enter(&mut self, call: Call) -> io::Result<Option<Fault>> {
-        let (kind, class) = (call.kind, FileClass::of(call.name));
-        if kind.mutates() && !self.crashed {
-            self.crashed = self.crash_at == Some(self.calls.len() as u64);
-        }
-        if self.crashed {
-            return Err(io::Error::other("crashed"));
-        }
-        if kind.mutates() {
-            self.calls.push(call);
-        }
-        match self.faults.strike(kind, class) {
-            Some(fault @ (Fault::Short | Fault::SyncCleanNew | Fault::SyncCleanOld)) => {
-                Ok(Some(fault))
-            }
-            Some(fault) => Err(fault.error().expect("only a short count has no errno")),
-            None => Ok(None),
-        }
     }
 }
 

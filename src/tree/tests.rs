@@ -1,0 +1,79 @@
+//! What a tree does when the world around it changes in the midst of its work.
+
+use super::*;
+use crate::base::batch::Operation;
+use crate::base::checksum::KeyHasher;
+use crate::base::options::{KeyspaceOptions, ReadMode, Verify};
+use crate::base::sync::Arc;
+use crate::base::sync::atomic::AtomicBool;
+use crate::base::types::{KeyspaceId, SeqNo, ValueKind};
+use crate::fs::Fs;
+use crate::fs::sim::SimFs;
+use crate::memtable::Pool;
+use crate::table::{BlockCache, TableContext};
+use crate::version::{KeyspaceEdit, VersionEdit, VersionSet};
+use std::path::Path;
+
+const ORDERS: KeyspaceId = KeyspaceId(1);
+
+fn orders_change(edit: KeyspaceEdit) -> VersionEdit {
+    VersionEdit {
+        keyspaces: vec![KeyspaceEdit { id: ORDERS, ..edit }],
+        ..VersionEdit::default()
+    }
+}
+
+/// The drop is in the manifest and the tree has not been told yet: between the two a worker may
+/// be anywhere in a flush. It took that for a failure, and the database took no more writes.
+#[test]
+fn a_flush_of_a_keyspace_that_is_being_dropped_is_no_failure() {
+    let fs = Fs::sim(&SimFs::new(1), Path::new("/db"));
+    fs.make_root().unwrap();
+    let table_context = Arc::new(TableContext {
+        read_mode: ReadMode::Mmap,
+        verify: Verify::FirstTouch,
+        cache: BlockCache::new(1 << 16),
+    });
+    let versions = Arc::new(VersionSet::create(&fs, &table_context).unwrap());
+    let created = KeyspaceEdit {
+        created: Some(("orders".to_owned(), Vec::new())),
+        ..KeyspaceEdit::default()
+    };
+    versions.install(orders_change(created)).unwrap();
+    let context = Arc::new(TreeContext {
+        fs,
+        versions: Arc::clone(&versions),
+        pool: Pool::new(1 << 20),
+        hasher: KeyHasher::new(versions.hash_seed()),
+        closed: Arc::default(),
+    });
+    let state = versions.keyspace(ORDERS).unwrap();
+    let tree = Tree::open(Arc::clone(&context), &state, KeyspaceOptions::new(), false);
+    let put = Operation {
+        keyspace: ORDERS,
+        kind: ValueKind::Put,
+        key: b"k",
+        value: b"v",
+        expiry: 0,
+    };
+    tree.apply(&put, context.hasher.hash(b"k"), SeqNo::new(1))
+        .unwrap();
+    assert!(tree.rotate(versions.allocate_file().unwrap()));
+
+    let work = Work {
+        snapshots: &|| vec![SeqNo::MAX],
+        stop: &AtomicBool::new(false),
+        breathe: &|| {},
+        // The last thing before the flush is installed: the other thread was faster.
+        sync_log: &|| {
+            let dropped = KeyspaceEdit {
+                dropped: true,
+                ..KeyspaceEdit::default()
+            };
+            versions.install(orders_change(dropped))
+        },
+    };
+    let outcome = tree.flush(&work).unwrap();
+    assert!(outcome.is_none(), "there was nothing to install it in");
+    assert!(!tree.is_dropped(), "nobody has told the tree");
+}
