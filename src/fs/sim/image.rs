@@ -105,7 +105,7 @@ impl Images {
     pub(super) fn new(world: &World, families: &[Family]) -> Images {
         Images {
             medium: world.medium.fork(),
-            call: world.calls.len() as u64,
+            call: world.next_call(),
             families: families.iter().rev().copied().collect(),
             n: 0,
             seen: HashSet::new(),
@@ -146,7 +146,26 @@ pub(super) fn image(world: &World, id: ImageId) -> Option<SimFs> {
     let ops = pending(&world.medium);
     let plan = plan(id.family, id.n, &ops, world.medium.seed ^ id.call)?;
     let medium = build(&world.medium, &ops, &plan);
-    (id.call == world.calls.len() as u64).then(|| SimFs::on(medium))
+    (id.call == world.next_call()).then(|| SimFs::on(medium))
+}
+
+/// How many plans a family has at this moment: those from 0 on, up to the first that is none.
+pub(super) fn image_count(world: &World, family: Family) -> usize {
+    let ops = pending(&world.medium);
+    let is_plan = |n: usize| plan(family, n, &ops, world.medium.seed).is_some();
+    let mut end = 1;
+    while is_plan(end - 1) {
+        end *= 2;
+    }
+    let (mut least, mut most) = (end / 2, end - 1);
+    while least < most {
+        let middle = least.midpoint(most);
+        match is_plan(middle) {
+            true => least = middle + 1,
+            false => most = middle,
+        }
+    }
+    least
 }
 
 /// A pending op and what it belongs to.
@@ -380,7 +399,7 @@ fn write_part(shadow: &mut Shadow, offset: usize, bytes: &[u8], kept: &Kept) {
 }
 
 /// Digest of all names and bytes: two images with the same digest are the same disk.
-fn digest(medium: &Medium) -> u128 {
+pub(super) fn digest(medium: &Medium) -> u128 {
     let mut hash = Xxh3::new();
     for (path, dir) in &medium.dirs {
         hash.update(path.as_os_str().as_encoded_bytes());
