@@ -8,4 +8,7 @@
 //! `.ci/torture [ci|full]` builds with optimisation and assertions, runs them all and prints
 //! the table.
 
+mod crash;
+mod kill;
+mod recovery;
 mod scale;
