@@ -10,7 +10,7 @@ use crate::base::options::{CompactionStyle, Compression, KeyspaceOptions};
 use crate::base::sync::Arc;
 use crate::base::types::KeyspaceId;
 use crate::tree::Tree;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The name of the keyspace that `Db` derefs to.
 pub(crate) const DEFAULT_NAME: &str = "default";
@@ -18,7 +18,8 @@ pub(crate) const DEFAULT_NAME: &str = "default";
 /// The open keyspaces at one moment. Immutable; replaced when one is made or dropped.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Trees {
-    pub(crate) by_id: HashMap<KeyspaceId, Arc<Tree>>,
+    /// In order, so that background work on the writing thread is the same in every run.
+    pub(crate) by_id: BTreeMap<KeyspaceId, Arc<Tree>>,
     pub(crate) by_name: HashMap<String, Arc<Tree>>,
 }
 

@@ -15,7 +15,7 @@ use crate::base::sync::{Arc, Mutex};
 use crate::base::types::FileId;
 use crate::fs::{FileName, Fs};
 use crate::table::{BirthIdentity, Table, TableContext, TableSummary};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -43,7 +43,7 @@ struct Books {
     /// Files with a living entry.
     held: HashSet<FileId>,
     /// Files that a failed edit may have named in a manifest that can still be read.
-    doubtful: HashSet<FileId>,
+    doubtful: BTreeSet<FileId>,
     /// Log segments that a failed edit may have registered there.
     doubtful_logs: HashSet<FileId>,
     /// Files that nothing can reach any more, until they are taken.
@@ -87,7 +87,10 @@ impl Shelf {
         let mut books = self.books.lock();
         books.doubtful_logs.clear();
         let doubtful = std::mem::take(&mut books.doubtful);
-        let dead: Vec<FileId> = doubtful.difference(&books.held).copied().collect();
+        let dead: Vec<FileId> = doubtful
+            .into_iter()
+            .filter(|file| !books.held.contains(file))
+            .collect();
         books.dead.extend(dead);
     }
 }

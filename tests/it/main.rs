@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 mod bugs;
-mod crash;
 mod face;
 mod faults;
 mod model;

@@ -8,5 +8,8 @@
 //! `.ci/torture [ci|full]` builds with optimisation and assertions, runs them all and prints
 //! the table.
 
+mod crash;
+mod kill;
+mod recovery;
 mod scale;
 mod sim_speed;

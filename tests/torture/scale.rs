@@ -4,7 +4,7 @@ use std::time::Instant;
 
 /// How much is run; `TORTURE` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
+pub(crate) enum Scale {
     /// Seconds for each suite: part of the ordinary tests.
     Smoke,
     /// What continuous integration can afford.
@@ -15,7 +15,7 @@ pub enum Scale {
 
 impl Scale {
     /// The scale that the environment asks for.
-    pub fn now() -> Scale {
+    pub(crate) fn now() -> Scale {
         match std::env::var("TORTURE").as_deref() {
             Err(_) | Ok("" | "smoke") => Scale::Smoke,
             Ok("ci") => Scale::Ci,
@@ -25,7 +25,7 @@ impl Scale {
     }
 
     /// One value for each scale.
-    pub fn pick<T>(self, smoke: T, ci: T, full: T) -> T {
+    pub(crate) fn pick<T>(self, smoke: T, ci: T, full: T) -> T {
         match self {
             Scale::Smoke => smoke,
             Scale::Ci => ci,
@@ -35,13 +35,13 @@ impl Scale {
 }
 
 /// The one case that is to be run instead of all, if there is one.
-pub fn only() -> Option<String> {
+pub(crate) fn only() -> Option<String> {
     std::env::var("TORTURE_CASE").ok()
 }
 
 /// The count of one suite. [`Tally::finish`] prints it and fails below the floor.
 #[derive(Debug)]
-pub struct Tally {
+pub(crate) struct Tally {
     suite: &'static str,
     unit: &'static str,
     floor: u64,
@@ -51,7 +51,7 @@ pub struct Tally {
 
 impl Tally {
     /// Starts the clock. `floors` are for smoke, CI and full.
-    pub fn new(suite: &'static str, unit: &'static str, floors: [u64; 3]) -> Tally {
+    pub(crate) fn new(suite: &'static str, unit: &'static str, floors: [u64; 3]) -> Tally {
         let [smoke, ci, full] = floors;
         Tally {
             suite,
@@ -63,7 +63,7 @@ impl Tally {
     }
 
     /// So many more were tried.
-    pub fn add(&mut self, n: u64) {
+    pub(crate) fn add(&mut self, n: u64) {
         self.count += n;
     }
 
@@ -71,7 +71,7 @@ impl Tally {
     ///
     /// # Panics
     /// Below the floor, unless a single case was asked for.
-    pub fn finish(self, how: &str) {
+    pub(crate) fn finish(self, how: &str) {
         println!(
             "suite | {} | {} {} | at least {} | {} s | {how}",
             self.suite,

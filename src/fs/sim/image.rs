@@ -70,7 +70,7 @@ impl Moment {
         let files = medium.files.iter();
         let dirs = medium.dirs.iter();
         Moment {
-            call: world.calls.len() as u64,
+            call: world.next_call(),
             seed: medium.seed,
             profile: medium.profile,
             ops: pending(medium),
@@ -159,13 +159,38 @@ impl Iterator for Images {
 
 /// The image with this id; `None` when this moment has none such.
 pub(super) fn image(world: &World, id: ImageId) -> Option<SimFs> {
-    if id.call != world.calls.len() as u64 {
+    if id.call != world.next_call() {
         return None;
     }
     let moment = Moment::of(world);
     let specs = specs(id.family, &moment);
     let disk = Disk::after(&moment, &plan(specs.get(id.n)?, &moment));
     Some(SimFs::on(disk.medium(&moment)))
+}
+
+/// How many plans a family has at this moment.
+pub(super) fn image_count(world: &World, family: Family) -> usize {
+    specs(family, &Moment::of(world)).len()
+}
+
+/// Digest of all names and bytes as they are read now.
+pub(super) fn digest(medium: &Medium) -> u128 {
+    let mut hash = Xxh3::new();
+    for (path, dir) in &medium.dirs {
+        let names = dir.now.iter();
+        let files = names.map(|(name, inode)| (&**name, xxh3_128(&medium.files[inode].now)));
+        update(&mut hash, path, files);
+    }
+    hash.digest128()
+}
+
+fn update<'a>(hash: &mut Xxh3, path: &Path, files: impl Iterator<Item = (&'a str, u128)>) {
+    hash.update(path.as_os_str().as_encoded_bytes());
+    for (name, digest) in files {
+        hash.update(&(name.len() as u64).to_le_bytes());
+        hash.update(name.as_bytes());
+        hash.update(&digest.to_le_bytes());
+    }
 }
 
 /// Names, and the bytes of those files that are not as they were durable.
@@ -218,18 +243,16 @@ impl Disk {
     fn digest(&self, moment: &Moment, digests: &mut HashMap<Inode, u128>) -> u128 {
         let mut hash = Xxh3::new();
         for (path, names) in &self.names {
-            hash.update(path.as_os_str().as_encoded_bytes());
-            for (name, inode) in names {
+            let files = names.iter().map(|(name, inode)| {
                 let digest = match self.changed.get(inode) {
                     Some(bytes) => xxh3_128(bytes),
                     None => *digests
                         .entry(*inode)
                         .or_insert_with(|| xxh3_128(&moment.files[inode])),
                 };
-                hash.update(&(name.len() as u64).to_le_bytes());
-                hash.update(name.as_bytes());
-                hash.update(&digest.to_le_bytes());
-            }
+                (&**name, digest)
+            });
+            update(&mut hash, path, files);
         }
         hash.digest128()
     }

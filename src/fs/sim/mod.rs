@@ -41,7 +41,7 @@ use crate::base::sync::{Arc, Mutex, MutexGuard};
 use log::Medium;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
-use world::World;
+use world::{Watcher, World};
 
 /// A simulated machine whose disk can lose power at any call. Clones are the same machine.
 ///
@@ -109,9 +109,34 @@ impl SimFs {
         image::image(&self.world(), id)
     }
 
+    /// How many images the family has at this moment: `n` of their ids is below it. Some of them
+    /// may be the same disk.
+    pub fn image_count(&self, family: Family) -> usize {
+        image::image_count(&self.world(), family)
+    }
+
+    /// Digest of all names and bytes as they are read now: equal for equal disks.
+    pub fn digest(&self) -> u128 {
+        image::digest(&self.world().medium)
+    }
+
     /// How many mutating calls were made, failed ones among them. The next has this index.
     pub fn call_count(&self) -> u64 {
-        self.world().calls.len() as u64
+        self.world().next_call()
+    }
+
+    /// Before each mutating call from now on, `watch` gets its index and a copy of this machine,
+    /// on which calls are counted from that index: the images of every call come from one run.
+    ///
+    /// The machine stands still meanwhile, so `watch` may do anything but call on it. The copy
+    /// has no faults, crash point, locks or watcher.
+    pub fn on_call(&self, mut watch: impl FnMut(u64, SimFs) + Send + 'static) {
+        let watch = move |index, medium| {
+            let copy = SimFs::on(medium);
+            copy.world().base = index;
+            watch(index, copy);
+        };
+        self.world().watcher = Some(Watcher(Box::new(watch)));
     }
 
     /// From the mutating call with this index on, every call fails with "crashed" and changes
@@ -159,7 +184,7 @@ impl SimFs {
     /// several threads were at work.
     pub fn script(&self) -> String {
         let world = self.world();
-        let lines = world.calls.iter().enumerate();
+        let lines = (world.base..).zip(&world.calls);
         lines.map(|(i, call)| format!("{i} {call}\n")).collect()
     }
 

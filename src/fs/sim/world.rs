@@ -67,11 +67,23 @@ struct Limit {
     fault: Fault,
 }
 
+/// Who is told of each mutating call before it happens.
+pub(super) struct Watcher(pub(super) Box<dyn FnMut(u64, Medium) + Send>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watcher")
+    }
+}
+
 /// One running machine.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) medium: Medium,
+    /// Calls made before this machine was split off another.
+    pub(super) base: u64,
     pub(super) calls: Vec<Call>,
+    pub(super) watcher: Option<Watcher>,
     pub(super) crash_at: Option<u64>,
     pub(super) crashed: bool,
     pub(super) faults: Schedule,
@@ -86,7 +98,9 @@ impl World {
         World {
             random: medium.seed,
             medium,
+            base: 0,
             calls: Vec::new(),
+            watcher: None,
             crash_at: None,
             crashed: false,
             faults: Schedule::default(),
@@ -96,15 +110,26 @@ impl World {
         }
     }
 
+    /// The index of the next mutating call.
+    pub(super) fn next_call(&self) -> u64 {
+        self.base + self.calls.len() as u64
+    }
+
     /// Every call passes here first: it gets its index, crashes, fails by the schedule, or goes on
     /// with a fault that it has to carry out itself.
     pub(super) fn enter(&mut self, mut call: Call) -> io::Result<Option<Fault>> {
         let kind = call.kind;
         if kind.mutates() && !self.crashed {
-            self.crashed = self.crash_at == Some(self.calls.len() as u64);
+            self.crashed = self.crash_at == Some(self.next_call());
         }
         if self.crashed {
             return Err(io::Error::other("crashed"));
+        }
+        if kind.mutates() {
+            let index = self.next_call();
+            if let Some(Watcher(watch)) = &mut self.watcher {
+                watch(index, self.medium.fork());
+            }
         }
         let site = call.site();
         let strike = self.faults.strike(&site);

@@ -314,3 +314,47 @@ fn the_ext4_profile_orders_names_and_sizes_and_shows_no_growth_without_data() {
         "inherited"
     );
 }
+
+/// One run gives for each call what a run that is cut off there gives.
+#[test]
+fn a_watcher_gets_the_disk_before_each_call() {
+    let script = |fs: &Fs| -> crate::base::error::Result<()> {
+        fs.make_root()?;
+        let file = fs.create_new(TABLE)?;
+        file.write_all_at(&[b'x'; 700], 0)?;
+        file.sync_data()?;
+        fs.sync_dir()?;
+        fs.rename(TABLE, TEMP)
+    };
+    let sim = SimFs::new(1);
+    let (tell, told) = std::sync::mpsc::channel();
+    sim.on_call(move |call, copy| tell.send((call, copy)).unwrap());
+    script(&Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    let told: Vec<_> = told.try_iter().collect();
+    assert_eq!(told.len() as u64, sim.call_count());
+    for (n, (call, copy)) in told.into_iter().enumerate() {
+        assert_eq!((call, copy.call_count()), (n as u64, n as u64));
+        let cut = SimFs::new(1);
+        cut.crash_at(call);
+        script(&Fs::sim(&cut, Path::new(ROOT))).unwrap_err();
+        for family in Family::ALL {
+            let ids = |sim: &SimFs| sim.images(&[family]).map(|i| i.id).collect::<Vec<_>>();
+            assert_eq!(ids(&copy), ids(&cut));
+            let count = copy.image_count(family);
+            for n in 0..count {
+                let id = ImageId { call, family, n };
+                let [a, b] = [&copy, &cut].map(|sim| sim.image(id).unwrap());
+                assert_eq!(
+                    a.bytes(Path::new(ROOT), "000009.tmp"),
+                    b.bytes(Path::new(ROOT), "000009.tmp")
+                );
+            }
+            let beyond = ImageId {
+                call,
+                family,
+                n: count,
+            };
+            assert!(copy.image(beyond).is_none(), "{beyond}");
+        }
+    }
+}
