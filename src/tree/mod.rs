@@ -11,4 +11,4 @@ mod state;
 mod upkeep;
 
 pub use state::{Pressure, Tree, TreeContext};
-pub use upkeep::{ManualStep, Work};
+pub use upkeep::{ManualStep, Work, Written};
