@@ -10,3 +10,4 @@
 
 mod scale;
 mod sim_speed;
+mod sweep;
