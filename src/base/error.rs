@@ -136,6 +136,11 @@ impl Error {
         self.edit(|e| e.kind = kind)
     }
 
+    /// The same call may succeed later without any change by the caller.
+    pub(crate) fn retryable(self) -> Self {
+        self.edit(|e| e.retryable = true)
+    }
+
     /// Keeps the error of the layer below as `source()`.
     pub(crate) fn caused_by(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.edit(|e| e.source = Some(Arc::new(source)))

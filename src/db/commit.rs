@@ -17,7 +17,7 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Durability;
 use crate::base::sync::atomic::Ordering;
 use crate::base::sync::{Arc, Condvar, Mutex};
-use crate::base::types::{FileId, KeyspaceId, SeqNo};
+use crate::base::types::{FileId, KeyspaceId, SeqNo, ValueKind};
 use crate::tree::Tree;
 use crate::wal;
 use std::cell::RefCell;
@@ -145,13 +145,16 @@ impl Core {
         }
         let durability = durability.unwrap_or(self.options.durability);
         if batch.is_empty() {
-            self.health.check()?;
+            self.check_writable()?;
             let seqno = self.visible();
             // It has nothing to make durable but "everything written before it".
             if durability == Durability::Synced {
                 self.sync_log()?;
             }
             return Ok(seqno);
+        }
+        if self.board.is_inline() && !self.health.is_ok() {
+            self.run_pending();
         }
         self.stall.admit(batch.bytes(), &self.health)?;
         hashes.clear();
@@ -183,22 +186,35 @@ impl Core {
             tree.prefetch(hash);
         }
         let mut commit = self.commit.lock();
-        self.leave_failed_segment(&mut commit, prepared)?;
+        self.leave_sealed_segment(&mut commit, prepared)?;
         let last = self.place(&mut commit, prepared, only)?;
         self.apply(&commit, prepared, last, only)?;
         self.publish(last);
         Ok(last)
     }
 
-    /// Starts a new segment when an append to this one failed (P13, R15). Not in the middle of a
-    /// group: its records are good in one segment together, or none is.
+    /// Starts a new segment when this one was sealed and no other could be made then; one that
+    /// failed is left by the log's repair only. Not in the middle of a group: its records are good
+    /// in one segment together, or none is.
     #[inline]
-    fn leave_failed_segment(&self, commit: &mut Commit, next: &Prepared<'_>) -> Result<()> {
-        if commit.sealed.is_none() {
+    fn leave_sealed_segment(&self, commit: &mut Commit, next: &Prepared<'_>) -> Result<()> {
+        if commit.sealed.is_none() && commit.writer.failure().is_none() {
             return Ok(());
         }
-        self.health.check()?;
+        self.health.check_making_room()?;
         self.rotate_log(commit, next.count.len() + next.operations.len())
+    }
+
+    /// Lets a batch pass that only deletes, while nothing but space is missing (P15).
+    #[cold]
+    fn admit_deletions(&self, batch: &WriteBatch) -> Result<()> {
+        self.health.check_making_room()?;
+        for operation in batch.operations() {
+            if operation?.kind != ValueKind::Delete {
+                return self.health.check();
+            }
+        }
+        Ok(())
     }
 
     /// Gives numbers and puts the record into the log. Nothing is visible yet.
@@ -209,7 +225,9 @@ impl Core {
         prepared: &Prepared<'_>,
         only: Option<&Tree>,
     ) -> Result<SeqNo> {
-        self.health.check()?;
+        if !self.health.is_ok() {
+            self.admit_deletions(prepared.batch)?;
+        }
         match only {
             Some(tree) => tree.check_open()?,
             None => {
@@ -236,24 +254,30 @@ impl Core {
         if !commit.writer.fits(bytes) {
             self.rotate_log(commit, bytes)?;
         }
+        // The numbers are used up also when this fails: they never name two writes (P6).
+        commit.next = last + 1;
         let (first, last) = (SeqNo::new(first), SeqNo::new(last));
         let parts: [&[u8]; 2] = [&prepared.count, prepared.operations];
-        if let Err(error) = commit.writer.append(first, last, &parts, prepared.crc) {
-            // The record may be there in part. The next write goes to a new segment whose header
-            // cuts this one before it (R15).
-            commit.sealed = Some(commit.writer.cut());
-            return Err(
-                error.advice("Nothing was written. The next write starts a new log segment.")
-            );
+        if let Err(cause) = commit.writer.append(first, last, &parts, prepared.crc) {
+            return Err(self.append_failed(commit, cause));
         }
-        // A number is used up even when a later step fails: it never names two writes (P6).
-        commit.next = last.get() + 1;
         commit.appended_bytes += (bytes + wal::format::RECORD_HEADER_BYTES) as u64;
         if commit.writer.end() >= commit.wake_at {
             commit.wake_at = commit.writer.end() + super::log::WAKE_EVERY;
             self.board.notify_log();
         }
         Ok(last)
+    }
+
+    /// The record may be there in part, and must never be found: the next segment's header cuts
+    /// this one before it (R15).
+    #[cold]
+    fn append_failed(&self, commit: &mut Commit, cause: Error) -> Error {
+        commit.sealed = Some(commit.writer.cut());
+        self.log_failed(cause.advice(
+            "Nothing was written, and this write will never appear. Writes resume by themselves \
+             once the log goes on in a new file.",
+        ))
     }
 
     /// Puts the operations into the memtables, and afterwards rotates those that are full: never in
@@ -339,7 +363,7 @@ impl Core {
         }
         self.versions
             .raise_seqno_ceiling(to)
-            .inspect_err(|_| self.notice_poison())?;
+            .inspect_err(|cause| self.notice_poison(cause))?;
         commit.ceiling = to.get();
         Ok(())
     }
@@ -476,7 +500,7 @@ impl Core {
         let mut commit = self.commit.lock();
         let mut done = 0;
         while done < prepared.len() {
-            if let Err(cause) = self.leave_failed_segment(&mut commit, &prepared[done]) {
+            if let Err(cause) = self.leave_sealed_segment(&mut commit, &prepared[done]) {
                 answers.push(Err(cause));
                 done += 1;
                 continue;
@@ -506,7 +530,7 @@ impl Core {
                 Ok(())
             };
             if let Err(cause) = flushed {
-                commit.sealed = Some(commit.writer.cut());
+                let cause = self.append_failed(&mut commit, cause);
                 answers.extend(group.iter().map(|_| Err(cause.clone())));
                 continue;
             }

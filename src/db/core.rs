@@ -7,7 +7,9 @@ use super::catalog::Trees;
 use super::commit::{Commit, Group};
 use super::health::Health;
 use super::log::LogSpace;
+use super::reserve::Reserve;
 use super::stall::{Stall, debt_of};
+use super::sweep::Leftovers;
 use super::worker::Board;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
@@ -49,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) health: Health,
     pub(crate) stall: Stall,
     pub(crate) log: LogSpace,
+    pub(crate) leftovers: Leftovers,
+    pub(crate) reserve: Reserve,
     pub(crate) board: Board,
     pub(crate) totals: Totals,
     pub(crate) dir_lock: Mutex<Option<DirLock>>,

@@ -2,6 +2,7 @@
 
 use super::catalog::{self, Trees};
 use super::core::{Core, Lease};
+use super::health::Part;
 use super::snapshot::bounds_of;
 use crate::base::batch::InKeyspace;
 use crate::base::error::{Error, Result};
@@ -253,9 +254,8 @@ impl Keyspace {
     pub fn compact_range(&self, range: impl KeyRange) -> Result<()> {
         self.check()?;
         let (from, to) = range.bounds();
-        self.core().flush_tree(&self.tree)?;
         self.core()
-            .compact_tree(&self.tree, bytes_of(from), bytes_of(to))
+            .flush_and_compact(&self.tree, bytes_of(from), bytes_of(to))
     }
 }
 
@@ -290,7 +290,7 @@ impl Core {
             catalog::resolve(name, tree.options().clone(), asked)?;
             return Ok(Arc::clone(tree));
         }
-        self.health.check()?;
+        self.check_writable()?;
         let id = self.versions.allocate_keyspace();
         let encoded = catalog::encode(asked);
         self.install(VersionEdit {
@@ -317,7 +317,11 @@ impl Core {
 
     /// Drops a keyspace: one edit, whatever its size. Its files go when nothing reads them.
     pub(super) fn drop_keyspace(&self, name: &str) -> Result<()> {
-        self.health.check()?;
+        if !self.health.is_ok() && self.board.is_inline() {
+            self.run_pending();
+        }
+        // It makes room on a full disk.
+        self.health.check_making_room()?;
         if name == catalog::DEFAULT_NAME {
             return Err(Error::invalid("the default keyspace cannot be dropped"));
         }
@@ -350,8 +354,11 @@ impl Core {
         tree.discard();
         self.change_trees(|trees| trees.remove(&tree));
         drop(tree);
-        self.sweep_dead()?;
-        self.retire_logs()?;
+        // The keyspace is gone, whatever becomes of its files now: they are tried again.
+        self.settle(
+            Part::Files,
+            self.sweep_dead().and_then(|()| self.retire_logs()),
+        );
         self.update_stall();
         Ok(())
     }

@@ -1,13 +1,16 @@
 //! The log's segments: one that takes records, a spare, those still needed, those to use again.
 //!
 //! A segment is registered in the manifest before its first record (R4). A write never goes on in
-//! a segment whose append or sync failed (P13). `Synced` is acknowledged only when every earlier
-//! segment is synced too. Segments are removed, or recycled under a new number, only after the
-//! edit that strikes them off is durable.
+//! a segment whose append or sync failed (P13): `mend` repairs that before anything more is
+//! acknowledged. `Synced` is acknowledged only when every earlier segment is synced too. Segments
+//! are removed, or recycled under a new number, only after the edit that strikes them off is
+//! durable; one that failed is never recycled.
 
 use super::commit::{Commit, SEQNO_RESERVE};
 use super::core::Core;
-use crate::base::error::{ErrorKind, Result};
+use super::health::Part;
+use super::sweep::Leftovers;
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::LogMode;
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
@@ -32,8 +35,11 @@ pub(crate) struct LogSpace {
     spare: Mutex<Option<Spare>>,
     /// Struck off the manifest, of full size, free to be renamed.
     recycled: Mutex<Vec<FileId>>,
+    /// Registered, but its first bytes could not be written: struck off before another is begun,
+    /// because nobody knows whether its header is there and would be taken for a link of the chain.
+    broken: Mutex<Vec<FileId>>,
     /// Held while segments are struck off: two workers must not strike off the same ones.
-    retiring: Mutex<()>,
+    pub(super) retiring: Mutex<()>,
     pub(crate) syncs: AtomicU64,
     /// `syncs` at the helper's last round.
     syncs_seen: AtomicU64,
@@ -70,12 +76,37 @@ impl LogSpace {
         self.chain.lock().sealed.len() as u64 + 1
     }
 
-    /// Makes the files of recycled segments go away: for a close.
-    pub(crate) fn remove_recycled(&self, fs: &Fs) -> Result<()> {
+    /// Makes the files of recycled segments go away with the next sweep: for a close.
+    pub(crate) fn give_up_recycled(&self, leftovers: &Leftovers) {
         for segment in self.recycled.lock().drain(..) {
-            fs.remove(FileName::Log(segment))?;
+            leftovers.add(FileName::Log(segment));
         }
-        Ok(())
+    }
+
+    /// True when an append or a sync failed in a segment that is still needed.
+    pub(super) fn has_failed_segment(&self) -> bool {
+        !self.failed_segments().is_empty()
+    }
+
+    fn failed_segments(&self) -> Vec<FileId> {
+        let chain = self.chain.lock();
+        let segments = chain.unsynced.iter().chain(&chain.active);
+        let failed = segments.filter(|segment| segment.failure().is_some());
+        failed.map(Syncer::segment).collect()
+    }
+
+    /// Registered segments before `active`.
+    pub(super) fn sealed_before(&self, active: FileId) -> Vec<FileId> {
+        let chain = self.chain.lock();
+        let sealed = chain.sealed.iter().copied();
+        sealed.filter(|&segment| segment < active).collect()
+    }
+
+    /// These are struck off.
+    pub(super) fn forget(&self, struck: &[FileId]) {
+        let mut chain = self.chain.lock();
+        chain.sealed.retain(|s| !struck.contains(s));
+        chain.unsynced.retain(|s| !struck.contains(&s.segment()));
     }
 
     pub(crate) fn has_spare(&self) -> bool {
@@ -83,37 +114,63 @@ impl LogSpace {
     }
 }
 
-/// Makes and registers a segment of `capacity` bytes, from a recycled file if there is one.
+/// Where segments are made.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) fs: &'a Fs,
+    pub(crate) versions: &'a VersionSet,
+    pub(crate) mode: LogMode,
+    /// Takes what a failure leaves in the directory.
+    pub(crate) leftovers: &'a Leftovers,
+}
+
+/// Makes and registers a segment of `capacity` bytes, from a recycled file if there is one, and
+/// strikes off others with the same edit.
 pub(crate) fn new_segment(
-    fs: &Fs,
-    versions: &VersionSet,
-    mode: LogMode,
+    site: Site<'_>,
     capacity: u64,
     recycled: Option<FileId>,
     struck: Vec<FileId>,
 ) -> Result<Spare> {
-    let segment = versions.allocate_file()?;
-    let name = FileName::Log(segment);
-    let mut mode = mode;
-    let reused = match recycled {
+    let made = site.versions.allocate_file().and_then(|segment| {
+        let spare = make_file(site, segment, capacity, recycled).and_then(|spare| {
+            site.fs.sync_dir()?;
+            site.versions.install(VersionEdit {
+                logs_added: vec![segment],
+                logs_removed: struck,
+                ..VersionEdit::default()
+            })?;
+            Ok(spare)
+        });
+        // One that a failed edit may have registered is kept until that is settled.
+        spare.inspect_err(|_| site.leftovers.add(FileName::Log(segment)))
+    });
+    made.inspect_err(|_| {
+        // A rename that reports failure may have happened or not: the file has one of two names.
+        if let Some(old) = recycled {
+            site.leftovers.add(FileName::Log(old));
+        }
+    })
+}
+
+fn make_file(
+    site: Site<'_>,
+    segment: FileId,
+    capacity: u64,
+    recycled: Option<FileId>,
+) -> Result<Spare> {
+    let (fs, name) = (site.fs, FileName::Log(segment));
+    let mut mode = site.mode;
+    let file = match recycled {
         Some(old) => {
             fs.rename(FileName::Log(old), name)?;
-            Some(fs.open_write(name)?)
+            fs.open_write(name)?
         }
-        None => None,
-    };
-    let file = match reused {
-        Some(file) => file,
         None => {
             let file = fs.create_new(name)?;
             match file.preallocate(capacity) {
-                Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Unsupported => mode = LogMode::Write,
-                Err(error) => {
-                    drop(file);
-                    fs.remove(name)?;
-                    return Err(error);
-                }
+                other => other?,
             }
             file
         }
@@ -121,12 +178,6 @@ pub(crate) fn new_segment(
     if !fs.guarantees_preallocation() {
         mode = LogMode::Write;
     }
-    fs.sync_dir()?;
-    versions.install(VersionEdit {
-        logs_added: vec![segment],
-        logs_removed: struck,
-        ..VersionEdit::default()
-    })?;
     Ok(Spare {
         segment,
         file,
@@ -153,6 +204,20 @@ impl Core {
     #[cold]
     pub(crate) fn rotate_log(&self, commit: &mut Commit, bytes: usize) -> Result<()> {
         let before = commit.seal();
+        match commit.writer.failure() {
+            Some(cause) => Err(self.log_failed(nothing_written(cause))),
+            None => self.start_segment(commit, before, bytes),
+        }
+    }
+
+    /// Starts a segment behind `before`, with room for a record of `bytes`.
+    #[cold]
+    pub(super) fn start_segment(
+        &self,
+        commit: &mut Commit,
+        before: Predecessor,
+        bytes: usize,
+    ) -> Result<()> {
         // A record beyond the usual size gets a segment of its own: fragment headers are a
         // two-thousandth, header and footer are small.
         let least = bytes as u64 + bytes as u64 / 1024 + 4096;
@@ -169,13 +234,20 @@ impl Core {
         };
         let spare = match spare {
             Some(spare) => spare,
-            None => self.make_spare(least.max(usual))?,
+            None => self.make_spare_now(least)?,
         };
         assert!(
             commit.segment() < spare.segment,
             "R4: numbers ascend along the chain"
         );
-        let writer = spare.begin(self.versions.database(), Some(before))?;
+        let segment = spare.segment;
+        let begun = self
+            .strike_broken()
+            .and_then(|()| spare.begin(self.versions.database(), Some(before)));
+        let writer = begun.map_err(|cause| {
+            self.log.broken.lock().push(segment);
+            nothing_written(cause)
+        })?;
         let mut chain = self.log.chain.lock();
         if let Some(old) = chain.active.replace(writer.syncer()) {
             chain.sealed.push(old.segment());
@@ -189,6 +261,17 @@ impl Core {
         Ok(())
     }
 
+    /// A segment for a record that waits: on a full disk a small one, in the place of the reserve.
+    fn make_spare_now(&self, least: u64) -> Result<Spare> {
+        let made = self.make_spare(least.max(self.options.log_segment_bytes));
+        let Err(cause) = &made else { return made };
+        let has_reserve = self.give_up_reserve(cause) || self.health.ails(Part::Reserve);
+        if cause.kind() != ErrorKind::NoSpace || !has_reserve {
+            return made;
+        }
+        self.make_spare(least.max(self.reserve.bytes() / 4))
+    }
+
     fn make_spare(&self, capacity: u64) -> Result<Spare> {
         let usual = capacity == self.options.log_segment_bytes;
         let recycled = if usual {
@@ -196,21 +279,54 @@ impl Core {
         } else {
             None
         };
-        let mode = self.options.log_mode;
-        new_segment(
-            &self.fs,
-            &self.versions,
-            mode,
-            capacity,
-            recycled,
-            Vec::new(),
-        )
-        .inspect_err(|_| self.notice_poison())
+        let site = Site {
+            fs: &self.fs,
+            versions: &self.versions,
+            mode: self.options.log_mode,
+            leftovers: &self.leftovers,
+        };
+        let broken = std::mem::take(&mut *self.log.broken.lock());
+        let made = new_segment(site, capacity, recycled, broken.clone());
+        match &made {
+            Ok(_) => self.gone(broken),
+            Err(cause) => {
+                self.log.broken.lock().extend(broken);
+                self.notice_poison(cause);
+                // At once, because it may hold space; what stays is told by the next sweep.
+                let _ = self.leftovers.sweep(&self.fs, &self.versions);
+            }
+        }
+        made.map_err(nothing_written)
+    }
+
+    /// Strikes off segments that could not be begun: before one that was registered earlier is
+    /// begun in their stead.
+    fn strike_broken(&self) -> Result<()> {
+        let broken = std::mem::take(&mut *self.log.broken.lock());
+        if broken.is_empty() {
+            return Ok(());
+        }
+        let struck = self.install(VersionEdit {
+            logs_removed: broken.clone(),
+            ..VersionEdit::default()
+        });
+        match &struck {
+            Ok(()) => self.gone(broken),
+            Err(_) => self.log.broken.lock().extend(broken),
+        }
+        struck
+    }
+
+    fn gone(&self, segments: Vec<FileId>) {
+        for segment in segments {
+            self.leftovers.add(FileName::Log(segment));
+        }
     }
 
     /// Makes every record placed so far durable, oldest segment first (P1, P2).
     ///
-    /// After a failed sync nothing can be promised of that file any more: writes stop (P13).
+    /// After a failed sync nothing can be promised of that file any more: it is never synced
+    /// again, and nothing is acknowledged until the log is repaired (P13).
     pub(crate) fn sync_log(&self) -> Result<()> {
         let (unsynced, active) = {
             let chain = self.log.chain.lock();
@@ -221,8 +337,7 @@ impl Core {
             segment.sync()
         });
         if let Err(cause) = result {
-            self.health.fail(cause.clone());
-            return Err(cause);
+            return Err(self.log_failed(cause));
         }
         let done: Vec<_> = unsynced.iter().map(Syncer::segment).collect();
         self.log
@@ -270,24 +385,22 @@ impl Core {
         if retired.is_empty() {
             return Ok(());
         }
-        self.versions.install(VersionEdit {
+        let failed = self.log.failed_segments();
+        self.install(VersionEdit {
             logs_removed: retired.clone(),
             ..VersionEdit::default()
         })?;
-        let mut chain = self.log.chain.lock();
-        chain.sealed.retain(|s| !retired.contains(s));
-        chain.unsynced.retain(|s| !retired.contains(&s.segment()));
-        drop(chain);
+        self.log.forget(&retired);
         for segment in retired {
             let mut recycled = self.log.recycled.lock();
-            if recycled.len() < RECYCLED_MAX && self.is_usual_size(segment) {
+            let is_good = !failed.contains(&segment) && self.is_usual_size(segment);
+            if is_good && recycled.len() < RECYCLED_MAX {
                 recycled.push(segment);
             } else {
-                drop(recycled);
-                self.fs.remove(FileName::Log(segment))?;
+                self.leftovers.add(FileName::Log(segment));
             }
         }
-        Ok(())
+        self.leftovers.sweep(&self.fs, &self.versions)
     }
 
     fn is_usual_size(&self, segment: FileId) -> bool {
@@ -323,6 +436,14 @@ impl Core {
             }
         }
         Ok(())
+    }
+}
+
+/// A failure in front of a record, which so was not written.
+fn nothing_written(cause: Error) -> Error {
+    match cause.kind() {
+        ErrorKind::NoSpace => cause.advice("Nothing was written. Free space on the disk."),
+        _ => cause.advice("Nothing was written. Try again."),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Db`] is the handle; [`core`] is what all handles and workers share; [`commit`] is the one way
 //! in for mutations, [`log`] keeps the segments, [`worker`] the background, [`stall`] the writers'
-//! pace, [`health`] the state, [`open`] and [`recover`] the way back after a crash.
+//! pace, [`health`] the state, [`mend`] the way out of trouble, [`reserve`] its last bytes, [`open`] and [`recover`] the way back after a crash.
 
 mod catalog;
 mod commit;
@@ -10,8 +10,10 @@ mod core;
 mod health;
 mod keyspace;
 mod log;
+mod mend;
 mod open;
 mod recover;
+mod reserve;
 mod snapshot;
 mod stall;
 mod stats;
@@ -148,9 +150,10 @@ impl Db {
     /// Makes everything acknowledged so far survive power loss.
     ///
     /// # Errors
-    /// `Io`: the sync failed, nothing can be said of what it covered, and writes stop.
+    /// `Io`: the sync failed, and nothing can be said of what it covered until the log was repaired,
+    /// which begins at once; ask again. `ReadOnly`, `NoSpace`: a repair is still going on.
     pub fn sync(&self) -> Result<()> {
-        self.engine().health.check()?;
+        self.engine().check_writable()?;
         self.engine().sync_log()
     }
 
@@ -199,6 +202,10 @@ impl Db {
     pub fn close(self) -> Result<()> {
         let lease = Arc::clone(&self.default.lease);
         let core = &lease.core;
+        if core.health.is_suspended() {
+            // The last chance to write what only memory holds.
+            core.mend();
+        }
         let failure = match core.health.state() {
             State::Fatal(cause) => Err(cause),
             _ => Ok(()),
@@ -211,10 +218,13 @@ impl Db {
         }
         lease.stop_workers();
         let sealed = failure.and_then(|()| {
+            // Twice: the footer vouches for what was synced before it, and the next open then has
+            // nothing to write again.
+            core.sync_log()?;
             core.commit.lock().seal();
             core.sync_log()?;
-            core.log.remove_recycled(&core.fs)?;
-            core.sweep_dead()?;
+            core.log.give_up_recycled(&core.leftovers);
+            core.tidy()?;
             core.versions.close()
         });
         core.dir_lock.lock().take();

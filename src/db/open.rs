@@ -3,11 +3,13 @@
 use super::catalog::{self, DEFAULT_NAME, Trees};
 use super::commit::{Commit, Group};
 use super::core::{Core, Lease, Totals};
-use super::health::Health;
+use super::health::{Health, Part};
 use super::keyspace::Keyspace;
-use super::log::{LogSpace, WAKE_EVERY, new_segment};
+use super::log::{LogSpace, Site, WAKE_EVERY, new_segment};
 use super::recover::{self, Replayed};
+use super::reserve::Reserve;
 use super::stall::Stall;
+use super::sweep::Leftovers;
 use super::worker::{self, Board};
 use super::{Db, sweep};
 use crate::base::checksum::KeyHasher;
@@ -88,11 +90,26 @@ impl Options {
         });
         let trees = open_trees(&tree_context, &self)?;
         let replayed = recover::replay(&fs, &versions, &trees, hasher)?;
-        let commit = start_log(&fs, &versions, &self, &replayed)?;
+        let leftovers = Leftovers::default();
+        let site = Site {
+            fs: &fs,
+            versions: &versions,
+            mode: self.log_mode,
+            leftovers: &leftovers,
+        };
+        let reserve = Reserve::new(&self);
+        let commit = start_log(site, &self, &reserve, &replayed).inspect_err(|_| {
+            // That failure is the one to report; what stays is swept by the next open.
+            let _ = leftovers.sweep(&fs, &versions);
+        })?;
         let kept = replayed.kept();
         let mut live = kept.clone();
         live.push(commit.segment());
-        let orphans = sweep::sweep_orphans(&fs, &versions, &live)?;
+        for &segment in &replayed.struck {
+            leftovers.add(FileName::Log(segment));
+        }
+        leftovers.sweep(&fs, &versions)?;
+        let orphans = sweep::sweep_orphans(&fs, &versions, &live, &reserve)?;
         let log = LogSpace::default();
         log.start(commit.writer.syncer(), kept);
         let core = Arc::new(Core {
@@ -109,6 +126,8 @@ impl Options {
             totals: Totals::default(),
             dir_lock: Mutex::new(Some(dir_lock)),
             report: replayed.report(orphans),
+            leftovers,
+            reserve,
             fs,
             options: self,
             versions,
@@ -133,7 +152,7 @@ fn start(core: Arc<Core>) -> Result<Db> {
     core.update_stall();
     // Segments that no recovered memtable needs: without this, opening and closing would pile
     // them up until something is flushed.
-    core.settle(core.retire_logs());
+    core.settle(Part::Files, core.retire_logs());
     if core.board.is_inline() {
         core.run_pending();
     }
@@ -197,17 +216,24 @@ pub(super) fn store_options(versions: &VersionSet, id: KeyspaceId, encoded: Vec<
 /// Starts a new segment behind what was replayed: a torn log is never appended to (R5). Numbers
 /// go on above everything reserved before, so that none names two writes (P6).
 fn start_log(
-    fs: &Fs,
-    versions: &VersionSet,
+    site: Site<'_>,
     options: &Options,
+    reserve: &Reserve,
     replayed: &Replayed,
 ) -> Result<Commit> {
+    let versions = site.versions;
     let used = versions.seqno_ceiling().max(replayed.last);
     let ceiling = SeqNo::new(used.get().saturating_add(super::commit::SEQNO_RESERVE));
     versions.raise_seqno_ceiling(ceiling)?;
-    let struck = replayed.passed_over.clone();
-    let capacity = options.log_segment_bytes;
-    let segment = new_segment(fs, versions, options.log_mode, capacity, None, struck)?;
+    let make = |capacity| new_segment(site, capacity, None, replayed.passed_over.clone());
+    let segment = match make(options.log_segment_bytes) {
+        // A full disk: deletions need a little log, so that it can be made emptier (P15).
+        Err(cause) if cause.kind() == ErrorKind::NoSpace && reserve.give_up_of_before(site.fs) => {
+            site.leftovers.sweep(site.fs, versions)?;
+            make(reserve.bytes() / 4)?
+        }
+        other => other?,
+    };
     let writer = segment.begin(versions.database(), replayed.before)?;
     Ok(Commit {
         writer,

@@ -3,8 +3,13 @@
 //! Segments form a chain: each names its predecessor and where that ends (R4). Replay walks the
 //! registered segments in order and stops at the first break; what lies behind is newer than the
 //! break and is struck off, so what is recovered is a prefix of the write order (P2). A keyspace
-//! skips what its tables hold already. Memory stays within two memtables a keyspace: a full one is
-//! flushed before the next is filled (P7).
+//! skips what its tables hold already. Memory stays within a memtable and a batch a keyspace: when
+//! one is full, all are flushed (P7).
+//!
+//! A segment of an earlier process is never synced: a sync of it may have failed there, or in an
+//! open that was given up, and then a later one says nothing (P13). What its watermarks vouch for
+//! is durable. Anything else is written to tables before the database is open, by one edit over all
+//! keyspaces (else a power cut could keep the newer of two writes and lose the older, P2).
 
 use super::catalog::Trees;
 use crate::base::batch::Operations;
@@ -14,7 +19,7 @@ use crate::base::sync::atomic::AtomicBool;
 use crate::base::types::{FileId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::tree::Work;
-use crate::version::VersionSet;
+use crate::version::{VersionEdit, VersionSet};
 use crate::wal::{Predecessor, Reader, Tail};
 use std::path::PathBuf;
 
@@ -46,7 +51,11 @@ pub(super) struct Replayed {
     pub(super) before: Option<Predecessor>,
     /// Registered segments that hold nothing that counts.
     pub(super) passed_over: Vec<FileId>,
+    /// Struck off: tables hold all of them.
+    pub(super) struck: Vec<FileId>,
     read: Vec<FileId>,
+    /// Some record read is not known to be durable.
+    unsynced: bool,
     report: OpenReport,
 }
 
@@ -64,7 +73,8 @@ impl Replayed {
     }
 }
 
-/// Replays every registered segment into the trees' memtables, and makes what it read durable.
+/// Replays every registered segment into the trees' memtables; what is not durable in the log is
+/// durable in tables when it returns.
 pub(super) fn replay(
     fs: &Fs,
     versions: &VersionSet,
@@ -106,6 +116,11 @@ pub(super) fn replay(
             .map(|b| b.end)
             .next();
         replay_segment(fs, versions, trees, hasher, log, limit, &mut out)?;
+    }
+    if out.unsynced {
+        let last = out.before.map_or(FileId(0), |before| before.segment);
+        out.struck = std::mem::take(&mut out.read);
+        flush_all(versions, trees, last, out.struck.clone())?;
     }
     for tree in trees.by_id.values() {
         tree.end_replay();
@@ -166,11 +181,9 @@ fn replay_segment(
     out: &mut Replayed,
 ) -> Result<()> {
     let path = fs.root().join(FileName::Log(log).to_string());
-    // First, because a flush in the middle of the replay must not become durable before the log
-    // it came from (I6), and because what readers are about to see must not vanish at a power cut.
-    fs.open_write(FileName::Log(log))?.sync_data()?;
     let mut reader = open_reader(fs, versions, log, limit)?;
     let mut last = out.before.map_or(SeqNo::ZERO, |before| before.last_seqno);
+    let mut records_end = 0;
     while let Some(record) = reader.next()? {
         let offset = record.offset;
         let place = |error: Error| error.at(&path).offset_at(offset);
@@ -185,7 +198,7 @@ fn replay_segment(
         last = record.first.plus(count - 1);
         out.report.batches += 1;
         let mut seqno = record.first;
-        let mut full = Vec::new();
+        let mut full = false;
         for operation in operations {
             let operation = operation.map_err(place)?;
             // A number without a keyspace is of one that was dropped since.
@@ -194,20 +207,19 @@ fn replay_segment(
             {
                 out.report.operations += 1;
                 let hash = hasher.hash(operation.key);
-                if tree.apply(&operation, hash, seqno).map_err(place)? {
-                    full.push(tree);
-                }
+                full |= tree.apply(&operation, hash, seqno).map_err(place)?;
             }
             seqno = seqno.plus(1);
         }
         // Between batches only, as live writes do (I7).
-        for tree in full {
-            if tree.is_full() {
-                tree.rotate_in_replay(log);
-                flush_all_but_one(tree)?;
-            }
+        if full {
+            flush_all(versions, trees, log, Vec::new())?;
         }
+        records_end = reader.end();
     }
+    // A watermark also says that every segment before was synced.
+    out.unsynced &= reader.synced() == 0;
+    out.unsynced |= reader.synced() < records_end;
     let end = reader.end();
     if let Tail::Torn { end } = reader.tail() {
         out.report.torn = Some((path, end));
@@ -223,19 +235,29 @@ fn replay_segment(
     Ok(())
 }
 
-/// Flushes what waits, up to the newest, on this thread: nothing else runs during a recovery.
-fn flush_all_but_one(tree: &crate::tree::Tree) -> Result<()> {
+/// Writes all memtables to tables, on this thread: nothing else runs during a recovery. One edit
+/// puts them in place and strikes off segments that nothing needs then; `log` is read on.
+fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId, struck: Vec<FileId>) -> Result<()> {
     let stop = AtomicBool::new(false);
     let work = Work {
         // Nobody has a snapshot yet: only the newest version of a key can be asked for.
         snapshots: &|| vec![SeqNo::MAX],
         stop: &stop,
         breathe: &|| {},
-        // Every segment was synced before it was read.
         sync_log: &|| Ok(()),
     };
-    while tree.immutables() > 1 {
-        tree.flush(&work)?;
+    let mut written = Vec::new();
+    for tree in trees.by_id.values() {
+        tree.rotate_in_replay(log);
+        written.extend(tree.write_waiting(&work)?);
+    }
+    versions.install(VersionEdit {
+        keyspaces: written.iter().map(|tables| tables.edit()).collect(),
+        logs_removed: struck,
+        ..VersionEdit::default()
+    })?;
+    for tables in written {
+        tables.finish();
     }
     Ok(())
 }

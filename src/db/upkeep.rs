@@ -1,7 +1,8 @@
 //! Upkeep that a caller asks for: flush, compaction of a range, verification.
 
 use super::core::Core;
-use crate::base::error::{Error, Result};
+use super::mend::FailOnPanic;
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::Arc;
 use crate::tree::{ManualStep, Tree};
 
@@ -39,8 +40,11 @@ impl Core {
     }
 
     fn rotate_now(&self, tree: &Tree) -> Result<()> {
+        if !self.health.is_ok() && self.board.is_inline() {
+            self.run_pending();
+        }
         let commit = self.commit.lock();
-        self.health.check()?;
+        self.health.check_making_room()?;
         tree.rotate(commit.segment());
         drop(commit);
         self.update_stall();
@@ -53,22 +57,40 @@ impl Core {
             self.run_pending();
         }
         while tree.immutables() > 0 && !tree.is_dropped() {
-            self.health.check()?;
-            self.board.wait_done();
+            match self.health.check() {
+                Ok(()) => self.board.wait_done(),
+                // The reserve may be there for it, or space may be back.
+                Err(_) if self.health.lacks_only_space() && self.flush_one(tree) => {}
+                Err(refusal) => return Err(refusal),
+            }
         }
-        self.health.check()
+        self.health.check_making_room()
     }
 
-    /// Compacts the tables of a range down to the last level, on this thread.
-    pub(super) fn compact_tree(
+    /// Flushes a keyspace and compacts a range of it. On a full disk the compaction is done also
+    /// when the flush cannot be: it may make the room that the flush needs (P15).
+    pub(super) fn flush_and_compact(
         &self,
         tree: &Arc<Tree>,
         from: Option<&[u8]>,
         to: Option<&[u8]>,
     ) -> Result<()> {
+        match self.flush_tree(tree) {
+            Err(full) if full.kind() == ErrorKind::NoSpace => {
+                self.compact_tree(tree, from, to)?;
+                self.flush_tree(tree)
+            }
+            other => other,
+        }?;
+        self.compact_tree(tree, from, to)
+    }
+
+    /// Compacts the tables of a range down to the last level, on this thread.
+    fn compact_tree(&self, tree: &Arc<Tree>, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<()> {
+        let _guard = FailOnPanic(self);
         let manual = tree.begin_manual(from, to);
         loop {
-            self.health.check()?;
+            self.health.check_making_room()?;
             tree.check_open()?;
             match tree.next_manual_job(&manual) {
                 ManualStep::Run(job) => {

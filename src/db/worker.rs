@@ -4,17 +4,16 @@
 //! the board when there is none. With no background threads the same rounds run on the writing
 //! thread between writes: slow, and deterministic, which is what the simulator wants.
 //!
-//! A background failure never disappears: a full disk or an I/O error suspends writes and is tried
-//! again every second; anything else, a panic included, stops writes for good.
+//! A background failure never disappears: `mend` says what becomes of it. Not here: repairs.
 
 use super::core::Core;
+use super::health::Part;
 use super::stall::StallCause;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, Result};
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::base::sync::{Arc, Condvar, Mutex, thread};
 use crate::base::types::SeqNo;
 use crate::tree::{Tree, Work};
-use crate::version::VersionEdit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -82,7 +81,7 @@ impl Board {
         }
     }
 
-    fn notify_done(&self) {
+    pub(crate) fn notify_done(&self) {
         let mut state = self.state.lock();
         state.done += 1;
         state.notices += 1;
@@ -116,7 +115,14 @@ impl Board {
         }
     }
 
-    fn must_wait_to_retry(&self) -> bool {
+    /// What has failed is tried again in a while; in inline mode with the next call.
+    pub(crate) fn retry_later(&self) {
+        if !self.is_inline() {
+            self.state.lock().retry_at = Some(Instant::now() + RETRY_AFTER);
+        }
+    }
+
+    pub(crate) fn must_wait_to_retry(&self) -> bool {
         self.state
             .lock()
             .retry_at
@@ -152,15 +158,7 @@ pub(crate) fn start(core: &Arc<Core>) -> Result<Vec<thread::JoinHandle<()>>> {
     }
     let spawn = |name: String, run: fn(&Core)| {
         let own = Arc::clone(core);
-        let body = move || {
-            let result = catch_unwind(AssertUnwindSafe(|| run(&own)));
-            if result.is_err() {
-                own.health
-                    .fail(Error::new(ErrorKind::Io, "a background thread panicked"));
-                own.board.notify_done();
-                own.stall.wake();
-            }
-        };
+        let body = move || guarded(&own, run);
         let path = core.fs.root().to_path_buf();
         let handle = thread::Builder::new().name(name).spawn(body);
         handle.map_err(|e| Error::io("starting a thread", &path, e))
@@ -176,6 +174,13 @@ pub(crate) fn start(core: &Arc<Core>) -> Result<Vec<thread::JoinHandle<()>>> {
         }
     }
     Ok(handles)
+}
+
+/// Runs a thread's body; a panic in it stops writes for good and lets nobody wait (R14).
+fn guarded(core: &Core, run: impl FnOnce(&Core)) {
+    if catch_unwind(AssertUnwindSafe(|| run(core))).is_err() {
+        core.panicked();
+    }
 }
 
 fn run_worker(core: &Core) {
@@ -196,9 +201,11 @@ fn run_log_helper(core: &Core) {
     let mut synced = Instant::now();
     while !core.board.is_stopped() {
         let seen = core.board.state.lock().log_notices;
-        core.settle(core.heal_manifest().and_then(|()| core.tend_log()));
-        // A reader may have let go of files since the last job ended (P17).
-        core.settle(core.sweep_dead());
+        // It also sweeps: a reader may have let go of files since the last job ended (P17).
+        core.mend();
+        if !core.board.must_wait_to_retry() {
+            core.settle(Part::Ahead, core.tend_log());
+        }
         core.release_old_logs();
         core.balance_memory();
         if core
@@ -207,7 +214,7 @@ fn run_log_helper(core: &Core) {
             .is_some_and(|every| synced.elapsed() >= every)
         {
             synced = Instant::now();
-            // A failed sync has already stopped writes and kept its cause.
+            // A failed sync has suspended writes and is mended in the next round.
             let _ = core.sync_log();
         }
         let mut state = core.board.state.lock();
@@ -237,9 +244,12 @@ impl Core {
     }
 
     /// Does the most urgent piece of work there is; false when there is none.
-    fn do_one(&self, idle: bool) -> bool {
+    pub(crate) fn do_one(&self, idle: bool) -> bool {
         if self.health.has_failed() || self.board.must_wait_to_retry() {
             return false;
+        }
+        if self.health.ails(Part::Log) || self.health.ails(Part::Manifest) {
+            return false; // the repair comes first, and flushes what it must
         }
         let trees = self.trees.load_full();
         let mut waiting: Vec<_> = trees.by_id.values().filter(|t| t.wants_flush()).collect();
@@ -248,6 +258,9 @@ impl Core {
             if self.flush_one(tree) {
                 return true;
             }
+        }
+        if trees.by_id.values().all(|tree| tree.immutables() == 0) {
+            self.health.recovered(Part::Flush);
         }
         let most = self.board.threads.saturating_sub(1).max(1);
         if self.board.compactions.load(Ordering::Relaxed) >= most {
@@ -259,47 +272,55 @@ impl Core {
             .map(|tree| (tree.pressure().compaction, tree))
             .collect();
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.id().cmp(&b.1.id())));
-        candidates
-            .into_iter()
-            .any(|(_, tree)| self.compact_one(tree, idle))
+        for (_, tree) in candidates {
+            if let Some(outcome) = self.compact_one(tree, idle) {
+                return outcome.is_ok();
+            }
+        }
+        self.health.recovered(Part::Compaction);
+        false
     }
 
-    fn flush_one(&self, tree: &Tree) -> bool {
+    /// Writes one waiting memtable of `tree`; false when there was none, or it failed.
+    pub(crate) fn flush_one(&self, tree: &Tree) -> bool {
         let running = Running::new(&self.board.flushes);
         let start = Instant::now();
         let outcome = self.with_work(tree, |work| tree.flush(work));
         drop(running);
-        let flushed = match outcome {
+        match outcome {
             Ok(Some(outcome)) => {
-                self.totals.flushes.fetch_add(1, Ordering::Relaxed);
-                let written = outcome.bytes_written;
-                self.totals
-                    .flush_bytes_written
-                    .fetch_add(written, Ordering::Relaxed);
-                self.stall.measured(written, start.elapsed());
+                self.count_flush(&outcome);
+                self.stall.measured(outcome.bytes_written, start.elapsed());
+                self.health.recovered(Part::Flush);
+                self.after_change(self.retire_logs());
                 true
             }
             Ok(None) => false,
             Err(error) => {
-                self.settle(Err(error));
-                return false;
+                // It waits for the log (I6), which is being repaired.
+                if !self.health.ails(Part::Log) {
+                    self.settle(Part::Flush, Err(error));
+                }
+                false
             }
-        };
-        if flushed {
-            self.after_change(self.retire_logs());
         }
-        flushed
     }
 
-    fn compact_one(&self, tree: &Tree, idle: bool) -> bool {
+    pub(crate) fn count_flush(&self, outcome: &crate::compaction::Outcome) {
+        self.totals.flushes.fetch_add(1, Ordering::Relaxed);
+        self.totals
+            .flush_bytes_written
+            .fetch_add(outcome.bytes_written, Ordering::Relaxed);
+    }
+
+    /// Runs the most urgent compaction of `tree`; `None` when none is due.
+    fn compact_one(&self, tree: &Tree, idle: bool) -> Option<Result<()>> {
         let oldest = self.oldest_snapshot();
-        let Some(job) = tree.next_job(oldest, idle) else {
-            return false;
-        };
+        let job = tree.next_job(oldest, idle)?;
         let running = Running::new(&self.board.compactions);
         let outcome = self.with_work(tree, |work| tree.run_job(&job, work));
         drop((running, job));
-        self.count_compaction(outcome).is_ok()
+        Some(self.count_compaction(outcome))
     }
 
     /// Counts a finished compaction and tidies up behind it.
@@ -317,12 +338,13 @@ impl Core {
                 totals
                     .compaction_bytes_written
                     .fetch_add(outcome.bytes_written, Ordering::Relaxed);
+                self.health.recovered(Part::Compaction);
                 self.after_change(Ok(()));
                 Ok(())
             }
             Err(error) => {
                 if !self.board.is_stopped() {
-                    self.settle(Err(error.clone()));
+                    self.settle(Part::Compaction, Err(error.clone()));
                 }
                 Err(error)
             }
@@ -331,7 +353,7 @@ impl Core {
 
     /// After files changed: dead ones go, writers are told, waiters look again.
     fn after_change(&self, logs: Result<()>) {
-        self.settle(logs.and_then(|()| self.sweep_dead()));
+        self.settle(Part::Files, logs.and_then(|()| self.sweep_dead()));
         self.update_stall();
         self.board.notify_done();
     }
@@ -362,67 +384,6 @@ impl Core {
                 .is_some_and(|why| why.cause == StallCause::Flush)
         {
             self.board.wait_done();
-        }
-    }
-
-    /// While the manifest could not be written, nothing is acknowledged (P13): writes a new one
-    /// from memory as soon as that can be done.
-    fn heal_manifest(&self) -> Result<()> {
-        match self.versions.poisoned() {
-            true => self.versions.heal(),
-            false => Ok(()),
-        }
-    }
-
-    /// Installs an edit for a caller outside of the background; a manifest that could not be
-    /// written suspends writes until the log's helper has healed it.
-    pub(crate) fn install(&self, edit: VersionEdit) -> Result<()> {
-        self.versions
-            .install(edit)
-            .inspect_err(|_| self.notice_poison())
-    }
-
-    /// See [`Core::install`].
-    pub(crate) fn notice_poison(&self) {
-        if self.versions.poisoned() {
-            self.settle(Err(Error::new(
-                ErrorKind::Io,
-                "the manifest could not be written",
-            )));
-            self.board.notify_log();
-        }
-    }
-
-    /// Turns the result of background work into the database's health.
-    pub(crate) fn settle(&self, result: Result<()>) {
-        match result {
-            Ok(()) => {
-                if self.health.is_suspended() && !self.board.must_wait_to_retry() {
-                    self.board.state.lock().retry_at = None;
-                    self.health.recovered();
-                }
-            }
-            Err(_) if self.board.is_stopped() => {}
-            Err(error) => {
-                match error.kind() {
-                    ErrorKind::NoSpace | ErrorKind::Io => {
-                        self.board.state.lock().retry_at = Some(Instant::now() + RETRY_AFTER);
-                        self.health.suspend(error);
-                    }
-                    _ => self.health.fail(error),
-                }
-                self.stall.wake();
-                self.board.notify_done();
-            }
-        }
-    }
-
-    /// Inline mode: all work that is due, on this thread.
-    pub(crate) fn run_pending(&self) {
-        self.release_old_logs();
-        while !self.board.is_stopped() && self.do_one(false) {}
-        if !self.health.has_failed() {
-            self.settle(self.heal_manifest().and_then(|()| self.reserve_ahead()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The names of a database's files: a number and a kind, never a path (P20).
 //!
 //! ```text
-//! LOCK  CURRENT  000007.manifest  000007.log  000007.tbl  000007.tmp
+//! LOCK  CURRENT  BALLAST  000007.manifest  000007.log  000007.tbl  000007.tmp
 //! ```
 //!
 //! Numbers are decimal, padded with zeros to six digits and longer when they need to be.
@@ -18,6 +18,8 @@ pub enum FileName {
     Lock,
     /// `CURRENT`
     Current,
+    /// `BALLAST`
+    Ballast,
     /// `000007.manifest`
     Manifest(FileId),
     /// `000007.log`
@@ -36,6 +38,7 @@ impl FileName {
         match text {
             "LOCK" => return Some(FileName::Lock),
             "CURRENT" => return Some(FileName::Current),
+            "BALLAST" => return Some(FileName::Ballast),
             _ => {}
         }
         let (digits, kind) = text.split_once('.')?;
@@ -52,7 +55,7 @@ impl FileName {
     /// The number in the name, if it has one.
     pub fn id(self) -> Option<FileId> {
         match self {
-            FileName::Lock | FileName::Current => None,
+            FileName::Lock | FileName::Current | FileName::Ballast => None,
             FileName::Manifest(id)
             | FileName::Log(id)
             | FileName::Table(id)
@@ -72,6 +75,7 @@ impl fmt::Display for FileName {
         match self {
             FileName::Lock => f.write_str("LOCK"),
             FileName::Current => f.write_str("CURRENT"),
+            FileName::Ballast => f.write_str("BALLAST"),
             FileName::Manifest(id) => write!(f, "{id}.manifest"),
             FileName::Log(id) => write!(f, "{id}.log"),
             FileName::Table(id) => write!(f, "{id}.tbl"),
@@ -89,6 +93,7 @@ mod tests {
     fn a_name_is_a_number_of_six_or_more_digits_and_a_kind() {
         let cases = [
             (FileName::Lock, "LOCK"),
+            (FileName::Ballast, "BALLAST"),
             (FileName::Current, "CURRENT"),
             (FileName::Manifest(FileId(7)), "000007.manifest"),
             (FileName::Log(FileId(0)), "000000.log"),

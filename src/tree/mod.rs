@@ -13,4 +13,4 @@ mod tests;
 mod upkeep;
 
 pub use state::{Pressure, Tree, TreeContext};
-pub use upkeep::{ManualStep, Work};
+pub use upkeep::{ManualStep, Work, Written};

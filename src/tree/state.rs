@@ -52,7 +52,7 @@ pub struct Tree {
 /// The memtables with the log segment each began in: what holds logs back.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    active_since: FileId,
+    pub(super) active_since: FileId,
     /// Oldest first. The same memtables as `view.immutables`, which has them newest first.
     pub(super) immutables: VecDeque<(Arc<Memtable>, FileId)>,
 }
@@ -266,14 +266,13 @@ impl Tree {
     }
 
     /// Puts the newest version in place, without the memtables in `flushed`.
-    pub(super) fn refresh_view(&self, flushed: Option<&Arc<Memtable>>) {
+    pub(super) fn refresh_view(&self, flushed: &[Arc<Memtable>]) {
         let mut waiting = self.waiting.lock();
         let view = self.view.load_full();
         let mut immutables = view.immutables.clone();
-        if let Some(flushed) = flushed {
-            immutables.retain(|m| !Arc::ptr_eq(m, flushed));
-            waiting.immutables.retain(|(m, _)| !Arc::ptr_eq(m, flushed));
-        }
+        let stays = |m: &Arc<Memtable>| !flushed.iter().any(|other| Arc::ptr_eq(m, other));
+        immutables.retain(stays);
+        waiting.immutables.retain(|(m, _)| stays(m));
         // A dropped keyspace has no version any more; readers keep what they saw.
         let Some(version) = self.context.versions.version(self.id) else {
             return;

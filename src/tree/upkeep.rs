@@ -8,7 +8,8 @@ use crate::base::types::{FileId, SeqNo};
 use crate::compaction::{self, Job, Outcome, Workshop, policy};
 use crate::memtable::Memtable;
 use crate::table::BirthIdentity;
-use crate::version::{KeyspaceEdit, VersionEdit};
+use crate::version::{KeyspaceEdit, VersionEdit, VersionSet};
+use std::cell::RefCell;
 
 /// What upkeep asks of whoever runs it.
 #[derive(Clone, Copy)]
@@ -30,6 +31,64 @@ impl Drop for Release<'_> {
     fn drop(&mut self) {
         // Pairs with the AcqRel swap in `flush`.
         self.0.store(false, Ordering::Release);
+    }
+}
+
+/// The file numbers of one job. Dropped before [`Allocations::keep`], it gives the files up: the
+/// job removes them itself, and what it could not remove goes with a later sweep (P14).
+struct Allocations<'a> {
+    versions: &'a VersionSet,
+    files: RefCell<Vec<FileId>>,
+}
+
+impl<'a> Allocations<'a> {
+    fn new(versions: &'a VersionSet) -> Self {
+        Allocations {
+            versions,
+            files: RefCell::default(),
+        }
+    }
+
+    fn file(&self) -> Result<FileId> {
+        let file = self.versions.allocate_file()?;
+        self.files.borrow_mut().push(file);
+        Ok(file)
+    }
+
+    fn keep(&self) {
+        self.files.borrow_mut().clear();
+    }
+}
+
+impl Drop for Allocations<'_> {
+    fn drop(&mut self) {
+        self.versions.give_up(self.files.get_mut().drain(..));
+    }
+}
+
+/// Memtables written to tables that no version names yet. Dropped before [`Written::finish`], it
+/// gives the tables up.
+pub struct Written<'a> {
+    tree: &'a Tree,
+    memtables: Vec<Arc<Memtable>>,
+    outcome: Outcome,
+    through: SeqNo,
+    files: Allocations<'a>,
+    _release: Release<'a>,
+}
+
+impl Written<'_> {
+    /// What an edit must say to put the tables in the place of the memtables.
+    pub fn edit(&self) -> KeyspaceEdit {
+        self.outcome.edit.clone()
+    }
+
+    /// That edit was installed.
+    pub fn finish(self) -> Outcome {
+        self.files.keep();
+        self.tree.raise_flushed_through(self.through);
+        self.tree.refresh_view(&self.memtables);
+        self.outcome
     }
 }
 
@@ -69,20 +128,71 @@ impl Tree {
     /// `Ok(None)`: nothing waits, or another worker is at it. A failed flush leaves everything as
     /// it was: the memtable is still read, and its log is still there.
     pub fn flush(&self, work: &Work<'_>) -> Result<Option<Outcome>> {
-        if self.flushing.swap(true, Ordering::AcqRel) {
-            return Ok(None);
-        }
-        let _release = Release(&self.flushing);
-        let Some((memtable, floor)) = self.oldest_waiting() else {
+        let Some(release) = self.begin_flush() else {
             return Ok(None);
         };
-        let Some((_, through)) = memtable.seqnos() else {
-            self.refresh_view(Some(&memtable));
+        let (memtable, floor) = {
+            let waiting = self.waiting.lock();
+            let Some((memtable, since)) = waiting.immutables.front() else {
+                return Ok(None);
+            };
+            let next = waiting.immutables.get(1);
+            (Arc::clone(memtable), next.map_or(*since, |(_, next)| *next))
+        };
+        let Some(written) = self.write(vec![memtable], floor, release, work)? else {
+            return Ok(None);
+        };
+        (work.sync_log)()?;
+        if !self.install(written.edit())? {
+            return Ok(None);
+        }
+        Ok(Some(written.finish()))
+    }
+
+    /// Writes all waiting memtables to tables, for an edit of the caller's that names them: the
+    /// repair of the log, which is one edit over all keyspaces.
+    ///
+    /// `Ok(None)`: nothing waits, or another worker is at it.
+    pub fn write_waiting(&self, work: &Work<'_>) -> Result<Option<Written<'_>>> {
+        let Some(release) = self.begin_flush() else {
+            return Ok(None);
+        };
+        let (memtables, floor) = {
+            let waiting = self.waiting.lock();
+            let newest_first = waiting.immutables.iter().rev();
+            let memtables: Vec<_> = newest_first.map(|(m, _)| Arc::clone(m)).collect();
+            (memtables, waiting.active_since)
+        };
+        self.write(memtables, floor, release, work)
+    }
+
+    fn begin_flush(&self) -> Option<Release<'_>> {
+        let taken = self.flushing.swap(true, Ordering::AcqRel);
+        (!taken).then_some(Release(&self.flushing))
+    }
+
+    /// Writes memtables, newest first, to tables. `floor`: the oldest log segment that is needed
+    /// once they are installed.
+    fn write<'a>(
+        &'a self,
+        memtables: Vec<Arc<Memtable>>,
+        floor: FileId,
+        release: Release<'a>,
+        work: &Work<'_>,
+    ) -> Result<Option<Written<'a>>> {
+        let Some(through) = memtables
+            .iter()
+            .filter_map(|m| m.seqnos())
+            .map(|s| s.1)
+            .max()
+        else {
+            self.refresh_view(&memtables);
             return Ok(None);
         };
         let snapshots = (work.snapshots)();
         let versions = &self.context.versions;
-        let allocate_file = || versions.allocate_file();
+        let allocations = Allocations::new(versions);
+        let allocate_file = || allocations.file();
         let allocate_order = || versions.allocate_order();
         // A flush lets nobody go first.
         let urgent = Work {
@@ -90,29 +200,21 @@ impl Tree {
             ..*work
         };
         let workshop = self.workshop(&urgent, &snapshots, &allocate_file, &allocate_order);
-        let mut outcome = compaction::flush(std::slice::from_ref(&memtable), &workshop)?;
-        (work.sync_log)()?;
+        let mut outcome = compaction::flush(&memtables, &workshop)?;
         outcome.edit.id = self.id();
         outcome.edit.flushed_through = Some(through);
         outcome.edit.log_floor = Some(floor);
-        if !self.install(outcome.edit.clone())? {
-            return Ok(None);
-        }
-        self.raise_flushed_through(through);
-        self.refresh_view(Some(&memtable));
-        Ok(Some(outcome))
+        Ok(Some(Written {
+            tree: self,
+            memtables,
+            outcome,
+            through,
+            files: allocations,
+            _release: release,
+        }))
     }
 
-    /// The oldest waiting memtable, and the log floor once it is flushed.
-    fn oldest_waiting(&self) -> Option<(Arc<Memtable>, FileId)> {
-        let waiting = self.waiting.lock();
-        let (memtable, since) = waiting.immutables.front()?;
-        let floor = waiting.immutables.get(1).map_or(*since, |(_, next)| *next);
-        Some((Arc::clone(memtable), floor))
-    }
-
-    /// False when the keyspace was dropped meanwhile: then there is nothing to install, and the
-    /// files made are orphans that the next open removes.
+    /// False when the keyspace was dropped meanwhile: then there is nothing to install.
     fn install(&self, edit: KeyspaceEdit) -> Result<bool> {
         let edit = VersionEdit {
             keyspaces: vec![edit],
@@ -152,13 +254,16 @@ impl Tree {
     fn run_reserved(&self, job: &Job, work: &Work<'_>) -> Result<Outcome> {
         let snapshots = (work.snapshots)();
         let versions = &self.context.versions;
-        let allocate_file = || versions.allocate_file();
+        let allocations = Allocations::new(versions);
+        let allocate_file = || allocations.file();
         let allocate_order = || versions.allocate_order();
         let workshop = self.workshop(work, &snapshots, &allocate_file, &allocate_order);
         let mut outcome = compaction::execute(job, &workshop)?;
         outcome.edit.id = self.id();
-        self.install(outcome.edit.clone())?;
-        self.refresh_view(None);
+        if self.install(outcome.edit.clone())? {
+            allocations.keep();
+        }
+        self.refresh_view(&[]);
         Ok(outcome)
     }
 }

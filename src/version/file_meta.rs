@@ -64,6 +64,11 @@ impl Shelf {
         std::mem::take(&mut self.books.lock().dead)
     }
 
+    /// Counts files without an entry among the dead.
+    pub(super) fn give_up(&self, files: impl IntoIterator<Item = FileId>) {
+        self.books.lock().dead.extend(files);
+    }
+
     /// True while somebody holds the table, or a manifest that can still be read may name it.
     pub(super) fn holds(&self, file: FileId) -> bool {
         let books = self.books.lock();

@@ -21,6 +21,7 @@ mod recover;
 mod run;
 mod set;
 mod sketch;
+mod tidy;
 #[expect(
     clippy::module_inception,
     reason = "the room is named after what it is about"

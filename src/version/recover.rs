@@ -112,7 +112,7 @@ impl Survey {
                 continue;
             };
             match name {
-                FileName::Lock => {}
+                FileName::Lock | FileName::Ballast => {}
                 FileName::Current => survey.current = true,
                 FileName::Manifest(_) | FileName::Temp(_) => survey.ours.push(name),
                 FileName::Table(_) | FileName::Log(_) => survey.data = Some(name),

@@ -244,6 +244,11 @@ impl Writer {
         self.good
     }
 
+    /// Why nothing can be appended any more: the first failure of a write or sync.
+    pub fn failure(&self) -> Option<Error> {
+        self.shared.failure()
+    }
+
     /// A handle to sync the file without the caller's lock.
     pub fn syncer(&self) -> Syncer {
         Syncer(Arc::clone(&self.shared))
@@ -400,7 +405,11 @@ impl Shared {
 
     /// The first failure, if there was one.
     fn failure(&self) -> Option<Error> {
-        self.failure.lock().clone()
+        if self.is_poisoned() {
+            self.failure.lock().clone()
+        } else {
+            None
+        }
     }
 
     /// Remembers the first failure, and gives it back.
@@ -448,6 +457,11 @@ impl Syncer {
         // Pairs with the Acquire in `put` and in `synced`.
         shared.synced.store(end, Ordering::Release);
         Ok(())
+    }
+
+    /// The first failure of a write or sync of this segment.
+    pub fn failure(&self) -> Option<Error> {
+        self.0.failure()
     }
 
     /// Offset up to which the file is known to be durable.

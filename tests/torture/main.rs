@@ -13,3 +13,4 @@ mod kill;
 mod recovery;
 mod scale;
 mod sim_speed;
+mod sweep;

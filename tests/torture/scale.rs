@@ -67,6 +67,11 @@ impl Tally {
         self.count += n;
     }
 
+    /// How many were tried so far.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Prints the suite's line; `how` is the command that runs this suite alone.
     ///
     /// # Panics

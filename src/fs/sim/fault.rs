@@ -67,6 +67,8 @@ pub enum FileClass {
     Lock,
     /// CURRENT.
     Current,
+    /// BALLAST.
+    Ballast,
     /// A manifest.
     Manifest,
     /// A log segment.
@@ -84,6 +86,7 @@ impl FileClass {
             None => FileClass::Dir,
             Some(FileName::Lock) => FileClass::Lock,
             Some(FileName::Current) => FileClass::Current,
+            Some(FileName::Ballast) => FileClass::Ballast,
             Some(FileName::Manifest(_)) => FileClass::Manifest,
             Some(FileName::Log(_)) => FileClass::Log,
             Some(FileName::Table(_)) => FileClass::Table,

@@ -1,0 +1,296 @@
+//! Suite A5: every call of every script fails in every way that it can, once or from then on.
+//!
+//! A *case* is a script in a world (options), a call of it (a site in the source, and the how
+//! manieth call of that site), a fault, and whether it stays. The script goes on whatever happens,
+//! and each answer is checked at once (P12). Then either the disk is healed: the state must be `Ok`
+//! within a few steps, everything acknowledged there, and after a close nothing left over (P14);
+//! then the power goes, and what it leaves must be a prefix with everything synced in it (P1, P2,
+//! P3, P13). Or the power goes while the fault is on, a few calls behind where it struck.
+//!
+//! Coverage: the places that call the disk are found by reading the source ([`sites`]), and each
+//! of them must have failed in each way that fits what it does. Places that are reached only after
+//! a fault get a second one on top of the first. The suite prints how many it has, lists what is
+//! missing, and fails then.
+//!
+//! `TORTURE_CASE=script/world/n/ending` runs one case; scripts, worlds and cases are numbered.
+
+mod run;
+mod scripts;
+mod sites;
+
+use crate::scale::{Scale, Tally, only};
+use alluvium::fs::sim::{CallSite, Coverage, Family, Fault, FaultRule, SimFs};
+use alluvium::{KeyspaceOptions, Options};
+use run::Run;
+use scripts::Script;
+use std::collections::BTreeMap;
+
+/// What runs where.
+struct Subject {
+    name: String,
+    script: Script,
+    options: Options,
+    spaces: KeyspaceOptions,
+    cases: Vec<Case>,
+}
+
+/// One fault at one call.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    site: CallSite,
+    nth: u64,
+    fault: Fault,
+    sticky: bool,
+}
+
+impl Case {
+    fn rule(&self) -> FaultRule {
+        let rule = FaultRule::new(self.fault).at(&self.site).nth(self.nth);
+        if self.sticky { rule.sticky() } else { rule }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Heal,
+    /// The power goes that many mutating calls behind the one that failed.
+    Crash(u64),
+}
+
+/// Calls that change nothing are many and alike: so many of each site fail.
+const QUIET_CALLS_MAX: u64 = 4;
+
+fn subjects() -> Vec<Subject> {
+    let mut subjects = Vec::new();
+    for (name, script) in scripts::SCRIPTS {
+        for (world, options, spaces) in scripts::worlds() {
+            let sim = SimFs::new(11);
+            let name = format!("{name}, {world}");
+            script(&mut Run::new(&sim, &options, &spaces, &name));
+            let cases = cases(&sim.coverage());
+            subjects.push(Subject {
+                name,
+                script,
+                options,
+                spaces,
+                cases,
+            });
+        }
+    }
+    subjects
+}
+
+/// Every call of a good run with every fault that fits.
+fn cases(good: &Coverage) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (site, calls) in good
+        .sites()
+        .filter(|(site, _)| site.file.starts_with("src/"))
+    {
+        let tried = match site.kind.mutates() {
+            true => calls,
+            false => calls.min(QUIET_CALLS_MAX),
+        };
+        for fault in Fault::ALL.into_iter().filter(|fault| fault.fits(site.kind)) {
+            for i in 0..tried {
+                // From the first call to the last.
+                let nth = i * calls / tried;
+                for sticky in [false, true] {
+                    // A sticky EINTR never ends.
+                    if !(sticky && fault == Fault::Eintr) {
+                        cases.push(Case {
+                            site,
+                            nth,
+                            fault,
+                            sticky,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    cases
+}
+
+/// What a run has seen: its coverage, and the index of the mutating call that failed first.
+struct Seen {
+    coverage: Coverage,
+    struck: Option<u64>,
+}
+
+fn try_case(subject: &Subject, faults: &[Case], ending: Ending, what: &str) -> Seen {
+    let sim = SimFs::new(11);
+    for case in faults {
+        sim.fail(case.rule());
+    }
+    if let Ending::Crash(call) = ending {
+        sim.crash_at(call);
+    }
+    let lied = faults.iter().any(|case| case.fault == Fault::SyncLate);
+    let mut run = Run::new(&sim, &subject.options, &subject.spaces, what);
+    (subject.script)(&mut run);
+    run.check_keys();
+    let struck = sim.calls().iter().position(|call| call.fault.is_some());
+    let seen = Seen {
+        coverage: sim.coverage(),
+        struck: struck.map(|at| at as u64),
+    };
+    if ending == Ending::Heal {
+        run.check_healed();
+    }
+    // Families in turn; "nothing that was not synced" in each.
+    let turn = faults
+        .first()
+        .map_or(0, |case| case.nth + u64::from(case.site.line));
+    let family = Family::ALL[turn as usize % Family::ALL.len()];
+    let images = sim.images(&[Family::Nothing]).take(1);
+    for image in images.chain(sim.images(&[family]).take(1)) {
+        run.check_image(&image.sim, lied, &image.id.to_string());
+    }
+    if ending == Ending::Heal && !lied {
+        run.check_tidy();
+    }
+    seen
+}
+
+/// The sweep's books.
+struct Sweep {
+    subjects: Vec<Subject>,
+    coverage: Coverage,
+    /// How each site was reached first.
+    first: BTreeMap<CallSite, (usize, Vec<Case>)>,
+    tally: Tally,
+    number: u64,
+}
+
+impl Sweep {
+    fn run(&mut self, s: usize, faults: &[Case], ending: Ending, id: &str) -> Seen {
+        let subject = &self.subjects[s];
+        let what = format!(
+            "TORTURE_CASE={id}: {}, {faults:?}, {ending:?}",
+            subject.name
+        );
+        let seen = try_case(subject, faults, ending, &what);
+        self.tally.add(1);
+        for (site, _) in seen.coverage.sites() {
+            self.first
+                .entry(site)
+                .or_insert_with(|| (s, faults.to_vec()));
+        }
+        self.coverage.merge(&seen.coverage);
+        seen
+    }
+
+    /// A case with both endings.
+    fn both(&mut self, s: usize, n: usize) {
+        let case = self.subjects[s].cases[n];
+        let id = format!("sweep/{s}/{n}");
+        let seen = self.run(s, &[case], Ending::Heal, &id);
+        if let Some(struck) = seen.struck {
+            self.number += 1;
+            let behind = 1 + self.number % 13;
+            self.run(s, &[case], Ending::Crash(struck + behind), &id);
+        }
+    }
+
+    /// At least one run for each site and fault, in whatever script first has it.
+    fn cover(&mut self) {
+        for s in 0..self.subjects.len() {
+            for n in 0..self.subjects[s].cases.len() {
+                let Case { site, fault, .. } = self.subjects[s].cases[n];
+                if !self.coverage.hits(&site).contains(&fault) {
+                    self.both(s, n);
+                }
+            }
+        }
+        // Sites on the way out of trouble: the trouble first, then the fault on top of it.
+        for _ in 0..3 {
+            for (site, fault) in self.coverage.missing() {
+                if !site.file.starts_with("src/") {
+                    continue;
+                }
+                let (s, mut faults) = self.first[&site].clone();
+                faults.push(Case {
+                    site,
+                    nth: 0,
+                    fault,
+                    sticky: false,
+                });
+                let id = format!("sweep/{s}/{site}/{fault:?}");
+                self.run(s, &faults, Ending::Heal, &id);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_call_fails_in_every_way() {
+    let mut sweep = Sweep {
+        subjects: subjects(),
+        coverage: Coverage::default(),
+        first: BTreeMap::new(),
+        tally: Tally::new("A5 fault sweep", "runs", [2_000, 75_000, 2_000_000]),
+        number: 0,
+    };
+    if let Some(id) = only() {
+        let mut parts = id.split('/').skip(1).map(str::parse);
+        if let (true, Some(Ok(s)), Some(Ok(n))) =
+            (id.starts_with("sweep/"), parts.next(), parts.next())
+        {
+            sweep.both(s, n);
+        }
+        return;
+    }
+    sweep.cover();
+    let target = Scale::now().pick(2_000, 75_000, 2_000_000);
+    single_faults(&mut sweep, target);
+    let source = sites::in_source();
+    let missing = sites::missing(&sweep.coverage, &source);
+    println!(
+        "fault sweep: {} of {} places in the source called, {} pairs of site and fault struck, {} missing",
+        source.len()
+            - missing
+                .iter()
+                .filter(|m| m.ends_with("never called"))
+                .count(),
+        source.len(),
+        sweep
+            .coverage
+            .sites()
+            .map(|(site, _)| sweep.coverage.hits(&site).len())
+            .sum::<usize>(),
+        missing.len()
+    );
+    assert!(missing.is_empty(), "not covered:\n{}", missing.join("\n"));
+    sweep
+        .tally
+        .finish("cargo test --profile torture --features sim --test torture sweep");
+}
+
+/// All cases, or as many of them, evenly, as make `target` runs; then pairs of them.
+fn single_faults(sweep: &mut Sweep, target: u64) {
+    let all: Vec<(usize, usize)> = (0..sweep.subjects.len())
+        .flat_map(|s| (0..sweep.subjects[s].cases.len()).map(move |n| (s, n)))
+        .collect();
+    let wanted = target.saturating_sub(sweep.tally.count()) as usize;
+    // Two endings each, mostly; a step that has no factor in common with the order of the cases.
+    let step = (all.len() * 2 / wanted.max(1)).max(1) | 1;
+    println!("fault sweep: {} single cases, every {step}th", all.len());
+    for at in (0..all.len()).step_by(step) {
+        let (s, n) = all[at];
+        sweep.both(s, n);
+    }
+    // Pairs: another case of the same subject on top, from a simple sequence.
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    while sweep.tally.count() < target {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let (s, n) = all[(random >> 33) as usize % all.len()];
+        let cases = &sweep.subjects[s].cases;
+        let other = (random >> 13) as usize % cases.len();
+        let faults = [cases[n], cases[other]];
+        let id = format!("sweep/{s}/{n}+{other}");
+        sweep.run(s, &faults, Ending::Heal, &id);
+    }
+}

@@ -1,0 +1,404 @@
+//! A database under a script and faults, with what must be true of it.
+
+use alluvium::fs::Fs;
+use alluvium::fs::sim::SimFs;
+use alluvium::{
+    Db, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions, Options, State, WriteBatch,
+    WriteOptions,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub const ROOT: &str = "/db";
+const SPACES: [&str; 2] = ["default", "orders"];
+/// Attempts after healing; in inline mode each is one step of the retry.
+const STEPS_MAX: usize = 3;
+
+pub type Contents = BTreeMap<(&'static str, Vec<u8>), Vec<u8>>;
+pub type Change = (&'static str, Vec<u8>, Option<Vec<u8>>);
+
+/// What was written and is visible, in write order.
+#[derive(Default)]
+pub struct History {
+    pub batches: Vec<Vec<Change>>,
+    /// So many of them are known to be synced.
+    pub synced: usize,
+    /// The contents after all of them.
+    pub now: Contents,
+}
+
+impl History {
+    fn push(&mut self, changes: Vec<Change>) {
+        apply(&mut self.now, &changes);
+        self.batches.push(changes);
+    }
+}
+
+fn apply(contents: &mut Contents, changes: &[Change]) {
+    for (space, key, value) in changes {
+        match value {
+            Some(value) => contents.insert((space, key.clone()), value.clone()),
+            None => contents.remove(&(*space, key.clone())),
+        };
+    }
+}
+
+/// See the module's text.
+pub struct Run<'a> {
+    pub sim: &'a SimFs,
+    pub options: Options,
+    pub spaces: KeyspaceOptions,
+    pub db: Option<Db>,
+    pub history: History,
+    /// For values that are never written twice.
+    writes: u64,
+    pub what: &'a str,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(sim: &'a SimFs, options: &Options, spaces: &KeyspaceOptions, what: &'a str) -> Self {
+        Run {
+            sim,
+            options: options.clone().default_keyspace(spaces.clone()),
+            spaces: spaces.clone(),
+            db: None,
+            history: History::default(),
+            writes: 0,
+            what,
+        }
+    }
+
+    /// Nothing happens any more after a power loss.
+    fn is_dead(&self) -> bool {
+        self.sim.is_crashed()
+    }
+
+    /// Opens, or leaves no database when that fails; a failure must be one of the disk's.
+    pub fn open(&mut self) {
+        self.db = None;
+        if self.is_dead() {
+            return;
+        }
+        let fs = Fs::sim(self.sim, Path::new(ROOT));
+        match self.options.clone().open_in(fs) {
+            Ok(db) => {
+                if let Err(error) = db.keyspace("orders", self.spaces.clone()) {
+                    self.expect_disk(&error);
+                }
+                self.db = Some(db);
+            }
+            Err(error) => self.expect_disk(&error),
+        }
+    }
+
+    /// Errors are those of the disk, and say what happened.
+    fn expect_disk(&self, error: &Error) {
+        let kinds = [ErrorKind::Io, ErrorKind::NoSpace, ErrorKind::ReadOnly];
+        let text = error.to_string();
+        assert!(kinds.contains(&error.kind()), "{}: {error:?}", self.what);
+        let reason = ["failed", "manifest", "panicked"];
+        assert!(
+            reason.iter().any(|r| text.contains(r)),
+            "{}: {text}",
+            self.what
+        );
+        assert!(
+            error.file().is_some(),
+            "{}: names no file: {text}",
+            self.what
+        );
+    }
+
+    fn space(&self, name: &str) -> Option<Keyspace> {
+        let db = self.db.as_ref()?;
+        db.keyspace(name, KeyspaceOptions::new()).ok()
+    }
+
+    /// A value of `len` bytes that no other write has.
+    fn value(&mut self, len: usize) -> Vec<u8> {
+        self.writes += 1;
+        let mut value = self.writes.to_be_bytes().to_vec();
+        value.resize(len.max(8), self.writes as u8);
+        value
+    }
+
+    pub fn put(&mut self, space: &'static str, n: u32, len: usize) {
+        self.batch(Durability::Logged, &[(space, n, Some(len))]);
+    }
+
+    pub fn put_synced(&mut self, space: &'static str, n: u32, len: usize) {
+        self.batch(Durability::Synced, &[(space, n, Some(len))]);
+    }
+
+    pub fn delete(&mut self, space: &'static str, n: u32) {
+        self.batch(Durability::Logged, &[(space, n, None)]);
+    }
+
+    /// Writes, and checks what the answer promises at once (P12).
+    pub fn batch(
+        &mut self,
+        durability: Durability,
+        changes: &[(&'static str, u32, Option<usize>)],
+    ) {
+        if self.is_dead() {
+            return;
+        }
+        let mut own: Vec<Change> = Vec::new();
+        let mut batch = WriteBatch::new();
+        for &(space, n, len) in changes {
+            let Some(keyspace) = self.space(space) else {
+                return;
+            };
+            let value = len.map(|len| self.value(len));
+            match &value {
+                Some(value) => batch.put(&keyspace, key(n), value),
+                None => batch.delete(&keyspace, key(n)),
+            }
+            own.push((space, key(n), value));
+        }
+        let Some(db) = &self.db else { return };
+        let options = WriteOptions::new().durability(durability);
+        let answer = db.write(&batch, options);
+        if self.is_dead() {
+            // Nobody heard the answer: it may be there or not.
+            self.history.push(own);
+            return;
+        }
+        match answer {
+            Ok(_) => {
+                self.history.push(own.clone());
+                if durability == Durability::Synced {
+                    self.history.synced = self.history.batches.len();
+                }
+            }
+            Err(error) => {
+                self.expect_disk(&error);
+                // P12: the one failure behind which a write is there.
+                if error
+                    .to_string()
+                    .contains("logged and visible, but not synced")
+                {
+                    assert!(durability == Durability::Synced, "{}: {error}", self.what);
+                    self.history.push(own.clone());
+                }
+            }
+        }
+        for (space, key, _) in &own {
+            self.check_key(space, key);
+        }
+    }
+
+    /// Reads one key: an error of the disk, or the right answer.
+    fn check_key(&self, space: &'static str, key: &[u8]) {
+        if self.is_dead() {
+            return;
+        }
+        let Some(keyspace) = self.space(space) else {
+            return;
+        };
+        match keyspace.get(key) {
+            Ok(found) => assert_eq!(
+                found.as_deref(),
+                self.history
+                    .now
+                    .get(&(space, key.to_vec()))
+                    .map(Vec::as_slice),
+                "P12: {}: {:?} in {space}",
+                self.what,
+                String::from_utf8_lossy(key)
+            ),
+            Err(error) => self.expect_disk(&error),
+        }
+    }
+
+    pub fn check_keys(&self) {
+        for n in 0..KEYS {
+            self.check_key(SPACES[n as usize % 2], &key(n));
+        }
+    }
+
+    fn upkeep(&mut self, is_durable: bool, call: impl FnOnce(&Db) -> alluvium::Result<()>) {
+        let Some(db) = &self.db else { return };
+        let answer = call(db);
+        if self.is_dead() {
+            return;
+        }
+        match answer {
+            Ok(()) if is_durable => self.history.synced = self.history.batches.len(),
+            Ok(()) => {}
+            Err(error) => self.expect_disk(&error),
+        }
+    }
+
+    pub fn sync(&mut self) {
+        self.upkeep(true, Db::sync);
+    }
+
+    pub fn flush(&mut self) {
+        self.upkeep(true, Db::flush);
+    }
+
+    pub fn compact(&mut self) {
+        // Flushes the default keyspace only.
+        self.upkeep(false, |db| db.compact());
+    }
+
+    pub fn close(&mut self) {
+        if let Some(db) = self.db.take() {
+            let answer = db.close();
+            if self.is_dead() {
+                return;
+            }
+            match answer {
+                Ok(()) => self.history.synced = self.history.batches.len(),
+                Err(error) => self.expect_disk(&error),
+            }
+        }
+    }
+
+    /// Makes a keyspace, writes to it and drops it: no part of the history.
+    pub fn come_and_go(&mut self, n: u32) {
+        if self.is_dead() {
+            return;
+        }
+        let Some(db) = &self.db else { return };
+        let name = format!("extra-{}", n % 3);
+        match db.keyspace(&name, self.spaces.clone()) {
+            Ok(extra) => {
+                let put = extra.put("k", "not part of the history");
+                let dropped = db.drop_keyspace(&name);
+                for error in [put.err(), dropped.err()].into_iter().flatten() {
+                    self.expect_disk(&error);
+                }
+            }
+            Err(error) => self.expect_disk(&error),
+        }
+    }
+
+    /// The disk works again: the state is `Ok` within a few steps (P14), everything acknowledged
+    /// is there, and after a close nothing is left over.
+    pub fn check_healed(&mut self) {
+        self.sim.heal();
+        if self.db.is_none() {
+            self.open();
+        }
+        let what = self.what;
+        let db = self
+            .db
+            .as_ref()
+            .unwrap_or_else(|| panic!("P4: {what}: does not open"));
+        let mut steps = 0;
+        while let Err(error) = db.put("probe", "") {
+            steps += 1;
+            assert!(steps < STEPS_MAX, "P14: {what}: {:?}: {error}", db.state());
+        }
+        assert!(
+            matches!(db.state(), State::Ok),
+            "P14: {what}: {}",
+            db.state()
+        );
+        db.delete("probe")
+            .unwrap_or_else(|e| panic!("P14: {what}: {e}"));
+        assert_eq!(
+            contents(db, what),
+            self.history.now,
+            "P12: {what}: in place"
+        );
+        // A sync that lied is found out by the next one of that file, also after the healing.
+        let synced = db.sync().or_else(|_| db.sync());
+        synced.unwrap_or_else(|e| panic!("P14: {what}: {e}"));
+        self.history.synced = self.history.batches.len();
+    }
+
+    /// A clean close, and what it leaves.
+    pub fn check_tidy(&mut self) {
+        let what = self.what;
+        let db = self.db.take().expect("healed");
+        db.close()
+            .unwrap_or_else(|e| panic!("P14: {what}: close: {e}"));
+        let names = names(self.sim);
+        let of = |end: &str| names.iter().filter(|name| name.ends_with(end)).count();
+        let counts = (of(".manifest"), of(".tmp"), of("CURRENT"));
+        assert_eq!(counts, (1, 0, 1), "P14: {what}: {names:?}");
+        let fs = Fs::sim(self.sim, Path::new(ROOT));
+        let db = self.options.clone().open_in(fs);
+        let db = db.unwrap_or_else(|e| panic!("P4: {what}: {e}"));
+        let left = db.open_report().orphans_removed;
+        assert_eq!(left, 0, "P14: {what}: left over among {names:?}");
+        assert_eq!(
+            contents(&db, what),
+            self.history.now,
+            "P12: {what}: reopened"
+        );
+    }
+
+    /// A disk that a power loss may leave: opens, and holds a prefix with everything synced in it.
+    /// `lied`: a sync said that all is well and was not (P1 is void, and damage may be named).
+    pub fn check_image(&self, image: &SimFs, lied: bool, id: &str) {
+        let what = format!("{}, {id}", self.what);
+        let fs = Fs::sim(image, Path::new(ROOT));
+        let db = match self.options.clone().open_in(fs) {
+            Ok(db) => db,
+            Err(error) if lied && error.kind() == ErrorKind::Corruption => {
+                assert!(error.file().is_some(), "{what}: {error}");
+                return;
+            }
+            Err(error) => panic!("P4: {what}: {error}"),
+        };
+        if lied {
+            let damaged = SPACES.iter().any(|name| {
+                let space = db.keyspace(name, KeyspaceOptions::new());
+                space.is_ok_and(|space| space.iter().any(|entry| entry.is_err()))
+            });
+            if damaged {
+                return;
+            }
+        }
+        let found = contents(&db, &what);
+        let least = if lied { 0 } else { self.history.synced };
+        let mut after = Contents::new();
+        for batch in &self.history.batches[..least] {
+            apply(&mut after, batch);
+        }
+        let mut n = least;
+        while after != found {
+            let Some(batch) = self.history.batches.get(n) else {
+                panic!(
+                    "P1, P2, P3, R15: {what}: what is there is no prefix of {n} batches with the \
+                     first {least} in it"
+                );
+            };
+            apply(&mut after, batch);
+            n += 1;
+        }
+        db.put("after", "the crash")
+            .unwrap_or_else(|e| panic!("P4: {what}: {e}"));
+    }
+}
+
+/// Scripts write so many different keys.
+const KEYS: u32 = 37;
+
+fn key(n: u32) -> Vec<u8> {
+    format!("key/{:03}", n % KEYS).into_bytes()
+}
+
+pub fn names(sim: &SimFs) -> Vec<String> {
+    let entries = Fs::sim(sim, Path::new(ROOT))
+        .list()
+        .expect("a good disk lists");
+    entries.into_iter().map(|entry| entry.name).collect()
+}
+
+fn contents(db: &Db, what: &str) -> Contents {
+    let mut found = Contents::new();
+    for name in SPACES {
+        let space = db.keyspace(name, KeyspaceOptions::new());
+        let space = space.unwrap_or_else(|e| panic!("{what}: {e}"));
+        for entry in space.iter() {
+            let (key, value) = entry.unwrap_or_else(|e| panic!("P8: {what}: {e}"));
+            found.insert((name, key.to_vec()), value.to_vec());
+        }
+    }
+    found
+}
