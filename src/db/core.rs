@@ -99,6 +99,7 @@ impl Core {
 
     /// Reads the trees' pressures and sets the writers' delay.
     pub(crate) fn update_stall(&self) {
+        let update = self.stall.begin_update();
         let trees = self.trees.load();
         let mut worst = None;
         let mut debt = -1.0;
@@ -115,7 +116,7 @@ impl Core {
             }
         }
         let share = waiting_bytes as f64 / (self.options.memory_bytes as f64).max(1.0);
-        self.stall.update(worst, share);
+        update.finish(worst, share);
     }
 
     /// Freezes the memtables that hold back the oldest segment when too many are kept: an idle

@@ -9,7 +9,7 @@
 use super::health::Health;
 use crate::base::error::Result;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::base::sync::{Condvar, Mutex, thread};
+use crate::base::sync::{Condvar, Mutex, MutexGuard, thread};
 use crate::tree::Pressure;
 use std::time::{Duration, Instant};
 
@@ -127,39 +127,12 @@ impl Stall {
         }
     }
 
-    /// Sets the delay from the worst of all trees' pressures and the share of the memtables'
-    /// memory that is in use.
-    pub(crate) fn update(&self, worst: Option<(&str, Pressure)>, memory_share: f64) {
-        let mut why = self.why.lock();
-        let mut debt = 0.0;
-        let mut cause = StallCause::Flush;
-        let mut name = "";
-        if let Some((keyspace, pressure)) = worst {
-            name = keyspace;
-            (debt, cause) = debt_of(&pressure);
-        }
-        if memory_share > 1.0 && debt < 1.0 {
-            (debt, cause) = (1.0, StallCause::Memory);
-        }
-        let waiting = debt >= 1.0 && cause != StallCause::Compaction;
-        let over = ((debt - 0.5) / 0.5).clamp(0.0, 1.0);
-        let nanos_per_byte = 1e9 / why.1.max(1e6) * over * over;
-        self.nanos_per_kib
-            .store((nanos_per_byte * 1024.0) as u64, Ordering::Relaxed);
-        if over == 0.0 {
-            self.owed_nanos.store(0, Ordering::Relaxed);
-        }
-        // Pairs with the Acquire in `delay`.
-        self.waiting.store(waiting, Ordering::Release);
-        why.0 = (over > 0.0).then(|| WhyStalled {
-            keyspace: name.to_owned(),
-            cause,
-            debt,
-            delay_per_mebibyte: Duration::from_nanos((nanos_per_byte * 1048576.0) as u64),
-            waiting,
-        });
-        if !waiting {
-            self.drained.notify_all();
+    /// Begins an update. Pressures must be read *after* this: then whoever updates last has seen
+    /// every change before it, and no reading from before a flush can undo what the flush set.
+    pub(crate) fn begin_update(&self) -> StallUpdate<'_> {
+        StallUpdate {
+            stall: self,
+            why: self.why.lock(),
         }
     }
 
@@ -179,6 +152,52 @@ impl Stall {
             self.stalls.load(Ordering::Relaxed),
             Duration::from_nanos(nanos),
         )
+    }
+}
+
+/// The one update that is going on.
+#[derive(Debug)]
+pub(crate) struct StallUpdate<'a> {
+    stall: &'a Stall,
+    why: MutexGuard<'a, (Option<WhyStalled>, f64)>,
+}
+
+impl StallUpdate<'_> {
+    /// Sets the delay from the worst of all trees' pressures and the share of the memtables'
+    /// memory that is in use.
+    pub(crate) fn finish(self, worst: Option<(&str, Pressure)>, memory_share: f64) {
+        let StallUpdate { stall, mut why } = self;
+        let mut debt = 0.0;
+        let mut cause = StallCause::Flush;
+        let mut name = "";
+        if let Some((keyspace, pressure)) = worst {
+            name = keyspace;
+            (debt, cause) = debt_of(&pressure);
+        }
+        if memory_share > 1.0 && debt < 1.0 {
+            (debt, cause) = (1.0, StallCause::Memory);
+        }
+        let waiting = debt >= 1.0 && cause != StallCause::Compaction;
+        let over = ((debt - 0.5) / 0.5).clamp(0.0, 1.0);
+        let nanos_per_byte = 1e9 / why.1.max(1e6) * over * over;
+        stall
+            .nanos_per_kib
+            .store((nanos_per_byte * 1024.0) as u64, Ordering::Relaxed);
+        if over == 0.0 {
+            stall.owed_nanos.store(0, Ordering::Relaxed);
+        }
+        // Pairs with the Acquire in `delay`.
+        stall.waiting.store(waiting, Ordering::Release);
+        why.0 = (over > 0.0).then(|| WhyStalled {
+            keyspace: name.to_owned(),
+            cause,
+            debt,
+            delay_per_mebibyte: Duration::from_nanos((nanos_per_byte * 1048576.0) as u64),
+            waiting,
+        });
+        if !waiting {
+            stall.drained.notify_all();
+        }
     }
 }
 
@@ -215,28 +234,34 @@ mod tests {
         let stall = Stall::default();
         let mut before = 0;
         for debt in [0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0] {
-            stall.update(Some(("k", pressure(0, debt))), 0.0);
+            stall
+                .begin_update()
+                .finish(Some(("k", pressure(0, debt))), 0.0);
             let now = stall.nanos_per_kib.load(Ordering::Relaxed);
             assert!(before <= now, "{debt}");
             assert_eq!(now > 0, debt > 0.5, "{debt}");
             assert_eq!(stall.why().is_some(), debt > 0.5);
             before = now;
         }
-        stall.update(None, 0.0);
+        stall.begin_update().finish(None, 0.0);
         assert_eq!(stall.why(), None);
     }
 
     #[test]
     fn writers_wait_only_for_flushes_and_say_so() {
         let stall = Stall::default();
-        stall.update(Some(("orders", pressure(4, 0.2))), 0.0);
+        stall
+            .begin_update()
+            .finish(Some(("orders", pressure(4, 0.2))), 0.0);
         let why = stall.why().unwrap();
         assert_eq!(
             (why.keyspace.as_str(), why.cause),
             ("orders", StallCause::Flush)
         );
         assert!(why.waiting);
-        stall.update(Some(("orders", pressure(1, 3.0))), 0.0);
+        stall
+            .begin_update()
+            .finish(Some(("orders", pressure(1, 3.0))), 0.0);
         let why = stall.why().unwrap();
         assert_eq!((why.cause, why.waiting), (StallCause::Compaction, false));
     }
@@ -245,7 +270,9 @@ mod tests {
     fn a_waiting_writer_sees_the_background_fail() {
         let stall = Stall::default();
         let health = Health::default();
-        stall.update(Some(("k", pressure(4, 0.0))), 0.0);
+        stall
+            .begin_update()
+            .finish(Some(("k", pressure(4, 0.0))), 0.0);
         health.fail(crate::base::error::Error::corruption("gone"));
         assert!(stall.admit(1, &health).is_err());
     }

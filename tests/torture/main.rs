@@ -11,6 +11,7 @@
 mod crash;
 mod kill;
 mod recovery;
+mod histories;
 mod scale;
 mod sim_speed;
 mod sweep;
