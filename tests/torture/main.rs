@@ -8,4 +8,5 @@
 //! `.ci/torture [ci|full]` builds with optimisation and assertions, runs them all and prints
 //! the table.
 
+mod metamorphic;
 mod scale;
