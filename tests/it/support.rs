@@ -55,16 +55,6 @@ impl Disk {
         }
     }
 
-    /// Ends the process that has the database open. In the simulator nothing of it happens after
-    /// this moment; on the real disk it is dropped without a close.
-    pub(crate) fn kill(&mut self, db: Db) {
-        if let Disk::Simulated(sim) = self {
-            let after = sim.kill();
-            drop(db);
-            *sim = after;
-        }
-    }
-
     pub(crate) fn names(&self) -> Vec<String> {
         let fs = match self {
             Disk::Real(dir) => Fs::os(dir.path()),

@@ -7,11 +7,13 @@
 //!
 //! `.ci/torture [ci|full]` builds with optimisation and assertions, runs them all and prints
 //! the table.
+#![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod crash;
-mod kill;
-mod recovery;
 mod histories;
+mod kill;
+mod metamorphic;
+mod recovery;
 mod scale;
 mod sim_speed;
 mod sweep;

@@ -1,0 +1,76 @@
+//! The options of a database under test, from a seed.
+
+use super::op::Random;
+use alluvium::{CompactionStyle, Compression, KeyspaceOptions, LogMode, Options, ReadMode, Verify};
+
+/// Keyspaces that a database has at most.
+pub(crate) const SPACES_MAX: usize = 4;
+
+/// The options of a database and of each of its keyspaces.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) options: Options,
+    /// The first one is the default keyspace's.
+    pub(crate) spaces: Vec<KeyspaceOptions>,
+    /// The block size of each, which cannot change.
+    pub(crate) blocks: Vec<u32>,
+    pub(crate) memory_bytes: u64,
+    pub(crate) threads: usize,
+}
+
+impl Settings {
+    /// The settings of this number, the same each time. `threads` are those of the background.
+    pub(crate) fn random(seed: u64, threads: usize) -> Settings {
+        let mut random = Random(seed);
+        let blocks: Vec<u32> = (0..1 + random.below(SPACES_MAX))
+            .map(|_| random.pick(&[256, 256, 512, 1024, 4096, 16384]))
+            .collect();
+        Settings::with_blocks(&mut random, blocks, threads)
+    }
+
+    /// Other settings under which the same database can be opened.
+    pub(crate) fn other(&self, seed: u64) -> Settings {
+        Settings::with_blocks(&mut Random(seed), self.blocks.clone(), self.threads)
+    }
+
+    fn with_blocks(random: &mut Random, blocks: Vec<u32>, threads: usize) -> Settings {
+        let spaces: Vec<_> = blocks
+            .iter()
+            .map(|block| keyspace(random, *block))
+            .collect();
+        let memory_bytes = random.pick(&[1 << 18, 1 << 20, 8 << 20]);
+        let options = Options::new()
+            .memory_bytes(memory_bytes)
+            .background_threads(threads)
+            .log_segment_bytes(random.pick(&[4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10]))
+            .read_mode(random.pick(&[ReadMode::Mmap, ReadMode::Pread]))
+            .log_mode(random.pick(&[LogMode::Mapped, LogMode::Write]))
+            .verify(random.pick(&[Verify::FirstTouch, Verify::EveryRead]))
+            .default_keyspace(spaces[0].clone());
+        Settings {
+            options,
+            spaces,
+            blocks,
+            memory_bytes,
+            threads,
+        }
+    }
+}
+
+fn keyspace(random: &mut Random, block: u32) -> KeyspaceOptions {
+    let codecs = [Compression::None, Compression::Lz4, Compression::Zstd];
+    let codecs: Vec<Compression> = codecs.into_iter().filter(|it| it.is_supported()).collect();
+    let mut codec = || random.pick(&codecs);
+    let compression = vec![codec(), codec(), codec()];
+    KeyspaceOptions::new()
+        .write_buffer_bytes(random.pick(&[1 << 10, 2 << 10, 8 << 10, 32 << 10, 128 << 10]))
+        .immutables_max(random.pick(&[1, 2, 4]))
+        .compression(compression)
+        .filter_bits_per_key(random.pick(&[0, 4, 10, 16, 32]))
+        .block_bytes(block)
+        .table_bytes(random.pick(&[1 << 10, 4 << 10, 32 << 10]))
+        .compaction(random.pick(&[CompactionStyle::Lazy, CompactionStyle::Leveled]))
+        .level0_runs(random.pick(&[1, 2, 4]))
+        .tier_runs(random.pick(&[1, 2, 4]))
+        .size_ratio(random.pick(&[2, 4, 10]))
+}
