@@ -5,5 +5,6 @@ mod bugs;
 mod face;
 mod faults;
 mod model;
+mod modes;
 mod spec;
 mod support;

@@ -9,9 +9,9 @@
 //! the table.
 
 mod crash;
+mod histories;
 mod kill;
 mod recovery;
-mod histories;
 mod scale;
 mod sim_speed;
 mod sweep;
