@@ -144,6 +144,9 @@ pub use db::{
     Db, Keyspace, KeyspaceStats, LevelStats, LogStats, OpenReport, ReadStats, RunStats, Snapshot,
     SnapshotKeyspace, StallCause, StallStats, State, Stats, TableStats, VerifyReport, WhyStalled,
 };
+#[cfg(feature = "sim")]
+#[doc(inline)]
+pub use fs::sim;
 pub use read::{Iter, RangeCursor as Cursor};
 
 /// The default of each option, under the option's name.

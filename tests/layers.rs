@@ -1,7 +1,7 @@
 //! The rules of the building, checked on the source text.
 //!
 //! The storey table of DESIGN.md says which module may import which; beside it stand the rules on
-//! headers, length, `std::fs`, `unsafe` and `unwrap`. Each rule is a function from one file's text
+//! headers, length, `std::fs`, clocks, `unsafe` and `unwrap`. Each rule is a function from one file's text
 //! to complaints, so that a self-test below shows it failing on a sample.
 //!
 //! The text is read line by line, with strings and comments blanked first; it is not parsed. That
@@ -19,6 +19,8 @@ const ISLANDS: &[&str] = &[
     "src/table/block/search.rs",
 ];
 const DISK: &str = "src/fs/disk.rs";
+/// Whoever asks for the time asks its machine's clock. `Duration` is anybody's.
+const CLOCKS: &[&str] = &["src/fs/env.rs", "src/fs/sim/clock.rs", "src/fs/sim/mod.rs"];
 
 /// Module → what it may import.
 type Storeys = BTreeMap<String, Vec<String>>;
@@ -288,6 +290,15 @@ fn check_words(source: &Source) -> Vec<String> {
         if has_word(&line, "std::fs") && source.path != DISK && !in_bin {
             complain(number, &format!("`std::fs`, allowed: {DISK}"));
         }
+        let clock = line.contains("std::time") && !line.trim().ends_with("std::time::Duration;")
+            || line.contains("Instant::now")
+            || line.contains("SystemTime::now");
+        if clock && !CLOCKS.contains(&source.path.as_str()) && !in_bin {
+            complain(
+                number,
+                &format!("a clock of `std::time`, allowed: {}", CLOCKS.join(", ")),
+            );
+        }
         if line.contains(".unwrap()") {
             complain(number, "`unwrap` outside tests");
         }
@@ -405,6 +416,27 @@ mod self_tests {
         assert_eq!(complaints(DISK, text), "");
         assert_eq!(complaints("src/bin/x/main.rs", text), "");
         assert_eq!(complaints("src/table/tests.rs", text), "");
+    }
+
+    #[test]
+    fn the_time_is_asked_of_the_machine() {
+        for line in [
+            "use std::time::Instant;",
+            "use std::time::{Duration, SystemTime};",
+            "fn f() { Instant::now(); }",
+        ] {
+            let text = format!("//! A.\n{line}\n");
+            let complaint = complaints("src/table/mod.rs", &text);
+            assert!(
+                complaint.contains("mod.rs:2: a clock"),
+                "{line}: {complaint}"
+            );
+            assert_eq!(complaints(CLOCKS[0], &text), "");
+            assert_eq!(complaints("src/bin/x/main.rs", &text), "");
+            assert_eq!(complaints("src/table/tests.rs", &text), "");
+        }
+        let text = "//! A.\nuse std::time::Duration;\n";
+        assert_eq!(complaints("src/table/mod.rs", text), "");
     }
 
     #[test]

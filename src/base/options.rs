@@ -42,14 +42,31 @@ pub enum Durability {
     Synced,
 }
 
-/// How tables are read.
+/// How tables are read. The modes give the same answers; they differ in what they cost and in what
+/// happens when the device cannot read a sector.
+///
+/// In all of them a flipped bit is `Corruption` with file and offset, found by the block's checksum
+/// as [`Verify`] says, and other blocks are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReadMode {
-    /// Through a memory map: no copy, no block cache. A device error ends the process.
+    /// Through a memory map: no copy, no block cache, the fastest.
+    ///
+    /// A device error ends the process by SIGBUS, as does another program that cuts a file short.
+    /// Nothing is lost by that: the next open recovers, as from any crash.
     #[default]
     Mmap,
-    /// Through read calls into memory of the process: for network file systems.
+    /// Through a memory map that is asked for each page before its first touch (one system call
+    /// and one bit for each 4 KiB, then as [`ReadMode::Mmap`]).
+    ///
+    /// A device error is an `Io` error with file and offset; later reads of the place repeat it.
+    /// Only a page that was dropped from memory since and then cannot be read again ends the
+    /// process. Linux 5.14 and later; elsewhere as [`ReadMode::Mmap`].
+    MmapProbe,
+    /// Through read calls into memory of the process, and a block cache: for network file systems
+    /// and disks that fail. Costs a cache lookup a block, and a copy for each miss.
+    ///
+    /// A device error is an `Io` error with file and offset, always.
     Pread,
 }
 

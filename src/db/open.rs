@@ -51,6 +51,15 @@ impl Options {
         self.open_in(Fs::os(path.as_ref()))
     }
 
+    /// Opens the database on a simulated machine, for crash tests: see [`sim`](crate::fs::sim).
+    ///
+    /// # Errors
+    /// As [`Options::open`], and whatever the machine was told to do.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn open_sim(self, sim: &crate::fs::sim::SimFs, path: impl AsRef<Path>) -> Result<Db> {
+        self.open_in(Fs::sim(sim, path.as_ref()))
+    }
+
     /// Opens the database on any file system: the real disk, or the simulator's.
     ///
     /// # Errors
@@ -121,8 +130,8 @@ impl Options {
             group: Group::default(),
             snapshots: SnapshotList::default(),
             health: Health::new(Arc::clone(&tree_context.closed)),
-            stall: Stall::default(),
-            board: Board::new(self.background_threads),
+            stall: Stall::new(fs.env()),
+            board: Board::new(self.background_threads, fs.env()),
             totals: Totals::default(),
             dir_lock: Mutex::new(Some(dir_lock)),
             report: replayed.report(orphans),

@@ -49,9 +49,9 @@ pub(super) struct Replayed {
     pub(super) last: SeqNo,
     /// What the next segment says of the last one read.
     pub(super) before: Option<Predecessor>,
-    /// Registered segments that hold nothing that counts.
+    /// Registered segments that hold nothing that counts, to be struck off.
     pub(super) passed_over: Vec<FileId>,
-    /// Struck off: tables hold all of them.
+    /// Struck off: tables hold all of them that counts.
     pub(super) struck: Vec<FileId>,
     read: Vec<FileId>,
     /// Some record read is not known to be durable.
@@ -119,7 +119,10 @@ pub(super) fn replay(
     }
     if out.unsynced {
         let last = out.before.map_or(FileId(0), |before| before.segment);
+        // What was passed over goes with the segments before it, by the same edit: without them it
+        // would look like the first of the chain, and the next open would replay it (P2).
         out.struck = std::mem::take(&mut out.read);
+        out.struck.append(&mut out.passed_over);
         flush_all(versions, trees, last, out.struck.clone())?;
     }
     for tree in trees.by_id.values() {

@@ -9,9 +9,10 @@
 use super::health::Health;
 use crate::base::error::Result;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::base::sync::{Condvar, Mutex, MutexGuard, thread};
+use crate::base::sync::{Condvar, Mutex, MutexGuard};
+use crate::fs::Env;
 use crate::tree::Pressure;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Why writers are being slowed down; see `Db::why_stalled`.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,7 @@ const SLEEP_MOST: u64 = 1_000_000;
 
 #[derive(Debug)]
 pub(crate) struct Stall {
+    env: Env,
     /// Delay for each KiB written; 0 when nothing is behind.
     nanos_per_kib: AtomicU64,
     waiting: AtomicBool,
@@ -60,9 +62,10 @@ pub(crate) struct Stall {
     drained: Condvar,
 }
 
-impl Default for Stall {
-    fn default() -> Self {
+impl Stall {
+    pub(crate) fn new(env: Env) -> Self {
         Stall {
+            env,
             nanos_per_kib: AtomicU64::new(0),
             waiting: AtomicBool::new(false),
             owed_nanos: AtomicU64::new(0),
@@ -72,9 +75,7 @@ impl Default for Stall {
             drained: Condvar::new(),
         }
     }
-}
 
-impl Stall {
     /// Delays a write of `bytes` as the debt asks. Called before any lock is taken.
     #[inline]
     pub(crate) fn admit(&self, bytes: usize, health: &Health) -> Result<()> {
@@ -88,7 +89,7 @@ impl Stall {
 
     #[cold]
     fn delay(&self, bytes: usize, health: &Health) -> Result<()> {
-        let start = Instant::now();
+        let start = self.env.now();
         let mut slept = false;
         let nanos = (bytes as u64).saturating_mul(self.nanos_per_kib.load(Ordering::Relaxed)) >> 10;
         let owed = self
@@ -99,20 +100,21 @@ impl Stall {
             // Whoever brings the sum over the mark pays it for all.
             self.owed_nanos
                 .fetch_sub(owed.min(SLEEP_MOST), Ordering::Relaxed);
-            thread::sleep(Duration::from_nanos(owed.min(SLEEP_MOST)));
+            self.env.sleep(Duration::from_nanos(owed.min(SLEEP_MOST)));
             slept = true;
         }
         if self.waiting.load(Ordering::Acquire) {
             let mut why = self.why.lock();
             while self.waiting.load(Ordering::Acquire) {
                 health.check()?;
-                self.drained.wait_for(&mut why, Duration::from_millis(50));
+                self.env
+                    .wait(&self.drained, &mut why, Duration::from_millis(50));
                 slept = true;
             }
         }
         if slept {
             self.stalls.fetch_add(1, Ordering::Relaxed);
-            let nanos = start.elapsed().as_nanos() as u64;
+            let nanos = self.env.elapsed(start).as_nanos() as u64;
             self.stalled_nanos.fetch_add(nanos, Ordering::Relaxed);
         }
         Ok(())
@@ -231,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_delay_grows_with_the_debt_and_ends_with_it() {
-        let stall = Stall::default();
+        let stall = Stall::new(Env::os());
         let mut before = 0;
         for debt in [0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0] {
             stall
@@ -249,7 +251,7 @@ mod tests {
 
     #[test]
     fn writers_wait_only_for_flushes_and_say_so() {
-        let stall = Stall::default();
+        let stall = Stall::new(Env::os());
         stall
             .begin_update()
             .finish(Some(("orders", pressure(4, 0.2))), 0.0);
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_waiting_writer_sees_the_background_fail() {
-        let stall = Stall::default();
+        let stall = Stall::new(Env::os());
         let health = Health::default();
         stall
             .begin_update()

@@ -13,9 +13,10 @@ use crate::base::error::{Error, Result};
 use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::base::sync::{Arc, Condvar, Mutex, thread};
 use crate::base::types::SeqNo;
+use crate::fs::{Env, Instant};
 use crate::tree::{Tree, Work};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// With no write for so long, levels are merged down although nothing forces it.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -25,6 +26,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Where workers find out that there is something to do, and others that it was done.
 #[derive(Debug)]
 pub(crate) struct Board {
+    env: Env,
     threads: usize,
     stop: AtomicBool,
     /// Flushes running: compactions stand back a little.
@@ -48,8 +50,9 @@ struct BoardState {
 }
 
 impl Board {
-    pub(crate) fn new(threads: usize) -> Self {
+    pub(crate) fn new(threads: usize, env: Env) -> Self {
         Board {
+            env,
             threads,
             stop: AtomicBool::new(false),
             flushes: AtomicUsize::new(0),
@@ -111,22 +114,21 @@ impl Board {
         let mut state = self.state.lock();
         let before = state.done;
         if state.done == before {
-            self.done.wait_for(&mut state, Duration::from_millis(20));
+            self.env
+                .wait(&self.done, &mut state, Duration::from_millis(20));
         }
     }
 
     /// What has failed is tried again in a while; in inline mode with the next call.
     pub(crate) fn retry_later(&self) {
         if !self.is_inline() {
-            self.state.lock().retry_at = Some(Instant::now() + RETRY_AFTER);
+            self.state.lock().retry_at = Some(self.env.now() + RETRY_AFTER);
         }
     }
 
     pub(crate) fn must_wait_to_retry(&self) -> bool {
-        self.state
-            .lock()
-            .retry_at
-            .is_some_and(|at| Instant::now() < at)
+        let retry_at = self.state.lock().retry_at;
+        retry_at.is_some_and(|at| self.env.now() < at)
     }
 }
 
@@ -192,13 +194,15 @@ fn run_worker(core: &Core) {
         }
         let mut state = core.board.state.lock();
         if state.notices == seen && !core.board.is_stopped() {
-            core.board.work.wait_for(&mut state, IDLE_AFTER);
+            let board = &core.board;
+            board.env.wait(&board.work, &mut state, IDLE_AFTER);
         }
     }
 }
 
 fn run_log_helper(core: &Core) {
-    let mut synced = Instant::now();
+    let env = &core.board.env;
+    let mut synced = env.now();
     while !core.board.is_stopped() {
         let seen = core.board.state.lock().log_notices;
         // It also sweeps: a reader may have let go of files since the last job ended (P17).
@@ -211,9 +215,9 @@ fn run_log_helper(core: &Core) {
         if core
             .options
             .sync_every
-            .is_some_and(|every| synced.elapsed() >= every)
+            .is_some_and(|every| env.elapsed(synced) >= every)
         {
-            synced = Instant::now();
+            synced = env.now();
             // A failed sync has suspended writes and is mended in the next round.
             let _ = core.sync_log();
         }
@@ -224,7 +228,7 @@ fn run_log_helper(core: &Core) {
                 .sync_every
                 .unwrap_or(IDLE_AFTER)
                 .min(IDLE_AFTER);
-            core.board.log_work.wait_for(&mut state, nap);
+            env.wait(&core.board.log_work, &mut state, nap);
         }
     }
 }
@@ -235,9 +239,9 @@ impl Core {
         let now = self.visible();
         let mut state = self.board.state.lock();
         match state.last_write {
-            Some((then, at)) if then == now => at.elapsed() >= IDLE_AFTER,
+            Some((then, at)) if then == now => self.board.env.elapsed(at) >= IDLE_AFTER,
             _ => {
-                state.last_write = Some((now, Instant::now()));
+                state.last_write = Some((now, self.board.env.now()));
                 false
             }
         }
@@ -284,13 +288,15 @@ impl Core {
     /// Writes one waiting memtable of `tree`; false when there was none, or it failed.
     pub(crate) fn flush_one(&self, tree: &Tree) -> bool {
         let running = Running::new(&self.board.flushes);
-        let start = Instant::now();
+        let env = &self.board.env;
+        let start = env.now();
         let outcome = self.with_work(tree, |work| tree.flush(work));
         drop(running);
         match outcome {
             Ok(Some(outcome)) => {
                 self.count_flush(&outcome);
-                self.stall.measured(outcome.bytes_written, start.elapsed());
+                self.stall
+                    .measured(outcome.bytes_written, env.elapsed(start));
                 self.health.recovered(Part::Flush);
                 self.after_change(self.retire_logs());
                 true

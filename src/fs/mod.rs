@@ -4,6 +4,7 @@
 //! Fs    a directory, on the real disk (disk.rs) or in the simulator (sim/, feature `sim`)
 //! File  an open file in it
 //! Region, LogRegion  its bytes in memory (region.rs)
+//! Env   the clock of the same machine (env.rs)
 //! ```
 //!
 //! This file is the one place that loops over short counts and EINTR, that checks lengths before
@@ -21,6 +22,7 @@
 //! real errors, buffering, and what the files mean.
 
 mod disk;
+mod env;
 pub mod name;
 #[expect(
     unsafe_code,
@@ -36,6 +38,7 @@ mod tests;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::Arc;
 use disk::{Disk, DiskFile, DiskLock};
+pub use env::{Env, Instant, SystemTime};
 pub use name::FileName;
 pub use region::{LogRegion, Region};
 use std::io;
@@ -268,6 +271,15 @@ impl Fs {
     /// condition for writing the log through a mapping.
     pub fn guarantees_preallocation(&self) -> bool {
         on!(Root, &self.0, dir => dir.guarantees_preallocation())
+    }
+
+    /// The clock of the machine.
+    pub fn env(&self) -> Env {
+        match &self.0 {
+            Root::Os(_) => Env::os(),
+            #[cfg(any(test, feature = "sim"))]
+            Root::Sim(dir) => Env::sim(&dir.sim),
+        }
     }
 
     /// A random number, for seeds and identities; seeded in the simulator.

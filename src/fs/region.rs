@@ -3,6 +3,7 @@
 //! ```text
 //! Region    = base, len (cached: mapped and heap bytes are read by the same machine code)
 //!             owner: Mapped | Heap, looked at only by `advise`, `populate` and `Drop`
+//!             probe: one bit for each page that is known to be readable, if that is asked for
 //! LogRegion = base, len, and the mapping shared with its Populators
 //! ```
 //!
@@ -16,11 +17,22 @@
 //! Threads: `Region` is immutable and shared freely. A `LogRegion` has one writer (`&mut self`);
 //! `Populator`s on other threads touch page tables, never bytes.
 //!
+//! A device error under a mapping: the kernel sends SIGBUS and the process ends, which is a crash
+//! like any other. A *probed* region asks the kernel for a page before it is first touched
+//! (`MADV_POPULATE_READ`), so that a bad sector, or a file that somebody cut, is an error of
+//! `block`. What it cannot see are pages that were dropped from memory since and fail when they
+//! are read again. Heap regions, and reads by calls, have no such gap. A handler for SIGBUS that
+//! puts a page of zeros in place of the bad one would close it, too, but is not here: it belongs to
+//! the whole process, a library must share it with whatever else handles signals there, what it
+//! does must be safe in the midst of any other code, and slices lent to callers could no longer be
+//! trusted. `ReadMode::Pread` is the answer for disks that fail like that.
+//!
 //! Not here: deciding whether a file may be mapped (the callers of `File::map_log`), checksums.
 
 use crate::base::error::{Error, Result};
 use crate::base::slice::Pin;
 use crate::base::sync::Arc;
+use crate::base::sync::atomic::{AtomicU64, Ordering};
 use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -32,9 +44,17 @@ pub struct Region {
     len: usize,
     owner: Owner,
     path: Option<Arc<Path>>,
+    probe: Option<Probe>,
     #[cfg(any(test, feature = "sim"))]
     watch: Option<super::sim::Watch>,
 }
+
+/// Which pages are known to be readable: one bit each. Bits are only ever set, and nothing is
+/// published through them, so all accesses are relaxed; two threads may ask for a page twice.
+struct Probe(Box<[AtomicU64]>);
+
+/// Small enough for any system; a bit may then stand for a part of a page.
+const PROBE_BYTES: usize = 4096;
 
 enum Owner {
     Mapped(memmap2::Mmap),
@@ -59,6 +79,7 @@ impl Region {
             len: map.len(),
             owner: Owner::Mapped(map),
             path: Some(Arc::from(path)),
+            probe: None,
             #[cfg(any(test, feature = "sim"))]
             watch: None,
         })
@@ -71,6 +92,7 @@ impl Region {
             len: bytes.len(),
             owner: Owner::Heap(bytes),
             path: path.map(Arc::from),
+            probe: None,
             #[cfg(any(test, feature = "sim"))]
             watch: None,
         }
@@ -81,6 +103,18 @@ impl Region {
     pub(super) fn watched(self, watch: super::sim::Watch) -> Region {
         Region {
             watch: Some(watch),
+            ..self
+        }
+    }
+
+    /// The same bytes; pages are asked for before they are first touched. Nothing for heap bytes.
+    #[must_use]
+    pub fn probed(self) -> Region {
+        let pages = self.len.div_ceil(PROBE_BYTES);
+        let bits = || (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let is_mapped = matches!(self.owner, Owner::Mapped(_));
+        Region {
+            probe: is_mapped.then(|| Probe(bits())),
             ..self
         }
     }
@@ -104,27 +138,68 @@ impl Region {
     ///
     /// # Errors
     /// `Corruption` naming file and offset when the range is not inside the region: the caller's
-    /// numbers came from a file.
+    /// numbers came from a file. `Io` from a probed region whose pages cannot be read; and again at
+    /// each later call.
     #[inline]
     #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn block(&self, offset: u64, len: usize) -> Result<&[u8]> {
         #[cfg(any(test, feature = "sim"))]
-        self.touch(offset)?;
+        self.touch(offset, len)?;
         let bytes = self.bytes();
-        usize::try_from(offset)
+        let block = usize::try_from(offset)
             .ok()
             .and_then(|start| bytes.get(start..start.checked_add(len)?))
-            .ok_or_else(|| self.outside(offset, len))
+            .ok_or_else(|| self.outside(offset, len))?;
+        if let Some(probe) = &self.probe {
+            self.ask_for(probe, offset as usize, len)?;
+        }
+        Ok(block)
+    }
+
+    /// Makes sure that the pages of a range inside the region can be read.
+    fn ask_for(&self, probe: &Probe, offset: usize, len: usize) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        for page in offset / PROBE_BYTES..=(offset + len - 1) / PROBE_BYTES {
+            let (word, bit) = (&probe.0[page / 64], 1 << (page % 64));
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                self.ask_for_page(page * PROBE_BYTES)?;
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn ask_for_page(&self, start: usize) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        if let (Owner::Mapped(map), Some(path)) = (&self.owner, &self.path) {
+            let len = PROBE_BYTES.min(self.len - start);
+            match map.advise_range(memmap2::Advice::PopulateRead, start, len) {
+                // A kernel before 5.14 does not know the request: then this is an ordinary mapping.
+                Err(e) if e.kind() != io::ErrorKind::InvalidInput => {
+                    let error = Error::io("reading a page through a mapping", path, e);
+                    return Err(error.offset_at(start as u64));
+                }
+                _ => {}
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = start;
+        Ok(())
     }
 
     #[cfg(any(test, feature = "sim"))]
     #[track_caller]
-    fn touch(&self, offset: u64) -> Result<()> {
+    fn touch(&self, offset: u64, len: usize) -> Result<()> {
         let (Some(watch), Some(path)) = (&self.watch, &self.path) else {
             return Ok(());
         };
+        let start = usize::try_from(offset).unwrap_or(self.len).min(self.len);
+        let range = start..self.len.min(start.saturating_add(len));
         watch
-            .touch(std::panic::Location::caller())
+            .touch(std::panic::Location::caller(), range)
             .map_err(|e| Error::io("read through a mapping", path, e).offset_at(offset))
     }
 
@@ -384,6 +459,58 @@ mod tests {
             prop_assert_eq!(mapped.bytes(), &twin[..]);
             let read = file.read_region(4096 + 200).unwrap();
             prop_assert_eq!(read.bytes(), &twin[..]);
+        }
+    }
+
+    /// A region of each kind over the same bytes of a file.
+    fn of_each_kind(fs: &Fs, len: u64) -> [Region; 4] {
+        let file = fs.open_read(LOG).unwrap();
+        let bytes = file.read_region(len).unwrap().bytes().to_vec();
+        [
+            file.map(len).unwrap(),
+            file.map(len).unwrap().probed(),
+            file.read_region(len).unwrap(),
+            Region::from_vec(bytes).probed(),
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_region_gives_the_same_blocks_and_refusals() {
+        let base = disk::scratch("region");
+        let fs = Fs::os(base.path());
+        let bytes: Vec<u8> = (0..10_000u32).map(|i| (i % 251) as u8).collect();
+        fs.create_new(LOG).unwrap().write_all_at(&bytes, 0).unwrap();
+        for region in of_each_kind(&fs, 10_000) {
+            for (offset, len) in [(0, 0), (0, 10_000), (4095, 2), (9_999, 1), (10_000, 0)] {
+                let block = region.block(offset as u64, len).unwrap();
+                assert_eq!(block, &bytes[offset..offset + len], "{region:?}");
+            }
+            for (offset, len) in [(10_000, 1), (9_999, 2), (u64::MAX, 1), (1, usize::MAX)] {
+                let error = region.block(offset, len).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corruption, "{region:?}");
+            }
+        }
+    }
+
+    /// Somebody cuts the file under the mapping: touching the lost page would be a SIGBUS.
+    #[test]
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn a_probed_page_that_is_gone_is_an_error_and_not_a_signal() {
+        let base = disk::scratch("region");
+        let fs = Fs::os(base.path());
+        let file = fs.create_new(LOG).unwrap();
+        file.write_all_at(&[7; 3 * 65_536], 0).unwrap();
+        let region = file.map(3 * 65_536).unwrap().probed();
+        assert_eq!(region.block(65_536, 10).unwrap(), [7; 10]);
+        file.truncate(65_536).unwrap();
+        assert_eq!(region.block(65_530, 6).unwrap(), [7; 6]);
+        for _ in 0..2 {
+            let error = region.block(2 * 65_536 - 1, 9).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.file()),
+                (ErrorKind::Io, Some(&*fs.path(LOG)))
+            );
+            assert_eq!(error.offset(), Some(2 * 65_536 - 4096), "{error}");
         }
     }
 

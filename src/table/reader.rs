@@ -138,8 +138,11 @@ impl Table {
                 .advice("Restore the file from a checkpoint."));
         };
         let source = match context.read_mode {
-            ReadMode::Mmap => {
-                let region = file.map(bytes)?;
+            mode @ (ReadMode::Mmap | ReadMode::MmapProbe) => {
+                let region = match mode {
+                    ReadMode::MmapProbe => file.map(bytes)?.probed(),
+                    _ => file.map(bytes)?,
+                };
                 // Without this, a cold get reads up to 8 MiB ahead; scans ask for more themselves.
                 region.advise(Advice::Random);
                 Source::Mapped(Arc::new(region))

@@ -5,5 +5,7 @@ mod bugs;
 mod face;
 mod faults;
 mod model;
+mod modes;
+mod recovery;
 mod spec;
 mod support;

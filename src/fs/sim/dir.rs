@@ -15,7 +15,7 @@ use std::path::Path;
 /// One directory of a simulated machine.
 #[derive(Clone, Debug)]
 pub(in crate::fs) struct SimDir {
-    pub(super) sim: SimFs,
+    pub(in crate::fs) sim: SimFs,
     pub(super) root: Arc<Path>,
 }
 
@@ -203,6 +203,8 @@ impl SimDir {
 
     pub(in crate::fs) fn sync_dir(&self) -> io::Result<()> {
         let mut world = self.enter(CallKind::SyncDir, None)?;
+        let idle = world.medium.dir(&self.root)?.pending.is_empty();
+        world.synced(idle);
         world.medium.sync_dir(&self.root)
     }
 

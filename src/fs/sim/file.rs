@@ -9,10 +9,12 @@ use super::coverage::{CallSite, caller};
 use super::dir::SimDir;
 use super::fault::{CallKind, Fault, FileClass};
 use super::log::Inode;
+use super::misuse;
 use super::world::{Call, World};
 use crate::base::sync::{Arc, MutexGuard};
 use rustix::io::Errno;
 use std::io;
+use std::ops::Range;
 use std::panic::Location;
 use std::path::Path;
 
@@ -73,9 +75,11 @@ impl SimFile {
 
     pub(in crate::fs) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let (mut world, fault) = self.enter(CallKind::Read, offset, buffer.len() as u64)?;
-        let now = &world.medium.file(self.inode).now;
+        let file = world.medium.file(self.inode);
+        let now = &file.now;
         let start = usize::try_from(offset).unwrap_or(now.len()).min(now.len());
         let count = short(fault, buffer.len().min(now.len() - start));
+        misuse::bytes_read(file, self.name, start..start + count);
         buffer[..count].copy_from_slice(&now[start..start + count]);
         Ok(count)
     }
@@ -83,13 +87,7 @@ impl SimFile {
     pub(in crate::fs) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.check_writable(Errno::BADF)?;
         let (mut world, fault) = self.enter(CallKind::Write, offset, bytes.len() as u64)?;
-        let mapped = Arc::strong_count(&world.medium.file(self.inode).mapped) > 1;
-        let is_log = matches!(self.name, FileName::Log(_));
-        assert!(
-            is_log || !mapped,
-            "R10: a write to {}, which is mapped and no log",
-            self.name
-        );
+        misuse::bytes_change(world.medium.file(self.inode), self.name);
         if fault == Some(Fault::WriteZero) || bytes.is_empty() {
             return Ok(0);
         }
@@ -103,6 +101,8 @@ impl SimFile {
 
     pub(in crate::fs) fn sync_data(&self) -> io::Result<()> {
         let (mut world, fault) = self.enter(CallKind::Sync, 0, 0)?;
+        let idle = world.medium.file(self.inode).pending.is_empty();
+        world.synced(idle && fault.is_none());
         let file = world.medium.file(self.inode);
         let lied = std::mem::take(&mut file.lied);
         match fault {
@@ -110,7 +110,10 @@ impl SimFile {
             Some(fault) => {
                 file.pending.clear();
                 match fault {
-                    Fault::SyncCleanOld => file.now = Arc::clone(&file.durable),
+                    Fault::SyncCleanOld => {
+                        file.now = Arc::clone(&file.durable);
+                        file.unwritten.clear();
+                    }
                     Fault::SyncLate => file.lied = true,
                     _ => {}
                 }
@@ -133,9 +136,7 @@ impl SimFile {
     pub(in crate::fs) fn truncate(&self, len: u64) -> io::Result<()> {
         self.check_writable(Errno::INVAL)?;
         let (mut world, _) = self.enter(CallKind::Resize, 0, len)?;
-        let file = world.medium.file(self.inode);
-        let mapped = Arc::strong_count(&file.mapped) > 1 || Arc::strong_count(&file.mapped_log) > 1;
-        assert!(!mapped, "R10: {} is truncated while mapped", self.name);
+        misuse::size_changes(world.medium.file(self.inode), self.name);
         world.room(self.inode, len, len, caller())?;
         world.medium.resize(self.inode, len)
     }
@@ -143,7 +144,9 @@ impl SimFile {
     pub(in crate::fs) fn preallocate(&self, len: u64) -> io::Result<()> {
         self.check_writable(Errno::BADF)?;
         let (mut world, _) = self.enter(CallKind::Resize, 0, len)?;
-        if (world.medium.file(self.inode).now.len() as u64) < len {
+        let file = world.medium.file(self.inode);
+        if (file.now.len() as u64) < len {
+            misuse::size_changes(file, self.name);
             world.room(self.inode, len, len, caller())?;
             world.medium.resize(self.inode, len)?;
         }
@@ -161,6 +164,7 @@ impl SimFile {
         let watch = Watch {
             dir: self.dir.clone(),
             name: self.name,
+            inode: self.inode,
             _mapped: Arc::clone(&file.mapped),
         };
         Ok(Region::heap(bytes, Some(path)).watched(watch))
@@ -230,6 +234,7 @@ impl SimMapping {
         // A store has no result: behind the crash point it is lost without a word.
         let len = bytes.len() as u64;
         if let Ok((mut world, _)) = self.file.enter_from(line, CallKind::Store, offset, len) {
+            misuse::bytes_change(world.medium.file(self.file.inode), self.file.name);
             let stored = world.medium.write(self.file.inode, offset, &bytes);
             stored.expect("a mapped log is within the size limit of files");
         }
@@ -240,13 +245,21 @@ impl SimMapping {
 pub(in crate::fs) struct Watch {
     dir: SimDir,
     name: FileName,
+    inode: Inode,
     _mapped: Arc<()>,
 }
 
 impl Watch {
     /// A block is about to be read: a would-be SIGBUS comes back as an error.
-    pub(in crate::fs) fn touch(&self, line: &'static Location<'static>) -> io::Result<()> {
+    pub(in crate::fs) fn touch(
+        &self,
+        line: &'static Location<'static>,
+        range: Range<usize>,
+    ) -> io::Result<()> {
         let mut world = self.dir.sim.world();
+        if let Some(file) = world.medium.files.get(&self.inode) {
+            misuse::bytes_read(file, self.name, range);
+        }
         let class = FileClass::of(Some(self.name));
         let site = CallSite::new(line, CallKind::Touch, class);
         let fault = world.faults.strike(&site).map(|strike| strike.fault);

@@ -10,7 +10,9 @@
 //!
 //! Cost: bytes are copied and hashed of those files only that pending ops change in the image.
 
+use super::clock::SimClock;
 use super::log::{DirState, FileOp, FileState, Inode, Medium, SECTOR_BYTES, Shadow, next_random};
+use super::misuse::UsedNames;
 use super::plan::{Family, Kept, Op, Profile, Spec, plan, specs};
 use super::world::World;
 use super::{FileClass, SimFs};
@@ -60,15 +62,18 @@ pub(super) struct Moment {
     /// The last removed file of each class: what its blocks still hold.
     pub(super) removed: BTreeMap<FileClass, Bytes>,
     names: BTreeMap<Arc<Path>, Names>,
+    used: BTreeMap<Arc<Path>, UsedNames>,
     inodes: Inode,
     order: u64,
+    clock: SimClock,
 }
 
 impl Moment {
     fn of(world: &World) -> Moment {
         let medium = &world.medium;
         let files = medium.files.iter();
-        let dirs = medium.dirs.iter();
+        let dirs = || medium.dirs.iter();
+        let used = |dir: &DirState| dir.used.after_power_loss();
         Moment {
             call: world.next_call(),
             seed: medium.seed,
@@ -76,11 +81,13 @@ impl Moment {
             ops: pending(medium),
             files: files.map(|(i, f)| (*i, Arc::clone(&f.durable))).collect(),
             removed: medium.removed.clone(),
-            names: dirs
+            names: dirs()
                 .map(|(p, d)| (Arc::clone(p), d.durable.clone()))
                 .collect(),
+            used: dirs().map(|(p, d)| (Arc::clone(p), used(d))).collect(),
             inodes: medium.inodes,
             order: medium.order,
+            clock: medium.clock,
         }
     }
 }
@@ -99,24 +106,56 @@ fn pending(medium: &Medium) -> Vec<Op> {
     ops.into_iter().map(|(_, op)| op).collect()
 }
 
+/// A moment, and the families that were asked for.
+#[derive(Debug)]
+pub(super) struct Album {
+    moment: Arc<Moment>,
+    specs: BTreeMap<Family, Arc<Vec<Spec>>>,
+}
+
+impl Album {
+    pub(super) fn of(world: &World) -> Album {
+        Album {
+            moment: Arc::new(Moment::of(world)),
+            specs: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn specs(&mut self, family: Family) -> &Arc<Vec<Spec>> {
+        let specs = || Arc::new(specs(family, &self.moment));
+        self.specs.entry(family).or_insert_with(specs)
+    }
+
+    /// The image with this id; `None` when this moment has none such.
+    pub(super) fn image(&mut self, id: ImageId) -> Option<SimFs> {
+        if id.call != self.moment.call {
+            return None;
+        }
+        let specs = Arc::clone(self.specs(id.family));
+        let disk = Disk::after(&self.moment, &plan(specs.get(id.n)?, &self.moment));
+        Some(SimFs::on(disk.medium(&self.moment)))
+    }
+}
+
 /// Iterator over the crash images of one moment, without repetition; built one at a time.
 #[derive(Debug)]
 pub struct Images {
-    moment: Moment,
+    moment: Arc<Moment>,
     /// To come, the next one last.
-    families: Vec<Family>,
-    family: Option<(Family, Vec<Spec>)>,
+    families: Vec<(Family, Arc<Vec<Spec>>)>,
     n: usize,
     seen: HashSet<u128>,
     digests: HashMap<Inode, u128>,
 }
 
 impl Images {
-    pub(super) fn new(world: &World, families: &[Family]) -> Images {
+    pub(super) fn new(album: &mut Album, families: &[Family]) -> Images {
+        let families = families.iter().rev();
         Images {
-            moment: Moment::of(world),
-            families: families.iter().rev().copied().collect(),
-            family: None,
+            families: families
+                .map(|f| (*f, Arc::clone(album.specs(*f))))
+                .collect(),
+            moment: Arc::clone(&album.moment),
             n: 0,
             seen: HashSet::new(),
             digests: HashMap::new(),
@@ -128,15 +167,10 @@ impl Iterator for Images {
     type Item = Image;
 
     fn next(&mut self) -> Option<Image> {
-        loop {
-            let Some((family, specs)) = &self.family else {
-                let family = self.families.pop()?;
-                self.family = Some((family, specs(family, &self.moment)));
-                self.n = 0;
-                continue;
-            };
+        while let Some((family, specs)) = self.families.last() {
             let Some(spec) = specs.get(self.n) else {
-                self.family = None;
+                self.families.pop();
+                self.n = 0;
                 continue;
             };
             let id = ImageId {
@@ -154,43 +188,30 @@ impl Iterator for Images {
                 return Some(Image { id, sim });
             }
         }
+        None
     }
-}
-
-/// The image with this id; `None` when this moment has none such.
-pub(super) fn image(world: &World, id: ImageId) -> Option<SimFs> {
-    if id.call != world.next_call() {
-        return None;
-    }
-    let moment = Moment::of(world);
-    let specs = specs(id.family, &moment);
-    let disk = Disk::after(&moment, &plan(specs.get(id.n)?, &moment));
-    Some(SimFs::on(disk.medium(&moment)))
-}
-
-/// How many plans a family has at this moment.
-pub(super) fn image_count(world: &World, family: Family) -> usize {
-    specs(family, &Moment::of(world)).len()
 }
 
 /// Digest of all names and bytes as they are read now.
 pub(super) fn digest(medium: &Medium) -> u128 {
-    let mut hash = Xxh3::new();
-    for (path, dir) in &medium.dirs {
-        let names = dir.now.iter();
-        let files = names.map(|(name, inode)| (&**name, xxh3_128(&medium.files[inode].now)));
-        update(&mut hash, path, files);
-    }
-    hash.digest128()
+    let dirs = medium.dirs.iter().map(|(path, dir)| (path, &dir.now));
+    digest_of(dirs, |inode| xxh3_128(&medium.files[&inode].now))
 }
 
-fn update<'a>(hash: &mut Xxh3, path: &Path, files: impl Iterator<Item = (&'a str, u128)>) {
-    hash.update(path.as_os_str().as_encoded_bytes());
-    for (name, digest) in files {
-        hash.update(&(name.len() as u64).to_le_bytes());
-        hash.update(name.as_bytes());
-        hash.update(&digest.to_le_bytes());
+fn digest_of<'a>(
+    dirs: impl Iterator<Item = (&'a Arc<Path>, &'a Names)>,
+    mut file: impl FnMut(Inode) -> u128,
+) -> u128 {
+    let mut hash = Xxh3::new();
+    for (path, names) in dirs {
+        hash.update(path.as_os_str().as_encoded_bytes());
+        for (name, inode) in names {
+            hash.update(&(name.len() as u64).to_le_bytes());
+            hash.update(name.as_bytes());
+            hash.update(&file(*inode).to_le_bytes());
+        }
     }
+    hash.digest128()
 }
 
 /// Names, and the bytes of those files that are not as they were durable.
@@ -241,20 +262,12 @@ impl Disk {
 
     /// Two images with the same digest are the same disk. `digests` are of durable files.
     fn digest(&self, moment: &Moment, digests: &mut HashMap<Inode, u128>) -> u128 {
-        let mut hash = Xxh3::new();
-        for (path, names) in &self.names {
-            let files = names.iter().map(|(name, inode)| {
-                let digest = match self.changed.get(inode) {
-                    Some(bytes) => xxh3_128(bytes),
-                    None => *digests
-                        .entry(*inode)
-                        .or_insert_with(|| xxh3_128(&moment.files[inode])),
-                };
-                (&**name, digest)
-            });
-            update(&mut hash, path, files);
-        }
-        hash.digest128()
+        digest_of(self.names.iter(), |inode| match self.changed.get(&inode) {
+            Some(bytes) => xxh3_128(bytes),
+            None => *digests
+                .entry(inode)
+                .or_insert_with(|| xxh3_128(&moment.files[&inode])),
+        })
     }
 
     /// The disk of a machine that starts on it.
@@ -265,6 +278,7 @@ impl Disk {
             seed: moment.seed,
             profile: moment.profile,
             removed: moment.removed.clone(),
+            clock: moment.clock,
             ..Medium::default()
         };
         for (path, names) in self.names {
@@ -275,7 +289,8 @@ impl Disk {
                     FileState::durable(bytes)
                 });
             }
-            image.dirs.insert(path, DirState::durable(names));
+            let used = moment.used.get(&path).cloned().unwrap_or_default();
+            image.dirs.insert(path, DirState::durable(names, used));
         }
         image
     }

@@ -12,12 +12,15 @@
 //! Every op carries its place in the one order of all ops, which images are enumerated by.
 
 use super::super::name::FileName;
+use super::clock::SimClock;
 use super::fault::FileClass;
+use super::misuse::{self, UsedNames};
 use super::plan::Profile;
 use crate::base::sync::Arc;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 /// The unit that a disk writes whole or not at all.
@@ -117,7 +120,7 @@ impl Shadow {
             return;
         }
         if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
+            grow(&mut self.bytes, end.max(self.len));
         }
         self.bytes[offset..end].copy_from_slice(bytes);
     }
@@ -130,8 +133,19 @@ impl Shadow {
     }
 
     pub(super) fn finish(mut self) -> Vec<u8> {
-        self.bytes.resize(self.len, 0);
+        self.bytes.truncate(self.len);
+        grow(&mut self.bytes, self.len);
         self.bytes
+    }
+}
+
+/// Adds zeros. A new log segment of 64 MiB costs nothing until it is written: fresh zeros come from
+/// the system untouched.
+fn grow(bytes: &mut Vec<u8>, len: usize) {
+    if bytes.is_empty() {
+        *bytes = vec![0; len];
+    } else {
+        bytes.resize(len, 0);
     }
 }
 
@@ -146,6 +160,8 @@ pub(super) struct FileState {
     pub(super) mapped: Arc<()>,
     /// The same for log regions.
     pub(super) mapped_log: Arc<()>,
+    /// Ranges of `now` that came with a size and that no write has covered.
+    pub(super) unwritten: Vec<Range<usize>>,
     /// A sync has lied, and the next one tells.
     pub(super) lied: bool,
 }
@@ -164,7 +180,7 @@ impl FileState {
         (self.now.len() as u64).div_ceil(BLOCK_BYTES)
     }
 
-    fn is_mapped(&self) -> bool {
+    pub(super) fn is_mapped(&self) -> bool {
         Arc::strong_count(&self.mapped) > 1 || Arc::strong_count(&self.mapped_log) > 1
     }
 }
@@ -174,11 +190,13 @@ pub(super) struct DirState {
     pub(super) durable: BTreeMap<Arc<str>, Inode>,
     pub(super) now: BTreeMap<Arc<str>, Inode>,
     pub(super) pending: Vec<(u64, DirOp)>,
+    pub(super) used: UsedNames,
 }
 
 impl DirState {
-    pub(super) fn durable(names: BTreeMap<Arc<str>, Inode>) -> DirState {
+    pub(super) fn durable(names: BTreeMap<Arc<str>, Inode>, used: UsedNames) -> DirState {
         DirState {
+            used,
             durable: names.clone(),
             now: names,
             ..DirState::default()
@@ -195,6 +213,7 @@ pub(super) struct Medium {
     pub(super) order: u64,
     pub(super) seed: u64,
     pub(super) profile: Profile,
+    pub(super) clock: SimClock,
     /// The last removed file of each class: its blocks may come back where a file grows.
     pub(super) removed: BTreeMap<FileClass, Arc<Vec<u8>>>,
 }
@@ -206,6 +225,7 @@ impl Medium {
             durable: Arc::clone(&f.durable),
             now: Arc::clone(&f.now),
             pending: f.pending.clone(),
+            unwritten: f.unwritten.clone(),
             ..FileState::default()
         };
         Medium {
@@ -253,6 +273,7 @@ impl Medium {
             self.removed.insert(class, bytes);
         }
         let dir = self.dir(root)?;
+        misuse::names_change(dir, &op);
         op.apply(&mut dir.now);
         dir.pending.push((order, op));
         Ok(())
@@ -274,6 +295,7 @@ impl Medium {
         self.order += 1;
         let order = self.order;
         let file = self.file(inode);
+        misuse::written(&mut file.unwritten, offset..end);
         Arc::make_mut(&mut file.now)[offset..end].copy_from_slice(bytes);
         let write = FileOp::Write {
             offset,
@@ -294,7 +316,14 @@ impl Medium {
         let file = self.file(inode);
         if file.now.len() != len {
             let shrinks = len < file.now.len();
-            Arc::make_mut(&mut file.now).resize(len, 0);
+            if shrinks {
+                misuse::written(&mut file.unwritten, len..usize::MAX);
+            } else {
+                file.unwritten.push(file.now.len()..len);
+            }
+            let now = Arc::make_mut(&mut file.now);
+            now.truncate(len);
+            grow(now, len);
             file.pending.push((order, FileOp::Resize { len, shrinks }));
         }
         Ok(())
@@ -325,6 +354,7 @@ impl Medium {
         for (_, op) in dir.pending.drain(..) {
             op.apply(&mut dir.durable);
         }
+        misuse::names_synced(dir);
         self.forget_unreachable();
         Ok(())
     }

@@ -1,28 +1,93 @@
-//! The simulated file system: a machine with a disk, for crash and fault tests.
+//! A simulated machine with a disk, for crash and fault tests of whatever stores its data in
+//! alluvium: this crate's own tests, and yours.
 //!
 //! ```text
-//! SimFs   one running machine: medium (disk and page cache), calls, faults, locks
+//! SimFs   one running machine: medium (disk and page cache), calls, faults, locks, clock
 //!   kill()     -> SimFs    the process died: the page cache is as it was, the locks are gone
 //!   images(..) -> SimFs*   the power went: disks that may be left
 //! ```
 //!
-//! What is simulated is the fault model: `sync_data` makes a file's bytes and size durable and
-//! not its name, `sync_dir` makes names durable and not bytes, and everything else may be lost,
-//! kept or torn at any sector in any order (image.rs). Stores through a mapped log are writes
-//! like any other. Directories themselves are durable when made. Faults come from a schedule
-//! (fault.rs). There is no clock, no thread and no chance but the seed's.
+//! # A crash test in four steps
 //!
-//! Misuse panics, because it is a bug that a real disk would hide: writing to a mapped file that
-//! is no log, truncating any mapped file.
+//! 1. Make a machine, and open the database on it with
+//!    [`Options::open_sim`](crate::Options::open_sim). With `background_threads(0)` all work is
+//!    done on your thread, so that two runs of one seed make the same calls.
+//! 2. Let [`SimFs::on_call`] collect a copy of the machine before each call that changes the disk,
+//!    together with what your application had promised by then; run the application.
+//! 3. For each copy ask for [`SimFs::images`]: the disks that a power loss at that moment may
+//!    leave. Start the application on each of them.
+//! 4. Check what must always hold, and that nothing promised is missing. On a failure print the
+//!    image's id: [`SimFs::image`] brings it back on the next run.
+//!
+//! ```
+//! use alluvium::sim::{Family, SimFs};
+//! use alluvium::{Durability, Options, WriteBatch, WriteOptions};
+//! use std::sync::mpsc;
+//!
+//! let open = |sim: &SimFs| Options::new().memory_bytes(1 << 20).log_segment_bytes(8 << 10)
+//!     .background_threads(0).open_sim(sim, "/db");
+//! let sim = SimFs::new(1);
+//! let (copies, moments) = mpsc::channel();
+//! sim.on_call(move |_, machine| copies.send(machine).unwrap());
+//!
+//! // The application: two keys that always change together.
+//! let db = open(&sim)?;
+//! for n in [b"1", b"2"] {
+//!     let mut batch = WriteBatch::new();
+//!     batch.put(&db, "left", n);
+//!     batch.put(&db, "right", n);
+//!     db.write(&batch, WriteOptions::new().durability(Durability::Synced))?;
+//! }
+//!
+//! let mut disks = 0;
+//! for machine in moments.try_iter() {
+//!     for image in machine.images(&Family::ALL) {
+//!         let db = open(&image.sim)?;
+//!         assert_eq!(db.get("left")?, db.get("right")?, "{}", image.id);
+//!         disks += 1;
+//!     }
+//! }
+//! assert!(disks > 100);
+//! # Ok::<(), alluvium::Error>(())
+//! ```
+//!
+//! `examples/crash_test.rs` is such a test of a whole application, and shows it finding a bug.
+//!
+//! # Failing disks
+//!
+//! [`SimFs::fail`] adds a [`FaultRule`] to the schedule: EIO at the third write of a log, once or
+//! from then on; a sync that fails in one of the four ways in which kernels let syncs fail; a disk
+//! that is full until something is removed. [`SimFs::heal`] ends all of them.
+//! [`SimFs::coverage`] tells which lines of the source have called the disk, and which faults have
+//! struck there: a sweep is complete when [`Coverage::missing`] is empty.
+//!
+//! # What is simulated
+//!
+//! Syncing a file makes its bytes and size durable and not its name; syncing a directory makes
+//! names durable and not bytes; everything else may be lost, kept or torn at any 512-byte sector in
+//! any order, as far as the machine's [`Profile`] lets it happen. Stores through a mapped log are
+//! writes like any other. Directories themselves are durable when made. The clock stands still
+//! unless it is moved ([`SimFs::advance`], or a wait of the engine); there is no thread and no
+//! chance but the seed's.
+//!
+//! # Misuse
+//!
+//! What a real disk would let pass although it is a bug panics: changing a file that is mapped for
+//! reading; resizing one that is mapped at all; giving a file number a second time; reading bytes
+//! of a table or manifest that nobody wrote; a thousand syncs in a row with nothing to sync. What
+//! cannot be written down with [`Fs`](super::Fs) and [`File`](super::File) is not checked: a path
+//! outside the root, making a file that exists, closing twice, changing the buffer of a write.
 //!
 //! Threads: one mutex over the machine; calls from several threads are as on a real disk.
 
+mod clock;
 mod coverage;
 mod dir;
 mod fault;
 mod file;
 mod image;
 mod log;
+mod misuse;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -38,9 +103,11 @@ pub use image::{Image, ImageId, Images};
 pub use plan::{Family, Profile};
 
 use crate::base::sync::{Arc, Mutex, MutexGuard};
+use clock::SimClock;
 use log::Medium;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 use world::{Watcher, World};
 
 /// A simulated machine whose disk can lose power at any call. Clones are the same machine.
@@ -74,6 +141,7 @@ impl SimFs {
     pub fn new(seed: u64) -> SimFs {
         SimFs::on(Medium {
             seed,
+            clock: SimClock::new(seed),
             ..Medium::default()
         })
     }
@@ -95,24 +163,24 @@ impl SimFs {
     /// The machines that a power loss at this moment may leave, by the rules of `families`,
     /// each different disk once. Built one at a time: cheap to cut short.
     pub fn images(&self, families: &[Family]) -> Images {
-        Images::new(&self.world(), families)
+        Images::new(self.world().album(), families)
     }
 
     /// Restricts the images of this machine, and of all that come from it, to what such a file
     /// system lets happen. Default [`Profile::PosixAny`].
     pub fn set_profile(&self, profile: Profile) {
-        self.world().medium.profile = profile;
+        self.world().changed().profile = profile;
     }
 
     /// The image with this id, on a machine of the same seed and history as that which gave it.
     pub fn image(&self, id: ImageId) -> Option<SimFs> {
-        image::image(&self.world(), id)
+        self.world().album().image(id)
     }
 
-    /// How many images the family has at this moment: `n` of their ids is below it. Some of them
-    /// may be the same disk.
+    /// How many images the family has at this moment: the `n` of their ids are below it. Some of
+    /// them may be the same disk.
     pub fn image_count(&self, family: Family) -> usize {
-        image::image_count(&self.world(), family)
+        self.world().album().specs(family).len()
     }
 
     /// Digest of all names and bytes as they are read now: equal for equal disks.
@@ -179,6 +247,25 @@ impl SimFs {
         self.world().faults.hits
     }
 
+    /// Moves both clocks on: the machine's own time stands still but for this, and for sleeps and
+    /// waits of whoever runs on it.
+    pub fn advance(&self, by: Duration) {
+        self.world().changed().clock.advance(by);
+    }
+
+    /// Sets the wall clock, forward or back. The monotonic clock does not notice.
+    pub fn set_wall(&self, wall: SystemTime) {
+        self.world().changed().clock.set_wall(wall);
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.world().medium.clock.now()
+    }
+
+    pub(super) fn wall(&self) -> SystemTime {
+        self.world().medium.clock.wall()
+    }
+
     /// The mutating calls so far, one a line: index, what was done, the fault that it met, and
     /// the line of the source that made it. Two runs of one seed give the same script, unless
     /// several threads were at work.
@@ -218,7 +305,8 @@ impl SimFs {
     /// Puts a file there, durably and behind the back of whoever runs: bit rot, foreign files.
     /// An open file of that name keeps its old bytes. Makes the directory too.
     pub fn plant(&self, root: &Path, name: &str, bytes: &[u8]) {
-        let medium = &mut self.world().medium;
+        let mut world = self.world();
+        let medium = world.changed();
         let inode = medium.new_file(bytes.to_vec());
         let dir = medium.dirs.entry(normal(root).into()).or_default();
         dir.durable.insert(name.into(), inode);

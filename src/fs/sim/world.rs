@@ -7,7 +7,9 @@
 use super::super::name::FileName;
 use super::coverage::{CallSite, Sites};
 use super::fault::{CallKind, Fault, FileClass, Schedule};
+use super::image::Album;
 use super::log::{BLOCK_BYTES, Inode, Medium};
+use super::misuse::IDLE_SYNCS_MAX;
 use crate::base::sync::Arc;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -84,6 +86,8 @@ pub(super) struct World {
     pub(super) base: u64,
     pub(super) calls: Vec<Call>,
     pub(super) watcher: Option<Watcher>,
+    /// Of this moment, if it was asked for images.
+    album: Option<Album>,
     pub(super) crash_at: Option<u64>,
     pub(super) crashed: bool,
     pub(super) faults: Schedule,
@@ -91,6 +95,8 @@ pub(super) struct World {
     pub(super) random: u64,
     pub(super) sites: Sites,
     limit: Option<Limit>,
+    /// Syncs in a row that had nothing to sync.
+    idle_syncs: u32,
 }
 
 impl World {
@@ -101,18 +107,32 @@ impl World {
             base: 0,
             calls: Vec::new(),
             watcher: None,
+            album: None,
             crash_at: None,
             crashed: false,
             faults: Schedule::default(),
             locks: BTreeSet::new(),
             sites: Sites::default(),
             limit: None,
+            idle_syncs: 0,
         }
     }
 
     /// The index of the next mutating call.
     pub(super) fn next_call(&self) -> u64 {
         self.base + self.calls.len() as u64
+    }
+
+    /// What a power loss at this moment may leave.
+    pub(super) fn album(&mut self) -> &mut Album {
+        let album = self.album.take().unwrap_or_else(|| Album::of(self));
+        self.album.insert(album)
+    }
+
+    /// The disk, for one who changes it: images of before are no longer those of now.
+    pub(super) fn changed(&mut self) -> &mut Medium {
+        self.album = None;
+        &mut self.medium
     }
 
     /// Every call passes here first: it gets its index, crashes, fails by the schedule, or goes on
@@ -125,19 +145,21 @@ impl World {
         if self.crashed {
             return Err(io::Error::other("crashed"));
         }
-        if kind.mutates() {
-            let index = self.next_call();
-            if let Some(Watcher(watch)) = &mut self.watcher {
-                watch(index, self.medium.fork());
-            }
-        }
         let site = call.site();
         let strike = self.faults.strike(&site);
         let fault = strike.map(|strike| strike.fault);
         self.sites.called(call.line, kind, site.class, fault);
         call.fault = fault;
         if kind.mutates() {
+            let index = self.next_call();
+            if let Some(Watcher(watch)) = &mut self.watcher {
+                watch(index, self.medium.fork());
+            }
+            if !matches!(kind, CallKind::Sync | CallKind::SyncDir) {
+                self.idle_syncs = 0;
+            }
             self.calls.push(call);
+            self.album = None;
         }
         let Some(strike) = strike else {
             return Ok(None);
@@ -149,6 +171,16 @@ impl World {
             Some(error) if !strike.fault.is_carried_out() => Err(error),
             _ => Ok(Some(strike.fault)),
         }
+    }
+
+    /// A sync is under way; idle if it has nothing to do.
+    pub(super) fn synced(&mut self, idle: bool) {
+        self.idle_syncs = if idle { self.idle_syncs + 1 } else { 0 };
+        let call = self.calls.last();
+        assert!(
+            self.idle_syncs <= IDLE_SYNCS_MAX,
+            "{IDLE_SYNCS_MAX} syncs in a row have found nothing to sync: {call:?}"
+        );
     }
 
     /// The last mutating call, and its site, meet a fault that is not of the schedule.

@@ -142,6 +142,7 @@ fn bug_50_neither_a_refused_open_nor_a_failed_flush_removes_a_live_file() {
         );
         drop(db.flush());
         sim.heal();
+        sim.advance(Duration::from_secs(1));
         wait_until(&db, "writes are taken again", |db| {
             db.put("probe", "1").is_ok()
         });
