@@ -68,7 +68,7 @@ impl<'a> Inside<'a> {
                 let case = case.then(call, pick);
                 let disk = pick.of(&machine).expect("the moment has this image");
                 self.look(&case, &disk);
-                if 0 < deeper && self.tried % 10 == 0 {
+                if 0 < deeper && self.tried.is_multiple_of(10) {
                     self.once(&case, &disk, deeper - 1);
                 }
             }
