@@ -13,6 +13,7 @@
 //! and of the disks that a crash may leave at that moment some or all are opened and checked for
 //! P1 to P6. Each different disk is opened once; met again when more is known to be synced, what
 //! was found in it is checked again.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 mod case;
 mod check;
@@ -133,7 +134,7 @@ impl Looker<'_> {
             );
             return;
         }
-        let deep = self.seen.len() % self.deep_every == 0;
+        let deep = self.seen.len().is_multiple_of(self.deep_every);
         let expected = Expected {
             setting: &self.setting,
             history,

@@ -18,6 +18,7 @@
 //! Then the next child goes on in the same directory. Each option set has a directory of its own.
 //! What a batch does follows from the seed and its number alone. The seed is printed;
 //! `KILL_SEED=n` repeats a run's choices; moments are those of the machine and never come again.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 use crate::scale::{Scale, Tally, only};
 use alluvium::fs::FileName;

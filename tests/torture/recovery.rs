@@ -5,6 +5,7 @@
 //! mappings and stacks) that leaves it two write buffers, the largest batch, and what its threads
 //! need. A recovery that wants more dies of it. It also tells how much processor time of its own
 //! thread the opening took, because the wall clock of a busy machine says nothing.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 use crate::scale::{Tally, only};
 use alluvium::{KeyspaceOptions, Options, WriteBatch};

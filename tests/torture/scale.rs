@@ -68,7 +68,7 @@ impl Tally {
     }
 
     /// How many were tried so far.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 

@@ -108,7 +108,7 @@ fn check_tidy(db: &Db, entries: &[DirEntry]) {
         .filter_map(|e| Some((FileName::parse(&e.name)?, e.len)));
     for (name, len) in ours {
         match name {
-            FileName::Lock => continue,
+            FileName::Lock | FileName::Ballast => continue,
             FileName::Current => {}
             FileName::Manifest(_) => manifests += 1,
             FileName::Log(_) => logs += 1,

@@ -6,11 +6,13 @@
 use super::case::{self, Case, Guard, Pick};
 use super::check::{self, Expected};
 use super::history::{Found, History};
-use super::run::{Moment, Setting};
+use super::run::{Moment, ROOT, Setting};
 use super::scripts::SCRIPTS;
 use super::{Looked, Picks, enumerate, play};
 use crate::scale::{Scale, Tally};
+use alluvium::fs::Fs;
 use alluvium::fs::sim::{Family, SimFs};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// The machine before each call of opening this disk.
@@ -68,7 +70,7 @@ impl<'a> Inside<'a> {
                 let case = case.then(call, pick);
                 let disk = pick.of(&machine).expect("the moment has this image");
                 self.look(&case, &disk);
-                if 0 < deeper && self.tried % 10 == 0 {
+                if 0 < deeper && self.tried.is_multiple_of(10) {
                     self.once(&case, &disk, deeper - 1);
                 }
             }
@@ -121,6 +123,7 @@ pub(crate) fn replay(case: &Case, history: &History, moment: &Moment, setting: &
         },
         exactly: None,
     };
+    show(&disk, setting, history, moment);
     let found = check::look(&disk.kill(), expected, true);
     for (call, pick) in &case.inside {
         let calls = calls_of_opening(&disk, setting);
@@ -131,7 +134,26 @@ pub(crate) fn replay(case: &Case, history: &History, moment: &Moment, setting: &
             exactly: (case.pick != Pick::Kill).then_some(&found),
             ..expected
         };
+        show(&disk, setting, history, moment);
         check::look(&disk.kill(), expected, true);
+    }
+}
+
+/// Prints what opening this disk does and finds, for whoever looks into a failure.
+fn show(disk: &SimFs, setting: &Setting, history: &History, moment: &Moment) {
+    let machine = disk.kill();
+    let fs = Fs::sim(&machine, Path::new(ROOT));
+    for entry in fs.list().unwrap_or_default() {
+        println!("{} {}", entry.name, entry.len);
+    }
+    match setting.open(&machine) {
+        Ok(db) => println!(
+            "{}{:?}\n{}\n",
+            machine.script(),
+            db.open_report(),
+            history.explain(&check::contents(&db), &moment.marks)
+        ),
+        Err(error) => println!("{}{error}\n", machine.script()),
     }
 }
 

@@ -13,8 +13,11 @@ use alluvium::{Durability, KeyspaceOptions, Options, Result};
 use std::cell::Cell;
 use std::collections::HashMap;
 
+/// A name, and what it does.
+type Letter = (char, fn(&mut Run<'_>) -> Result<()>);
+
 /// The alphabet.
-const LETTERS: [(char, fn(&mut Run<'_>) -> Result<()>); 13] = [
+const LETTERS: [Letter; 13] = [
     ('a', |run| run.put("default", b"a".to_vec(), 40)),
     ('b', |run| run.put("orders", b"b".to_vec(), 40)),
     ('o', |run| {

@@ -5,7 +5,7 @@ use super::run::{Edit, Run, Setting};
 use alluvium::fs::sim::{Fault, FaultRule, FileClass};
 use alluvium::{
     CompactionStyle, Compression, Durability, ErrorKind, KeyspaceOptions, LogMode, Options,
-    ReadMode, Result, Verify,
+    ReadMode, Result, State, Verify,
 };
 
 /// One script.
@@ -324,7 +324,7 @@ fn keyspaces_come_and_go(run: &mut Run<'_>) -> Result<()> {
 }
 
 /// The disk is full for one class of files after another: writes stop, some of them, nothing is
-/// half there, and after the healing and a new start it goes on.
+/// half there, and after the healing it goes on, by itself or after another start.
 fn full_disk(run: &mut Run<'_>) -> Result<()> {
     run.begin()?;
     let classes = [
@@ -351,8 +351,12 @@ fn full_disk(run: &mut Run<'_>) -> Result<()> {
             }
         }
         run.heal();
-        match round % 2 {
-            0 => run.kill(),
+        match (round % 3, run.db().state()) {
+            (0, _) => run.kill(),
+            (1, State::Ok | State::ReadOnly(_)) => {
+                run.recovers_by_itself()?;
+                continue;
+            }
             _ => run.power_loss(),
         }
         run.open()?;
