@@ -216,13 +216,9 @@ impl Db {
                 "the database was closed already",
             ));
         }
+        let sealed = failure.and_then(|()| core.close_log());
         lease.stop_workers();
-        let sealed = failure.and_then(|()| {
-            // Twice: the footer vouches for what was synced before it, and the next open then has
-            // nothing to write again.
-            core.sync_log()?;
-            core.commit.lock().seal();
-            core.sync_log()?;
+        let sealed = sealed.and_then(|()| {
             core.log.give_up_recycled(&core.leftovers);
             core.tidy()?;
             core.versions.close()

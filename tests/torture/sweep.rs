@@ -96,8 +96,9 @@ fn cases(good: &Coverage) -> Vec<Case> {
                 // From the first call to the last.
                 let nth = i * calls / tried;
                 for sticky in [false, true] {
-                    // A sticky EINTR never ends.
-                    if !(sticky && fault == Fault::Eintr) {
+                    // A sticky EINTR never ends, and a disk whose every sync lies keeps nothing.
+                    let passes = matches!(fault, Fault::Eintr | Fault::SyncLate);
+                    if !(sticky && passes) {
                         cases.push(Case {
                             site,
                             nth,
