@@ -192,12 +192,13 @@ impl Core {
         self.mend();
     }
 
-    /// Passes when writes are taken. In inline mode what ails is tried again first.
-    pub(crate) fn check_writable(&self) -> Result<()> {
+    /// In inline mode what ails is tried again before a call that needs it well. Callers hold no
+    /// lock: the repair takes them.
+    #[inline]
+    pub(crate) fn mend_inline(&self) {
         if !self.health.is_ok() && self.board.is_inline() {
             self.run_pending();
         }
-        self.health.check()
     }
 }
 

@@ -153,7 +153,8 @@ impl Db {
     /// `Io`: the sync failed, and nothing can be said of what it covered until the log was repaired,
     /// which begins at once; ask again. `ReadOnly`, `NoSpace`: a repair is still going on.
     pub fn sync(&self) -> Result<()> {
-        self.engine().check_writable()?;
+        self.engine().mend_inline();
+        self.engine().health.check()?;
         self.engine().sync_log()
     }
 

@@ -326,7 +326,9 @@ impl<'a> Run<'a> {
     }
 
     /// A disk that a power loss may leave: opens, and holds a prefix with everything synced in it.
-    /// `lied`: a sync said that all is well and was not (P1 is void, and damage may be named).
+    /// `lied`: a sync said that all is well and was not. P1 is void then, damage may be named, and
+    /// where that sync stood between the log and another keyspace's tables each keyspace is a prefix
+    /// of its own.
     pub fn check_image(&self, image: &SimFs, lied: bool, id: &str) {
         let what = format!("{}, {id}", self.what);
         let fs = Fs::sim(image, Path::new(ROOT));
@@ -348,7 +350,24 @@ impl<'a> Run<'a> {
             }
         }
         let found = contents(&db, &what);
-        let least = if lied { 0 } else { self.history.synced };
+        if lied {
+            for space in SPACES {
+                let own = |contents: &Contents| -> Contents {
+                    let entries = contents.iter().filter(|((name, _), _)| *name == space);
+                    entries.map(|(k, v)| (k.clone(), v.clone())).collect()
+                };
+                let found = own(&found);
+                let mut after = Contents::new();
+                let mut is_prefix = found.is_empty();
+                for batch in &self.history.batches {
+                    apply(&mut after, batch);
+                    is_prefix |= own(&after) == found;
+                }
+                assert!(is_prefix, "P2: {what}: {space} is no prefix");
+            }
+            return;
+        }
+        let least = self.history.synced;
         let mut after = Contents::new();
         for batch in &self.history.batches[..least] {
             apply(&mut after, batch);
