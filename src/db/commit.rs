@@ -145,7 +145,8 @@ impl Core {
         }
         let durability = durability.unwrap_or(self.options.durability);
         if batch.is_empty() {
-            self.check_writable()?;
+            self.mend_inline();
+            self.health.check()?;
             let seqno = self.visible();
             // It has nothing to make durable but "everything written before it".
             if durability == Durability::Synced {
@@ -153,9 +154,7 @@ impl Core {
             }
             return Ok(seqno);
         }
-        if self.board.is_inline() && !self.health.is_ok() {
-            self.run_pending();
-        }
+        self.mend_inline();
         self.stall.admit(batch.bytes(), &self.health)?;
         hashes.clear();
         for operation in batch.operations() {

@@ -284,13 +284,14 @@ impl Core {
         self.health.check_open()?;
         check_name(name)?;
         asked.check()?;
+        self.mend_inline();
         let _admin = self.admin.lock();
         if let Some(tree) = self.trees.load().by_name.get(name) {
             // Only what shapes files can be refused; the rest takes effect at the next open.
             catalog::resolve(name, tree.options().clone(), asked)?;
             return Ok(Arc::clone(tree));
         }
-        self.check_writable()?;
+        self.health.check()?;
         let id = self.versions.allocate_keyspace();
         let encoded = catalog::encode(asked);
         self.install(VersionEdit {
@@ -317,9 +318,7 @@ impl Core {
 
     /// Drops a keyspace: one edit, whatever its size. Its files go when nothing reads them.
     pub(super) fn drop_keyspace(&self, name: &str) -> Result<()> {
-        if !self.health.is_ok() && self.board.is_inline() {
-            self.run_pending();
-        }
+        self.mend_inline();
         // It makes room on a full disk.
         self.health.check_making_room()?;
         if name == catalog::DEFAULT_NAME {

@@ -105,6 +105,18 @@ impl Core {
         }
     }
 
+    /// Makes everything durable for a close: in the log, or in tables where that fails.
+    pub(crate) fn close_log(&self) -> Result<()> {
+        // Twice: the footer vouches for what was synced before it, and the next open then has
+        // nothing to write again.
+        let synced = self.sync_log().and_then(|()| {
+            self.commit.lock().seal();
+            self.sync_log()
+        });
+        // What is left of the log then is a segment without a record.
+        synced.or_else(|_| self.repair_log())
+    }
+
     /// See the module's text.
     fn repair_log(&self) -> Result<()> {
         if !self.log.has_failed_segment() {
@@ -180,12 +192,13 @@ impl Core {
         self.mend();
     }
 
-    /// Passes when writes are taken. In inline mode what ails is tried again first.
-    pub(crate) fn check_writable(&self) -> Result<()> {
+    /// In inline mode what ails is tried again before a call that needs it well. Callers hold no
+    /// lock: the repair takes them.
+    #[inline]
+    pub(crate) fn mend_inline(&self) {
         if !self.health.is_ok() && self.board.is_inline() {
             self.run_pending();
         }
-        self.health.check()
     }
 }
 

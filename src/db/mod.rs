@@ -153,7 +153,8 @@ impl Db {
     /// `Io`: the sync failed, and nothing can be said of what it covered until the log was repaired,
     /// which begins at once; ask again. `ReadOnly`, `NoSpace`: a repair is still going on.
     pub fn sync(&self) -> Result<()> {
-        self.engine().check_writable()?;
+        self.engine().mend_inline();
+        self.engine().health.check()?;
         self.engine().sync_log()
     }
 
@@ -216,13 +217,9 @@ impl Db {
                 "the database was closed already",
             ));
         }
+        let sealed = failure.and_then(|()| core.close_log());
         lease.stop_workers();
-        let sealed = failure.and_then(|()| {
-            // Twice: the footer vouches for what was synced before it, and the next open then has
-            // nothing to write again.
-            core.sync_log()?;
-            core.commit.lock().seal();
-            core.sync_log()?;
+        let sealed = sealed.and_then(|()| {
             core.log.give_up_recycled(&core.leftovers);
             core.tidy()?;
             core.versions.close()

@@ -74,6 +74,24 @@ impl Options {
             fs.make_root()?;
         }
         let dir_lock = fs.lock()?;
+        let db = match self.clone().open_locked(&fs, false) {
+            // A full disk: what an earlier session set aside is enough to open it and to delete
+            // from it (P15).
+            Err(full)
+                if full.kind() == ErrorKind::NoSpace
+                    && Reserve::new(&self).give_up_of_before(&fs) =>
+            {
+                self.open_locked(&fs, true)
+            }
+            other => other,
+        }?;
+        *db.engine().dir_lock.lock() = Some(dir_lock);
+        Ok(db)
+    }
+
+    /// Opens the directory, whose lock the caller holds.
+    fn open_locked(self, fs: &Fs, on_reserve: bool) -> Result<Db> {
+        let fs = fs.clone();
         let table_context = Arc::new(TableContext {
             read_mode: self.read_mode,
             verify: self.verify,
@@ -107,7 +125,11 @@ impl Options {
             leftovers: &leftovers,
         };
         let reserve = Reserve::new(&self);
-        let commit = start_log(site, &self, &reserve, &replayed).inspect_err(|_| {
+        let capacity = match on_reserve {
+            true => reserve.bytes() / 4,
+            false => self.log_segment_bytes,
+        };
+        let commit = start_log(site, capacity, &replayed).inspect_err(|_| {
             // That failure is the one to report; what stays is swept by the next open.
             let _ = leftovers.sweep(&fs, &versions);
         })?;
@@ -133,7 +155,7 @@ impl Options {
             stall: Stall::new(fs.env()),
             board: Board::new(self.background_threads, fs.env()),
             totals: Totals::default(),
-            dir_lock: Mutex::new(Some(dir_lock)),
+            dir_lock: Mutex::new(None),
             report: replayed.report(orphans),
             leftovers,
             reserve,
@@ -224,25 +246,13 @@ pub(super) fn store_options(versions: &VersionSet, id: KeyspaceId, encoded: Vec<
 
 /// Starts a new segment behind what was replayed: a torn log is never appended to (R5). Numbers
 /// go on above everything reserved before, so that none names two writes (P6).
-fn start_log(
-    site: Site<'_>,
-    options: &Options,
-    reserve: &Reserve,
-    replayed: &Replayed,
-) -> Result<Commit> {
+fn start_log(site: Site<'_>, capacity: u64, replayed: &Replayed) -> Result<Commit> {
     let versions = site.versions;
     let used = versions.seqno_ceiling().max(replayed.last);
     let ceiling = SeqNo::new(used.get().saturating_add(super::commit::SEQNO_RESERVE));
     versions.raise_seqno_ceiling(ceiling)?;
-    let make = |capacity| new_segment(site, capacity, None, replayed.passed_over.clone());
-    let segment = match make(options.log_segment_bytes) {
-        // A full disk: deletions need a little log, so that it can be made emptier (P15).
-        Err(cause) if cause.kind() == ErrorKind::NoSpace && reserve.give_up_of_before(site.fs) => {
-            site.leftovers.sweep(site.fs, versions)?;
-            make(reserve.bytes() / 4)?
-        }
-        other => other?,
-    };
+    let struck = replayed.passed_over.clone();
+    let segment = new_segment(site, capacity, None, struck)?;
     let writer = segment.begin(versions.database(), replayed.before)?;
     Ok(Commit {
         writer,

@@ -6,7 +6,7 @@
 //! use up what deletions and compactions need; those go on. The file's bytes mean nothing, and no
 //! orphan it is: a crash leaves it or not, the next open takes it as it is.
 //!
-//! It costs a thirty-second of a log segment at most 2 MiB, nothing where that is under 32 KiB.
+//! It takes a thirty-second of a log segment, 2 MiB at most, and nothing where that is under 32 KiB.
 
 use crate::base::error::{ErrorKind, Result};
 use crate::base::options::Options;
@@ -15,8 +15,7 @@ use crate::fs::{FileName, Fs};
 
 const RESERVE_BYTES_MAX: u64 = 2 << 20;
 const RESERVE_BYTES_MIN: u64 = 32 << 10;
-/// With the default segment of 64 MiB this gives the most; what a segment of 1 MiB is worth here
-/// is one thirty-second, which is the least.
+/// The default segment of 64 MiB gives the most, one of 1 MiB the least.
 const SHARE_OF_SEGMENT: u64 = 32;
 /// Where space cannot be allocated without writing: so many zeros a call.
 const CHUNK_BYTES: usize = 64 << 10;

@@ -49,6 +49,9 @@ const SLEEP_LEAST: u64 = 100_000;
 /// Longest single sleep.
 const SLEEP_MOST: u64 = 1_000_000;
 
+/// So long a deletion waits on a full disk for a memtable.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 #[derive(Debug)]
 pub(crate) struct Stall {
     env: Env,
@@ -106,7 +109,13 @@ impl Stall {
         if self.waiting.load(Ordering::Acquire) {
             let mut why = self.why.lock();
             while self.waiting.load(Ordering::Acquire) {
-                health.check()?;
+                if let Err(refusal) = health.check() {
+                    // On a full disk the reserve may be enough for the flush: a few tries of it.
+                    let waited = self.env.elapsed(start);
+                    if !health.lacks_only_space() || PATIENCE <= waited {
+                        return Err(refusal);
+                    }
+                }
                 self.env
                     .wait(&self.drained, &mut why, Duration::from_millis(50));
                 slept = true;

@@ -40,9 +40,7 @@ impl Core {
     }
 
     fn rotate_now(&self, tree: &Tree) -> Result<()> {
-        if !self.health.is_ok() && self.board.is_inline() {
-            self.run_pending();
-        }
+        self.mend_inline();
         let commit = self.commit.lock();
         self.health.check_making_room()?;
         tree.rotate(commit.segment());

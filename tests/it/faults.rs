@@ -3,7 +3,11 @@
 use crate::support::ROOT;
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, SimFs};
-use alluvium::{Db, Durability, ErrorKind, KeyspaceOptions, LogMode, Options, State, WriteOptions};
+use alluvium::{
+    Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, LogMode, Options, State, WriteBatch,
+    WriteOptions,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -247,4 +251,175 @@ fn damage_is_never_rewritten_under_a_fresh_checksum() {
     let mut iter = db.iter();
     assert!(iter.by_ref().any(|entry| entry.is_err()), "a scan says so");
     assert!(iter.next().is_none(), "P10");
+}
+
+/// The power goes at every call of the repair of a failed segment: what is left is a prefix of the
+/// writes with everything synced in it, and of the batch over two keyspaces both halves or none.
+#[test]
+fn a_power_loss_at_every_call_of_the_repair_leaves_a_prefix() {
+    let mut images = 0;
+    for fault in [Fault::Eio, Fault::SyncCleanNew, Fault::SyncCleanOld] {
+        for behind in 1.. {
+            let sim = SimFs::new(9);
+            let db = open(&sim, 0);
+            let orders = db.keyspace("orders", KeyspaceOptions::new()).unwrap();
+            db.put("1", "").unwrap();
+            orders.put("2", "").unwrap();
+            db.sync().unwrap();
+            orders.put("3", "").unwrap();
+            let mut batch = WriteBatch::new();
+            batch.put(&db, "4", "");
+            batch.put(&orders, "4", "");
+            db.write(&batch, WriteOptions::default()).unwrap();
+            let sync = FaultRule::new(fault)
+                .kinds(&[CallKind::Sync])
+                .class(FileClass::Log);
+            sim.fail(sync);
+            sim.crash_at(sim.call_count() + 1 + behind);
+            let answers = [
+                db.put_with("5", "", synced()).is_ok(),
+                orders.put_with("6", "", synced()).is_ok(),
+            ];
+            let ended = !sim.is_crashed();
+            assert!(!answers[0], "P12");
+            let least = if ended { 6 } else { 2 };
+            for image in sim.images(&Family::ALL).take(60) {
+                images += 1;
+                let what = format!("{fault:?}, {behind} calls behind, {}", image.id);
+                let db = open(&image.sim, 0);
+                let orders = db.keyspace("orders", KeyspaceOptions::new()).unwrap();
+                let of = |space: &Keyspace, n: usize| space.contains_key(n.to_string()).unwrap();
+                let there: Vec<bool> = (1..=6).map(|n| of(&db, n) || of(&orders, n)).collect();
+                let prefix = there.iter().take_while(|there| **there).count();
+                assert!(
+                    there[prefix..].iter().all(|there| !there),
+                    "P2: {what}: {there:?}"
+                );
+                assert!(least <= prefix, "P1: {what}: {there:?}");
+                assert_eq!(of(&db, 4), of(&orders, 4), "P3: {what}");
+            }
+            if ended {
+                break;
+            }
+        }
+    }
+    assert!(500 < images, "{images}");
+}
+
+/// The disk is full, really: no byte is free. Deletions and compactions make room, and writes
+/// resume without any help (P15).
+#[test]
+fn deletions_and_compactions_work_on_a_full_disk() {
+    for threads in [0, 1] {
+        let sim = SimFs::new(10);
+        let options = || {
+            let small = KeyspaceOptions::new()
+                .write_buffer_bytes(8 << 10)
+                .table_bytes(16 << 10)
+                .block_bytes(512);
+            // The reserve is a thirty-second: 32 KiB.
+            Options::new()
+                .memory_bytes(4 << 20)
+                .log_segment_bytes(1 << 20)
+                .background_threads(threads)
+                .default_keyspace(small)
+        };
+        let open = || options().open_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+        let db = open();
+        for n in 0..600 {
+            db.put(key(n), [7; 100]).unwrap();
+        }
+        db.flush().unwrap();
+        db.compact().unwrap();
+        assert!(names(&sim).contains(&"BALLAST".to_owned()));
+        sim.set_free(Some(0));
+        let (acknowledged, error) = fill(&db, 600);
+        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("deletions and compactions are accepted"),
+            "{text}"
+        );
+        assert!(matches!(db.state(), State::ReadOnly(_)), "{}", db.state());
+        let before = bytes_of_tables(&sim);
+        for n in 0..acknowledged {
+            if n % 20 != 0 {
+                db.delete(key(n)).unwrap();
+            }
+        }
+        let mut batch = WriteBatch::new();
+        batch.delete(&db, key(0));
+        batch.put(&db, key(0), "more");
+        let refused = db.write(&batch, WriteOptions::default()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NoSpace, "not only deletions");
+        db.compact().unwrap();
+        let after = bytes_of_tables(&sim);
+        assert!(after < before / 4, "{before} bytes became {after}");
+        resumes(&db);
+        assert!(matches!(db.state(), State::Ok), "{}", db.state());
+        assert!(names(&sim).contains(&"BALLAST".to_owned()), "made again");
+        let left = (0..acknowledged).filter(|n| n % 20 == 0).count();
+        assert_eq!(db.iter().count(), left + 1);
+        db.close().unwrap();
+        let db = open();
+        assert_eq!(db.open_report().orphans_removed, 0, "P14, P15");
+        assert_eq!(db.iter().count(), left + 1);
+    }
+}
+
+/// A database on a full disk opens, and can be made smaller (P4, P15).
+#[test]
+fn a_full_disk_is_opened_and_emptied() {
+    let sim = SimFs::new(12);
+    let open = |sim: &SimFs| {
+        Options::new()
+            .memory_bytes(4 << 20)
+            .log_segment_bytes(1 << 20)
+            .background_threads(0)
+            .open_in(Fs::sim(sim, Path::new(ROOT)))
+    };
+    let db = open(&sim).unwrap();
+    for n in 0..400 {
+        db.put(key(n), [7; 500]).unwrap();
+    }
+    db.flush().unwrap();
+    db.put("logged", "not flushed").unwrap();
+    let sim = sim.kill();
+    drop(db);
+    sim.set_free(Some(0));
+    let db = open(&sim).unwrap();
+    assert_eq!(db.get("logged").unwrap().unwrap(), b"not flushed");
+    for n in 0..400 {
+        db.delete(key(n)).unwrap();
+    }
+    db.compact().unwrap();
+    resumes(&db);
+    assert_eq!(db.iter().count(), 2);
+}
+
+fn bytes_of_tables(sim: &SimFs) -> u64 {
+    let entries = Fs::sim(sim, Path::new(ROOT)).list().unwrap();
+    let tables = entries.iter().filter(|entry| entry.name.ends_with(".tbl"));
+    tables.map(|entry| entry.len).sum()
+}
+
+/// Readers' functions run outside of every lock: a panic in one is the caller's alone (P18).
+#[test]
+fn a_callback_that_panics_stops_nobody() {
+    for threads in [0, 1] {
+        let sim = SimFs::new(13);
+        let db = open(&sim, threads);
+        db.put("k", "v").unwrap();
+        for _ in 0..3 {
+            let read = || db.get_with("k", |_| -> usize { panic!("on purpose") });
+            assert!(catch_unwind(AssertUnwindSafe(read)).is_err());
+            let fold = || db.iter().for_each(|_| panic!("on purpose"));
+            assert!(catch_unwind(AssertUnwindSafe(fold)).is_err());
+            db.put_with("k", "v", synced()).unwrap();
+            db.flush().unwrap();
+            db.compact().unwrap();
+        }
+        assert!(matches!(db.state(), State::Ok));
+        db.close().unwrap();
+    }
 }
