@@ -46,9 +46,10 @@
 //! # Ok::<(), alluvium::Error>(())
 //! ```
 //!
-//! After a crash [`Db::open`] replays the log; there is no repair step. What it found is in
+//! After a crash [`Db::open`] replays the log; a crash needs no repair. What it found is in
 //! [`Db::open_report`]. Every byte that is read back is checked, and damage is an [`Error`] of kind
-//! [`ErrorKind::Corruption`] with file and offset: never an older value, never a missing key.
+//! [`ErrorKind::Corruption`] with file and offset: never an older value, never a missing key. Damage
+//! stays local, and [`Db::repair`] keeps everything around it.
 //!
 //! # Snapshots and iterators
 //!
@@ -141,8 +142,9 @@ pub use base::options::{
 pub use base::slice::Slice;
 pub use base::types::SeqNo;
 pub use db::{
-    Db, Keyspace, KeyspaceStats, LevelStats, LogStats, OpenReport, ReadStats, RunStats, Snapshot,
-    SnapshotKeyspace, StallCause, StallStats, State, Stats, TableStats, VerifyReport, WhyStalled,
+    Db, Keyspace, KeyspaceStats, LevelStats, LogStats, Loss, LossKind, OpenReport, ReadStats,
+    RepairReport, RunStats, Snapshot, SnapshotKeyspace, StallCause, StallStats, State, Stats,
+    TableStats, VerifyReport, WhyStalled,
 };
 #[cfg(feature = "sim")]
 #[doc(inline)]

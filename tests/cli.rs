@@ -160,6 +160,30 @@ fn verify_fails_when_a_table_is_damaged() {
 }
 
 #[test]
+fn repair_keeps_what_can_be_read_and_says_what_is_lost() {
+    let cli = words("repair");
+    assert_eq!(cli.ok(&["repair"]), "nothing to repair: 1 tables read\n");
+    std::fs::remove_file(cli.0.join("CURRENT")).expect("it is there");
+    let (_, complaint) = cli.fails(&["scan"]);
+    assert!(complaint.contains("alluvium repair"), "{complaint}");
+    assert!(cli.ok(&["repair"]).contains("made anew: CURRENT in "));
+    let all = "ant\t1\nbee\t2\ncat\t3\ncow\t4\ndog\t5\n";
+    assert_eq!(cli.ok(&["scan"]), all);
+    let table = &cli.tables()[0];
+    let mut bytes = std::fs::read(table).expect("a table can be read");
+    bytes[3] ^= 1;
+    std::fs::write(table, &bytes).expect("a table can be written");
+    let output = cli.run(&["repair"]);
+    assert_eq!(output.status.code(), Some(1), "data is lost");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("lost: block in "), "{printed}");
+    let kept = format!("{}.damaged", table.display());
+    assert_eq!(std::fs::read(kept).expect("it is kept aside"), bytes);
+    assert_eq!(cli.ok(&["scan"]), "cow\t4\ndog\t5\n");
+    assert_eq!(cli.json(&["repair"])[0]["changed"], false);
+}
+
+#[test]
 fn keyspaces_are_made_by_put_alone() {
     let cli = Cli::new("keyspaces");
     let (status, _) = cli.fails(&["get", "ant"]);

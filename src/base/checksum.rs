@@ -21,6 +21,22 @@ pub fn crc_parts(parts: &[&[u8]]) -> u32 {
     mask(hasher.finalize())
 }
 
+/// A masked CRC-32 of bytes that come in pieces, to be looked at after each.
+#[derive(Clone, Debug, Default)]
+pub struct RunningCrc(crc32fast::Hasher);
+
+impl RunningCrc {
+    /// Goes on with `bytes`.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of everything so far.
+    pub fn masked(&self) -> u32 {
+        mask(self.0.clone().finalize())
+    }
+}
+
 /// Rotates and adds, so that a checksum stored among checked bytes does not check itself to zero.
 #[inline]
 const fn mask(crc: u32) -> u32 {

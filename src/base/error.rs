@@ -11,6 +11,18 @@ use std::sync::Arc;
 /// A result with alluvium's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What now, for damage that keeps a database from being opened.
+pub(crate) const REPAIR: &str = "Put the right file back from a copy, or run `Db::repair` \
+     (`alluvium repair`): it keeps what can be read and says what is lost.";
+/// What now, for damage in a table: the rest of the database goes on.
+pub(crate) const REPAIR_TABLE: &str = "Keys in other blocks can be read. Put the file back from a \
+     copy, or close the database and run `Db::repair` (`alluvium repair`): it keeps what can be \
+     read and says what is lost.";
+
+/// What now, for inputs of a compaction that make no sense together.
+pub(crate) const REPAIR_INPUTS: &str = "`Db::verify` (`alluvium verify`) finds the table; \
+     `Db::repair` keeps what can be read.";
+
 /// What sort of thing went wrong: the part of an [`Error`] that programs branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -129,6 +141,14 @@ impl Error {
     /// Says what the reader should do now; a full sentence.
     pub(crate) fn advice(self, advice: impl Into<String>) -> Self {
         self.edit(|e| e.advice = Some(advice.into()))
+    }
+
+    /// Advises what to do about damage that nobody has advised about yet.
+    pub(crate) fn or_advice(self, advice: &str) -> Self {
+        match self.0.kind {
+            ErrorKind::Corruption if self.0.advice.is_none() => self.advice(advice),
+            _ => self,
+        }
     }
 
     /// Changes the kind and keeps the rest: a cause seen from higher up.

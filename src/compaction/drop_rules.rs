@@ -14,7 +14,7 @@
 //! damaged input must not become a well-formed output). One comparison of keys an entry and
 //! nothing allocated. Threads: one. Not here: merging, cutting.
 
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, REPAIR_INPUTS, Result};
 use crate::base::sync::Arc;
 use crate::base::types::{SeqNo, Tag, ValueKind};
 use crate::version::TableEntry;
@@ -163,6 +163,5 @@ fn unsupported(kind: ValueKind) -> Error {
 
 #[cold]
 fn out_of_order() -> Error {
-    Error::corruption("entries of a compaction's inputs are out of order")
-        .advice("Verify the database to find the table; restore it from a checkpoint.")
+    Error::corruption("entries of a compaction's inputs are out of order").advice(REPAIR_INPUTS)
 }

@@ -15,7 +15,7 @@ use super::job::Job;
 use super::split::Splitter;
 use super::{Outcome, Workshop};
 use crate::base::cursor::Cursor;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, REPAIR_INPUTS, Result};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::Ordering;
 use crate::base::types::{FileId, Tag};
@@ -203,7 +203,7 @@ impl<'a> Outputs<'a> {
             return Err(
                 Error::corruption("the inputs of a compaction are incomplete")
                     .expected(format!("{promised} entries"), seen)
-                    .advice("Verify the database to find the table; restore it from a checkpoint."),
+                    .advice(REPAIR_INPUTS),
             );
         }
         self.finish_table()?;
@@ -255,7 +255,8 @@ impl<'a> Outputs<'a> {
                 filter_bits_per_key: options.filter_bits_per_key,
                 compression: options.compression_at(usize::from(self.level)),
             },
-        );
+        )
+        .of_keyspace(self.workshop.keyspace);
         let (_, builder) = self.open.insert((identity, builder));
         Ok(builder)
     }

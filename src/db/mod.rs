@@ -2,7 +2,8 @@
 //!
 //! [`Db`] is the handle; [`core`] is what all handles and workers share; [`commit`] is the one way
 //! in for mutations, [`log`] keeps the segments, [`worker`] the background, [`stall`] the writers'
-//! pace, [`health`] the state, [`mend`] the way out of trouble, [`reserve`] its last bytes, [`open`] and [`recover`] the way back after a crash.
+//! pace, [`health`] the state, [`mend`] the way out of trouble, [`reserve`] its last bytes, [`open`]
+//! and [`recover`] the way back after a crash, [`repair`] the one after damage.
 
 mod catalog;
 mod commit;
@@ -13,6 +14,7 @@ mod log;
 mod mend;
 mod open;
 mod recover;
+mod repair;
 mod reserve;
 mod snapshot;
 mod stall;
@@ -24,6 +26,7 @@ mod worker;
 pub use health::State;
 pub use keyspace::Keyspace;
 pub use recover::OpenReport;
+pub use repair::{Loss, LossKind, RepairReport};
 pub use snapshot::{Snapshot, SnapshotKeyspace};
 pub use stall::{StallCause, WhyStalled};
 pub use stats::{

@@ -14,7 +14,7 @@ use super::worker::{self, Board};
 use super::{Db, sweep};
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::options::Options;
+use crate::base::options::{KeyspaceOptions, Options};
 use crate::base::sync::atomic::AtomicU64;
 use crate::base::sync::{Arc, Mutex};
 use crate::base::types::{KeyspaceId, SeqNo};
@@ -23,7 +23,7 @@ use crate::memtable::Pool;
 use crate::read::SnapshotList;
 use crate::table::{BlockCache, TableContext};
 use crate::tree::{Tree, TreeContext};
-use crate::version::{KeyspaceEdit, VersionEdit, VersionSet};
+use crate::version::{KeyspaceEdit, KeyspaceState, VersionEdit, VersionSet};
 use arc_swap::ArcSwap;
 use std::path::Path;
 
@@ -97,16 +97,25 @@ impl Options {
             verify: self.verify,
             cache: BlockCache::new(self.memory_bytes / 2),
         });
-        let versions = match VersionSet::recover(&fs, &table_context)? {
+        let (versions, mut replayed) = match VersionSet::find(&fs, &table_context)? {
             Some(_) if self.error_if_exists => {
                 return Err(Error::invalid("the directory holds a database already")
                     .at(fs.root())
                     .advice("Leave `error_if_exists` out to open it."));
             }
-            Some(versions) => Arc::new(versions),
+            Some(found) => {
+                // What may refuse the database comes before anything is written (P11).
+                resolve_options(found.versions(), &self)?;
+                let surveyed = recover::survey(&fs, &found)?;
+                (found.begin()?, surveyed)
+            }
             None if !self.create_if_missing => return Err(missing(&fs)),
-            None => Arc::new(VersionSet::create(&fs, &table_context)?),
+            None => {
+                let versions = VersionSet::create(&fs, &table_context)?;
+                (versions, Replayed::default())
+            }
         };
+        let versions = Arc::new(versions);
         let hasher = KeyHasher::new(versions.hash_seed());
         let tree_context = Arc::new(TreeContext {
             fs: fs.clone(),
@@ -116,7 +125,7 @@ impl Options {
             closed: Arc::default(),
         });
         let trees = open_trees(&tree_context, &self)?;
-        let replayed = recover::replay(&fs, &versions, &trees, hasher)?;
+        recover::replay(&fs, &versions, &trees, hasher, &mut replayed)?;
         let leftovers = Leftovers::default();
         let site = Site {
             fs: &fs,
@@ -190,7 +199,7 @@ fn start(core: Arc<Core>) -> Result<Db> {
     Ok(Db::new(Keyspace::new(lease, default)))
 }
 
-fn missing(fs: &Fs) -> Error {
+pub(super) fn missing(fs: &Fs) -> Error {
     Error::new(ErrorKind::NotFound, "there is no database")
         .at(fs.root())
         .advice("Open it with `create_if_missing` to make one.")
@@ -212,13 +221,7 @@ fn open_trees(context: &Arc<TreeContext>, options: &Options) -> Result<Trees> {
         })?;
     }
     let mut trees = Trees::default();
-    for state in versions.keyspaces() {
-        let stored = catalog::decode(&state.options)?;
-        let resolved = if state.id == KeyspaceId::DEFAULT {
-            catalog::resolve(&state.name, stored.clone(), &options.default_keyspace)?
-        } else {
-            stored.clone()
-        };
+    for (state, stored, resolved) in resolve_options(versions, options)? {
         if resolved != stored {
             store_options(versions, state.id, catalog::encode(&resolved))?;
         }
@@ -230,6 +233,23 @@ fn open_trees(context: &Arc<TreeContext>, options: &Options) -> Result<Trees> {
         )));
     }
     Ok(trees)
+}
+
+/// Each keyspace with the options that are stored and those it is opened with.
+fn resolve_options(
+    versions: &VersionSet,
+    options: &Options,
+) -> Result<Vec<(KeyspaceState, KeyspaceOptions, KeyspaceOptions)>> {
+    let resolve = |state: KeyspaceState| {
+        let stored = catalog::decode(&state.options)?;
+        let resolved = if state.id == KeyspaceId::DEFAULT {
+            catalog::resolve(&state.name, stored.clone(), &options.default_keyspace)?
+        } else {
+            stored.clone()
+        };
+        Ok((state, stored, resolved))
+    };
+    versions.keyspaces().into_iter().map(resolve).collect()
 }
 
 /// Writes a keyspace's options into the manifest.

@@ -1,10 +1,12 @@
 //! Replay: the log's records go through the same `apply` as live writes.
 //!
-//! Segments form a chain: each names its predecessor and where that ends (R4). Replay walks the
+//! Segments form a chain: each names its predecessor and where that ends (R4). The survey walks the
 //! registered segments in order and stops at the first break; what lies behind is newer than the
-//! break and is struck off, so what is recovered is a prefix of the write order (P2). A keyspace
-//! skips what its tables hold already. Memory stays within a memtable and a batch a keyspace: when
-//! one is full, all are flushed (P7).
+//! break and is struck off, so what is recovered is a prefix of the write order (P2). It reads and
+//! checks everything before anything is written, so that damage leaves the directory as it is
+//! (P11); the records are read a second time to be replayed, at a tenth of what applying them
+//! costs. A keyspace skips what its tables hold already. Memory stays within a memtable and a batch
+//! a keyspace: when one is full, all are flushed (P7).
 //!
 //! A segment of an earlier process is never synced: a sync of it may have failed there, or in an
 //! open that was given up, and then a later one says nothing (P13). What its watermarks vouch for
@@ -14,13 +16,14 @@
 use super::catalog::Trees;
 use crate::base::batch::Operations;
 use crate::base::checksum::KeyHasher;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, REPAIR, Result};
 use crate::base::sync::atomic::AtomicBool;
-use crate::base::types::{FileId, SeqNo};
+use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
-use crate::tree::Work;
-use crate::version::{VersionEdit, VersionSet};
-use crate::wal::{Predecessor, Reader, Tail};
+use crate::tree::{Work, check_kind};
+use crate::version::{Found, VersionEdit, VersionSet};
+use crate::wal::{Predecessor, Reader, Tail, stated_segment};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 /// What opening found and did; see `Db::open_report`.
@@ -42,7 +45,7 @@ pub struct OpenReport {
     pub orphans_removed: u64,
 }
 
-/// The result of [`replay`].
+/// What the log holds, and what comes of it: the result of [`survey`].
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
     /// Highest number seen: everything up to it is visible after opening.
@@ -53,16 +56,17 @@ pub(super) struct Replayed {
     pub(super) passed_over: Vec<FileId>,
     /// Struck off: tables hold all of them that counts.
     pub(super) struck: Vec<FileId>,
-    read: Vec<FileId>,
     /// Some record read is not known to be durable.
     unsynced: bool,
+    /// Segments to replay, each up to where its successor says that it ends (R15).
+    read: Vec<(FileId, Option<u64>)>,
     report: OpenReport,
 }
 
 impl Replayed {
     /// Segments that stay registered until their memtables are flushed.
     pub(super) fn kept(&self) -> Vec<FileId> {
-        self.read.clone()
+        self.read.iter().map(|(log, _)| *log).collect()
     }
 
     pub(super) fn report(&self, orphans_removed: u64) -> OpenReport {
@@ -73,21 +77,21 @@ impl Replayed {
     }
 }
 
-/// Replays every registered segment into the trees' memtables; what is not durable in the log is
-/// durable in tables when it returns.
-pub(super) fn replay(
-    fs: &Fs,
-    versions: &VersionSet,
-    trees: &Trees,
-    hasher: KeyHasher,
-) -> Result<Replayed> {
-    let flushed = trees
-        .by_id
-        .values()
-        .map(|tree| tree.flushed_through())
-        .max();
+/// Reads every registered segment, checks that it can be replayed, and says how far. Writes
+/// nothing: a damaged log leaves the directory as it was (P11).
+///
+/// # Errors
+/// `Corruption` for damage below a synced mark, for a segment that is missing or stands under
+/// another's name, and for a log that tells of an edit that the manifest has lost.
+pub(super) fn survey(fs: &Fs, found: &Found) -> Result<Replayed> {
+    let versions = found.versions();
+    let flushed: HashMap<KeyspaceId, SeqNo> = versions
+        .keyspaces()
+        .into_iter()
+        .map(|keyspace| (keyspace.id, keyspace.flushed_through))
+        .collect();
     let mut out = Replayed {
-        last: flushed.unwrap_or_default(),
+        last: flushed.values().max().copied().unwrap_or_default(),
         ..Replayed::default()
     };
     let logs = versions.logs();
@@ -96,18 +100,26 @@ pub(super) fn replay(
         .iter()
         .map(|&log| {
             let reader = open_reader(fs, versions, log, None)?;
-            Ok((log, reader.tail() == Tail::Empty, reader.predecessor()))
+            Ok((log, reader.tail(), reader.predecessor()))
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut broken = false;
-    for (i, &(log, is_empty, before)) in heads.iter().enumerate() {
-        if broken || is_empty || !follows(before, &out, &logs) {
-            if !is_empty {
-                broken = true;
-                refuse_synced(fs, versions, log)?;
+    let headless = heads.iter().filter(|(_, tail, _)| *tail == Tail::Empty);
+    check_names(fs, found, &logs, &headless.map(|(log, ..)| *log).collect())?;
+    let mut broken = None;
+    for (i, &(log, tail, before)) in heads.iter().enumerate() {
+        let is_headless = matches!(tail, Tail::Empty | Tail::Torn { .. });
+        if let (Tail::Torn { end }, None) = (tail, broken) {
+            out.report.torn = Some((path_of(fs, log), end));
+        }
+        if broken.is_none() && !is_headless && !follows(before, &out, &logs) {
+            broken = before;
+        }
+        if is_headless || broken.is_some() {
+            if let (false, Some(before)) = (is_headless, broken) {
+                refuse_synced(fs, versions, log, before, &out)?;
+                out.report.segments_passed_over += 1;
             }
             out.passed_over.push(log);
-            out.report.segments_passed_over += u64::from(!is_empty);
             continue;
         }
         let said = heads[i + 1..].iter().filter_map(|(_, _, before)| *before);
@@ -115,18 +127,7 @@ pub(super) fn replay(
             .filter(|before| before.segment == log)
             .map(|b| b.end)
             .next();
-        replay_segment(fs, versions, trees, hasher, log, limit, &mut out)?;
-    }
-    if out.unsynced {
-        let last = out.before.map_or(FileId(0), |before| before.segment);
-        // What was passed over goes with the segments before it, by the same edit: without them it
-        // would look like the first of the chain, and the next open would replay it (P2).
-        out.struck = std::mem::take(&mut out.read);
-        out.struck.append(&mut out.passed_over);
-        flush_all(versions, trees, last, out.struck.clone())?;
-    }
-    for tree in trees.by_id.values() {
-        tree.end_replay();
+        survey_segment(fs, found, &flushed, log, limit, &mut out)?;
     }
     Ok(out)
 }
@@ -144,46 +145,89 @@ fn follows(before: Option<Predecessor>, out: &Replayed, logs: &[FileId]) -> bool
 }
 
 /// A segment behind a break may be passed over only when nothing in it was acknowledged as synced:
-/// every earlier segment is synced before that, so a break before it is damage (P1, P8).
-fn refuse_synced(fs: &Fs, versions: &VersionSet, log: FileId) -> Result<()> {
+/// every earlier segment is synced before that, so the break is damage (P1, P8).
+fn refuse_synced(
+    fs: &Fs,
+    versions: &VersionSet,
+    log: FileId,
+    before: Predecessor,
+    out: &Replayed,
+) -> Result<()> {
     let mut reader = open_reader(fs, versions, log, None)?;
     while reader.next()?.is_some() {}
     if reader.synced() == 0 {
         return Ok(());
     }
-    Err(Error::corruption("a log segment whose predecessor is not whole")
-        .at(fs.root().join(FileName::Log(log).to_string()))
-        .expected("the segment before it up to the end that it states", "less")
-        .advice(
-            "Writes that were acknowledged as synced are missing. Restore the segment before it, \
-             or restore the database from a checkpoint.",
-        ))
+    let read = out.before.filter(|read| read.segment == before.segment);
+    let end = read.map_or(0, |read| read.end);
+    Err(Error::corruption("damaged log record")
+        .at(path_of(fs, before.segment))
+        .offset_at(end)
+        .expected(
+            format!("valid records up to {}, as segment {log} says", before.end),
+            format!("none behind {end}"),
+        )
+        .advice(REPAIR))
+}
+
+/// Fails when a segment that counts stands under another name, while the file of its own name has
+/// none of it (`headless`), or is not registered any more.
+fn check_names(fs: &Fs, found: &Found, logs: &[FileId], headless: &HashSet<FileId>) -> Result<()> {
+    let newest = logs.last().copied().unwrap_or_default();
+    for entry in fs.list()? {
+        let Some(name @ FileName::Log(log)) = FileName::parse(&entry.name) else {
+            continue;
+        };
+        let Some((database, stated)) = stated_segment(&fs.open_read(name)?)? else {
+            continue;
+        };
+        if database != found.versions().database() {
+            continue;
+        }
+        // Nothing is written to a segment before it is registered; only older ones are struck off.
+        if stated == log && newest < log {
+            return Err(found.lost_edit(format!("the edit that added {name}")));
+        }
+        if stated != log && headless.contains(&stated) {
+            return Err(Error::corruption("log segment under another name")
+                .at(fs.path(name))
+                .offset_at(0)
+                .expected(format!("segment {log}"), format!("segment {stated}"))
+                .advice(REPAIR));
+        }
+    }
+    Ok(())
+}
+
+fn path_of(fs: &Fs, log: FileId) -> PathBuf {
+    fs.path(FileName::Log(log))
 }
 
 fn open_reader(fs: &Fs, versions: &VersionSet, log: FileId, limit: Option<u64>) -> Result<Reader> {
-    let file =
-        fs.open_read(FileName::Log(log)).map_err(|error| {
-            match error.kind() {
-        ErrorKind::NotFound => error.with_kind(ErrorKind::Corruption).advice(
-            "The manifest lists this log segment, so writes would be missing. Restore the file, \
-             or restore the database from a checkpoint.",
-        ),
-        _ => error,
-    }
-        })?;
+    let file = fs.open_read(FileName::Log(log)).map_err(|error| {
+        if error.kind() != ErrorKind::NotFound {
+            return error;
+        }
+        Error::corruption("log segment that is missing")
+            .at(path_of(fs, log))
+            .expected("the file, because the manifest lists it", "none")
+            .advice(REPAIR)
+            .caused_by(error)
+    })?;
     Reader::open(&file, versions.database(), log, limit)
 }
 
-fn replay_segment(
+fn survey_segment(
     fs: &Fs,
-    versions: &VersionSet,
-    trees: &Trees,
-    hasher: KeyHasher,
+    found: &Found,
+    flushed: &HashMap<KeyspaceId, SeqNo>,
     log: FileId,
     limit: Option<u64>,
     out: &mut Replayed,
 ) -> Result<()> {
-    let path = fs.root().join(FileName::Log(log).to_string());
+    let versions = found.versions();
+    let ceiling = versions.keyspace_ceiling();
+    let path = path_of(fs, log);
     let mut reader = open_reader(fs, versions, log, limit)?;
     let mut last = out.before.map_or(SeqNo::ZERO, |before| before.last_seqno);
     let mut records_end = 0;
@@ -195,28 +239,30 @@ fn replay_segment(
         if record.first <= last || count == 0 {
             return Err(place(
                 Error::corruption("log record out of order")
-                    .expected(format!("a sequence number above {last}"), record.first),
+                    .expected(format!("a sequence number above {last}"), record.first)
+                    .advice(REPAIR),
             ));
         }
         last = record.first.plus(count - 1);
         out.report.batches += 1;
         let mut seqno = record.first;
-        let mut full = false;
         for operation in operations {
             let operation = operation.map_err(place)?;
-            // A number without a keyspace is of one that was dropped since.
-            if let Some(tree) = trees.by_id.get(&operation.keyspace)
-                && !tree.is_flushed(seqno)
+            // A number without a keyspace is of one that was dropped since, or the edit that
+            // gave the number is lost.
+            if ceiling <= operation.keyspace {
+                return Err(found.lost_edit(format!(
+                    "the edit that made keyspace {}, which the log writes to",
+                    operation.keyspace
+                )));
+            }
+            if let Some(flushed) = flushed.get(&operation.keyspace)
+                && *flushed < seqno
             {
+                check_kind(operation.kind).map_err(place)?;
                 out.report.operations += 1;
-                let hash = hasher.hash(operation.key);
-                full |= tree.apply(&operation, hash, seqno).map_err(place)?;
             }
             seqno = seqno.plus(1);
-        }
-        // Between batches only, as live writes do (I7).
-        if full {
-            flush_all(versions, trees, log, Vec::new())?;
         }
         records_end = reader.end();
     }
@@ -234,7 +280,67 @@ fn replay_segment(
         end,
         last_seqno: last,
     });
-    out.read.push(log);
+    out.read.push((log, limit));
+    Ok(())
+}
+
+/// Replays what [`survey`] found into the trees' memtables; what is not durable in the log is
+/// durable in tables when it returns.
+pub(super) fn replay(
+    fs: &Fs,
+    versions: &VersionSet,
+    trees: &Trees,
+    hasher: KeyHasher,
+    out: &mut Replayed,
+) -> Result<()> {
+    for &(log, limit) in &out.read {
+        replay_segment(fs, versions, trees, hasher, log, limit)?;
+    }
+    if out.unsynced {
+        let last = out.before.map_or(FileId(0), |before| before.segment);
+        // What was passed over goes with the segments before it, by the same edit: without them it
+        // would look like the first of the chain, and the next open would replay it (P2).
+        out.struck = out.kept();
+        out.read.clear();
+        out.struck.append(&mut out.passed_over);
+        flush_all(versions, trees, last, out.struck.clone())?;
+    }
+    for tree in trees.by_id.values() {
+        tree.end_replay();
+    }
+    Ok(())
+}
+
+fn replay_segment(
+    fs: &Fs,
+    versions: &VersionSet,
+    trees: &Trees,
+    hasher: KeyHasher,
+    log: FileId,
+    limit: Option<u64>,
+) -> Result<()> {
+    let path = path_of(fs, log);
+    let mut reader = open_reader(fs, versions, log, limit)?;
+    while let Some(record) = reader.next()? {
+        let offset = record.offset;
+        let place = |error: Error| error.at(&path).offset_at(offset);
+        let mut seqno = record.first;
+        let mut full = false;
+        for operation in Operations::decode(&record.payload).map_err(place)? {
+            let operation = operation.map_err(place)?;
+            if let Some(tree) = trees.by_id.get(&operation.keyspace)
+                && !tree.is_flushed(seqno)
+            {
+                let hash = hasher.hash(operation.key);
+                full |= tree.apply(&operation, hash, seqno).map_err(place)?;
+            }
+            seqno = seqno.plus(1);
+        }
+        // Between batches only, as live writes do (I7).
+        if full {
+            flush_all(versions, trees, log, Vec::new())?;
+        }
+    }
     Ok(())
 }
 

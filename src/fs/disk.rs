@@ -146,16 +146,39 @@ impl Disk {
     pub(super) fn link(&self, name: FileName, to: &Disk, to_name: FileName) -> io::Result<bool> {
         match fs::hard_link(self.path(name), to.path(to_name)) {
             Ok(()) => Ok(true),
-            Err(e) => match e.kind() {
-                // Another device, a file system without links, too many of them, or a kernel
-                // that protects files of other owners: the caller copies instead.
-                io::ErrorKind::CrossesDevices
-                | io::ErrorKind::Unsupported
-                | io::ErrorKind::TooManyLinks
-                | io::ErrorKind::PermissionDenied => Ok(false),
-                _ => Err(e),
-            },
+            Err(e) if is_no_place_for_links(&e) => Ok(false),
+            Err(e) => Err(e),
         }
+    }
+
+    pub(super) fn keep_aside(&self, name: FileName) -> io::Result<String> {
+        for n in 1u32.. {
+            let aside = name.aside(n);
+            let (from, to) = (self.path(name), self.root.join(&aside));
+            match fs::hard_link(&from, &to) {
+                Ok(()) => return Ok(aside),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    // An earlier repair that was cut off may have been here.
+                    let (old, new) = (fs::symlink_metadata(&to)?, fs::symlink_metadata(&from)?);
+                    if inode_of(&old) == inode_of(&new) {
+                        return Ok(aside);
+                    }
+                }
+                Err(e) if is_no_place_for_links(&e) => {
+                    let mut options = OpenOptions::new();
+                    options.write(true).create_new(true);
+                    let mut copy = match open(&to, &options) {
+                        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                        other => other?,
+                    };
+                    io::copy(&mut open(&from, OpenOptions::new().read(true))?, &mut copy)?;
+                    copy.sync_all()?;
+                    return Ok(aside);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     pub(super) fn sync_dir(&self) -> io::Result<()> {
@@ -192,6 +215,18 @@ fn guarantees_preallocation_at(dir: &Path) -> bool {
 #[cfg(not(all(target_os = "linux", not(miri))))]
 fn guarantees_preallocation_at(_dir: &Path) -> bool {
     false
+}
+
+/// Another device, a file system without links, too many of them, or a kernel that protects files
+/// of other owners: the caller copies instead.
+fn is_no_place_for_links(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::CrossesDevices
+            | io::ErrorKind::Unsupported
+            | io::ErrorKind::TooManyLinks
+            | io::ErrorKind::PermissionDenied
+    )
 }
 
 fn parent_of(dir: &Path) -> &Path {

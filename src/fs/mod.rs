@@ -253,6 +253,15 @@ impl Fs {
         linked.map_err(|e| failed("link", &to.path(to_name), e))
     }
 
+    /// Gives a file a second name that is not ours, in the same directory: `000007.tbl.damaged`, or
+    /// with a number behind it. A copy where links cannot be made. Returns the name.
+    ///
+    /// The name is durable after [`Fs::sync_dir`], the bytes when they were.
+    pub fn keep_aside(&self, name: FileName) -> Result<String> {
+        on!(Root, &self.0, dir => dir.keep_aside(name))
+            .map_err(|e| failed("link", &self.path(name), e))
+    }
+
     /// Makes directory entries durable.
     #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn sync_dir(&self) -> Result<()> {

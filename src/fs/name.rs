@@ -64,6 +64,16 @@ impl FileName {
     }
 }
 
+impl FileName {
+    /// A name for a damaged file that is kept and no longer ours; `n` from 1 upwards.
+    pub fn aside(self, n: u32) -> String {
+        match n {
+            1 => format!("{self}.damaged"),
+            n => format!("{self}.damaged-{n}"),
+        }
+    }
+}
+
 fn parse_number(digits: &str) -> Option<u64> {
     let canonical = digits.bytes().all(|b| b.is_ascii_digit())
         && (digits.len() == DIGITS_MIN || (digits.len() > DIGITS_MIN && !digits.starts_with('0')));
@@ -150,6 +160,8 @@ mod tests {
         #[test]
         fn every_number_comes_back(n: u64) {
             for name in [FileName::Manifest(FileId(n)), FileName::Log(FileId(n))] {
+                prop_assert_eq!(FileName::parse(&name.aside(1)), None);
+                prop_assert_eq!(FileName::parse(&name.aside(2)), None);
                 prop_assert_eq!(FileName::parse(&name.to_string()), Some(name));
             }
         }

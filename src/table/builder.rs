@@ -24,7 +24,7 @@ use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::key::{KEY_BYTES_MAX, VALUE_BYTES_MAX, compare};
 use crate::base::options::Compression;
-use crate::base::types::{SeqNo, Tag, ValueKind};
+use crate::base::types::{KeyspaceId, SeqNo, Tag, ValueKind};
 use crate::fs::File;
 
 /// Size and alignment of write calls: what makes huge pages of the page cache.
@@ -127,6 +127,14 @@ impl Builder {
             block_last_key: None,
             failed: None,
         }
+    }
+
+    /// Says in the table for which keyspace it is written: what repair goes by when the manifest is
+    /// lost.
+    #[must_use]
+    pub fn of_keyspace(mut self, keyspace: KeyspaceId) -> Builder {
+        self.properties.keyspace = Some(keyspace);
+        self
     }
 
     /// Adds an entry; entries come in strictly ascending internal order (asserted in debug builds).

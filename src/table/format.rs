@@ -13,7 +13,7 @@
 use super::BirthIdentity;
 use crate::base::checksum::{crc, crc_parts};
 use crate::base::coding::Decoder;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, REPAIR_TABLE, Result};
 use crate::base::types::FileId;
 
 /// Last 8 bytes of every table.
@@ -47,12 +47,18 @@ pub(super) const SECTION_REQUIRED: u32 = 1 << 31;
 /// The checksum of `bytes` at `offset` of the file born as `identity`.
 #[inline]
 pub(super) fn bound_checksum(identity: &BirthIdentity, offset: u64, bytes: &[u8]) -> u32 {
+    crc_parts(&[&place_bytes(identity, offset), bytes])
+}
+
+/// What a checksum covers before the bytes: whose they are, and where.
+#[inline]
+pub(super) fn place_bytes(identity: &BirthIdentity, offset: u64) -> [u8; 32] {
     let mut place = [0; 32];
     place[..8].copy_from_slice(&identity.database.to_le_bytes());
     place[8..16].copy_from_slice(&identity.file.0.to_le_bytes());
     place[16..24].copy_from_slice(&identity.hash_seed.to_le_bytes());
     place[24..].copy_from_slice(&offset.to_le_bytes());
-    crc_parts(&[&place, bytes])
+    place
 }
 
 /// A "checksum differs" error, for the reader to add the file to.
@@ -64,7 +70,7 @@ pub(super) fn checksum_error(what: &str, offset: u64, stored: u32, computed: u32
             format!("checksum {stored:08x}"),
             format!("checksum {computed:08x}"),
         )
-        .advice("The file was complete when written. Restore it from a checkpoint.")
+        .advice(REPAIR_TABLE)
 }
 
 /// Checks a stored block (its trailer included) and gives its codec byte.
@@ -251,7 +257,8 @@ impl Footer {
             .expected(
                 format!("version {VERSION} without features"),
                 format!("version {version} with features {features:x}"),
-            ));
+            )
+            .advice("Open it with the version of alluvium that wrote it."));
         }
         let sections_len = u64::from(footer.sections_len);
         let fits = footer.sections_offset.checked_add(sections_len) == Some(offset)

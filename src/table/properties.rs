@@ -7,7 +7,7 @@
 //! same entries and options give the same bytes.
 
 use crate::base::coding::{Decoder, put_bytes, put_varint};
-use crate::base::types::SeqNo;
+use crate::base::types::{KeyspaceId, SeqNo};
 
 /// What a table says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(super) struct Properties {
     pub(super) block_bytes: u64,
     pub(super) filter_bits_per_key: u64,
     pub(super) codec: u64,
+    /// The keyspace it was written for: what tells a lost table's owner when the manifest is lost.
+    pub(super) keyspace: Option<KeyspaceId>,
 }
 
 impl Properties {
@@ -55,6 +57,12 @@ impl Properties {
             put_varint(out, tag);
             put_bytes(out, key);
         }
+        if let Some(keyspace) = self.keyspace {
+            number.clear();
+            put_varint(&mut number, u64::from(keyspace.0));
+            put_varint(out, 13);
+            put_bytes(out, &number);
+        }
     }
 
     /// Reads the section; `None` when the bytes are not fields.
@@ -78,6 +86,7 @@ impl Properties {
                 10 => properties.codec = number()?,
                 11 => properties.smallest = bytes.to_vec(),
                 12 => properties.largest = bytes.to_vec(),
+                13 => properties.keyspace = Some(KeyspaceId(u32::try_from(number()?).ok()?)),
                 _ => {}
             }
         }
@@ -105,6 +114,7 @@ mod tests {
             block_bytes: 4096,
             filter_bits_per_key: 12,
             codec: 1,
+            keyspace: Some(KeyspaceId(300)),
         };
         let mut section = Vec::new();
         properties.encode(&mut section);

@@ -26,7 +26,7 @@ use super::format::{
 use super::index::Index;
 use super::{BirthIdentity, TableContext, verify};
 use crate::base::checksum::KeyHasher;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, REPAIR_TABLE, Result};
 use crate::base::options::{ReadMode, Verify};
 use crate::base::slice::{Pin, Slice};
 use crate::base::sync::Arc;
@@ -135,7 +135,7 @@ impl Table {
                 .at(&path)
                 .offset_at(found.min(bytes))
                 .expected(format!("{bytes} bytes"), format!("{found} bytes"))
-                .advice("Restore the file from a checkpoint."));
+                .advice(REPAIR_TABLE));
         };
         let source = match context.read_mode {
             mode @ (ReadMode::Mmap | ReadMode::MmapProbe) => {
@@ -277,6 +277,11 @@ impl Table {
             }
         });
         to.saturating_sub(from)
+    }
+
+    /// Size of the file.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The path it was opened at, for errors.
@@ -493,7 +498,7 @@ impl Table {
         Error::corruption(what)
             .at(&self.path)
             .offset_at(offset)
-            .advice("The file was not written by this engine. Restore it from a checkpoint.")
+            .advice(REPAIR_TABLE)
     }
 }
 
@@ -501,7 +506,7 @@ impl Table {
 #[cold]
 fn place(error: Error, path: &Path, offset: u64) -> Error {
     let offset = error.offset().unwrap_or(offset);
-    error.at(path).offset_at(offset)
+    error.at(path).offset_at(offset).or_advice(REPAIR_TABLE)
 }
 
 fn read_sections(
@@ -523,7 +528,7 @@ fn read_sections(
         return Err(Error::corruption("table of another birth")
             .offset_at(footer_at)
             .expected(of(identity, bytes), of(&footer.identity, footer.file_bytes))
-            .advice("The file was put here from elsewhere. Restore the right one."));
+            .advice(REPAIR_TABLE));
     }
     // Bounded by the footer's decoding to a few KiB.
     let mut rows = vec![0; footer.sections_len as usize];

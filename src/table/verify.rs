@@ -7,7 +7,7 @@ use super::block::Layout;
 use super::index::separator_tag;
 use super::properties::Properties;
 use super::reader::{Access, Table};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, REPAIR_TABLE, Result};
 use crate::base::key::compare;
 use crate::base::types::{SeqNo, Tag, ValueKind};
 
@@ -27,7 +27,7 @@ pub(super) fn verify(table: &Table) -> Result<()> {
     walk.compare_with(&stored)
 }
 
-fn read_properties(table: &Table) -> Result<Properties> {
+pub(super) fn read_properties(table: &Table) -> Result<Properties> {
     let section = &table.sections.properties;
     let (region, range) = table.load(section, true, "corrupt properties")?;
     let bytes = region.block(range.start as u64, range.len())?;
@@ -129,6 +129,7 @@ impl<'t> Walk<'t> {
         self.found.block_bytes = stored.block_bytes;
         self.found.filter_bits_per_key = stored.filter_bits_per_key;
         self.found.codec = stored.codec;
+        self.found.keyspace = stored.keyspace;
         if self.found == *stored {
             return Ok(());
         }
@@ -147,6 +148,7 @@ impl<'t> Walk<'t> {
         Err(Error::corruption("properties that contradict the entries")
             .at(self.table.path())
             .offset_at(self.table.sections.properties.offset)
-            .expected(summary(stored), summary(&self.found)))
+            .expected(summary(stored), summary(&self.found))
+            .advice(REPAIR_TABLE))
     }
 }

@@ -12,5 +12,5 @@ mod state;
 mod tests;
 mod upkeep;
 
-pub use state::{Pressure, Tree, TreeContext};
+pub use state::{Pressure, Tree, TreeContext, check_kind};
 pub use upkeep::{ManualStep, Work, Written};

@@ -170,20 +170,12 @@ impl Tree {
     /// `Unsupported` for kinds that only a newer version writes; nothing was added.
     #[inline]
     pub fn apply(&self, operation: &Operation<'_>, hash: u64, seqno: SeqNo) -> Result<bool> {
-        match operation.kind {
-            ValueKind::Put | ValueKind::Delete => {
-                let view = self.view.load();
-                let tag = Tag::new(seqno, operation.kind);
-                view.active
-                    .insert(operation.key, hash, tag, operation.value);
-                Ok(view.active.is_full())
-            }
-            kind => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("an operation of kind {kind:?} in keyspace '{}'", self.name),
-            )
-            .advice("Open the database with the version of alluvium that wrote it.")),
-        }
+        check_kind(operation.kind)?;
+        let view = self.view.load();
+        let tag = Tag::new(seqno, operation.kind);
+        view.active
+            .insert(operation.key, hash, tag, operation.value);
+        Ok(view.active.is_full())
     }
 
     /// True when the active memtable should be rotated.
@@ -338,5 +330,21 @@ impl Tree {
             immutables_max: self.options.immutables_max as usize,
             compaction: policy::debt(&view.version, &self.options),
         }
+    }
+}
+
+/// Fails on kinds of operations that only a newer version writes.
+///
+/// # Errors
+/// `Unsupported`.
+#[inline]
+pub fn check_kind(kind: ValueKind) -> Result<()> {
+    match kind {
+        ValueKind::Put | ValueKind::Delete => Ok(()),
+        kind => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("an operation of kind {kind:?}"),
+        )
+        .advice("Open the database with the version of alluvium that wrote it.")),
     }
 }

@@ -9,7 +9,7 @@
 //! Threads: any. `table` is one load once the table is open; opening is done by one thread at a
 //! time for each table. Not here: who lives at which level (`version`), when that changes (`set`).
 
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, REPAIR_TABLE, Result};
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::sync::{Arc, Mutex};
 use crate::base::types::FileId;
@@ -175,13 +175,14 @@ impl TableEntry {
         };
         let name = FileName::Table(self.meta.file);
         let file = shelf.fs.open_read(name).map_err(|error| {
-            if error.kind() == ErrorKind::NotFound {
-                error.with_kind(ErrorKind::Corruption).advice(
-                    "The manifest names this table. Put the file back, or restore a checkpoint.",
-                )
-            } else {
-                error
+            if error.kind() != ErrorKind::NotFound {
+                return error;
             }
+            Error::corruption("table that is missing")
+                .at(shelf.fs.path(name))
+                .expected("the file, because the manifest lists it", "none")
+                .advice(REPAIR_TABLE)
+                .caused_by(error)
         })?;
         let table = Table::open(
             file,

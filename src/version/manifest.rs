@@ -20,7 +20,7 @@
 use super::edit::{FORMAT, Record};
 use crate::base::checksum::{crc, crc_parts};
 use crate::base::coding::Decoder;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, REPAIR, Result};
 use crate::base::options::LogMode;
 use crate::base::types::{FileId, SeqNo};
 use crate::fs::{FileName, Fs};
@@ -88,20 +88,20 @@ impl Current {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let restore = "Restore the file, or the directory, from a checkpoint.";
         let len = file.len()?;
         if len != CURRENT_BYTES as u64 {
             return Err(Error::corruption("CURRENT of a wrong size")
                 .at(file.path())
+                .offset_at(len.min(CURRENT_BYTES as u64))
                 .expected(format!("{CURRENT_BYTES} bytes"), format!("{len} bytes"))
-                .advice(restore));
+                .advice(REPAIR));
         }
         let mut bytes = [0; CURRENT_BYTES];
         file.read_exact_at(&mut bytes, 0)?;
         Current::decode(&bytes).map(Some).map_err(|error| {
-            let error = error.at(file.path());
+            let error = error.at(file.path()).offset_at(0);
             match error.kind() {
-                ErrorKind::Corruption => error.advice(restore),
+                ErrorKind::Corruption => error.advice(REPAIR),
                 _ => error,
             }
         })
@@ -216,7 +216,16 @@ impl Manifest {
     }
 }
 
-/// Gives each record of a manifest, the snapshot first, to `take`; returns the manifest's bytes.
+/// Where a manifest ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ManifestEnd {
+    /// Behind the last valid record.
+    pub(super) records: u64,
+    /// The file's size: the same, unless the last record is torn or damaged.
+    pub(super) file: u64,
+}
+
+/// Gives each record of a manifest, the snapshot first, to `take`.
 ///
 /// # Errors
 /// `Corruption` with file and offset for damage below the synced watermark, a missing snapshot or
@@ -226,12 +235,12 @@ pub(super) fn read(
     fs: &Fs,
     current: Current,
     mut take: impl FnMut(Record) -> Result<()>,
-) -> Result<u64> {
+) -> Result<ManifestEnd> {
     let name = FileName::Manifest(current.manifest);
     let file = fs.open_read(name).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::corruption("CURRENT names a manifest that is missing")
             .at(fs.path(name))
-            .advice("Put the file back, or restore a checkpoint."),
+            .advice(REPAIR),
         _ => error,
     })?;
     let mut reader = Reader::open(&file, current.database, current.manifest, None)?;
@@ -247,11 +256,14 @@ pub(super) fn read(
             take(record)
         });
         record.map_err(|error| {
-            let kind = match error.kind() {
-                ErrorKind::InvalidArgument => ErrorKind::Corruption,
-                kind => kind,
+            let error = match error.kind() {
+                // The bytes were whole, and what they say cannot be.
+                ErrorKind::InvalidArgument | ErrorKind::Corruption => {
+                    error.with_kind(ErrorKind::Corruption).advice(REPAIR)
+                }
+                _ => error,
             };
-            error.with_kind(kind).at(file.path()).offset_at(offset)
+            error.at(file.path()).offset_at(offset)
         })?;
         snapshot = false;
     }
@@ -262,8 +274,12 @@ pub(super) fn read(
         };
         return Err(Error::corruption("manifest without a snapshot")
             .at(file.path())
+            .offset_at(reader.end())
             .expected("a snapshot", found)
-            .advice("Restore the directory from a checkpoint."));
+            .advice(REPAIR));
     }
-    file.len()
+    Ok(ManifestEnd {
+        records: reader.end(),
+        file: file.len()?,
+    })
 }

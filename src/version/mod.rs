@@ -8,6 +8,7 @@
 //! - `manifest` the files that hold the edits, and CURRENT
 //! - `set` the live set: install, numbers, dead files
 //! - `recover` opening a directory
+//! - `salvage` what is left of a damaged manifest
 //!
 //! One manifest serves all keyspaces of a database, and one edit may change many of them. What is
 //! published is durable; a version is immutable and keeps its files for as long as somebody holds
@@ -19,6 +20,7 @@ mod ledger;
 mod manifest;
 mod recover;
 mod run;
+mod salvage;
 mod set;
 mod sketch;
 mod tidy;
@@ -35,6 +37,8 @@ pub use edit::{AddedTable, KeyspaceEdit, VersionEdit, recode};
 pub use file_meta::{FileMeta, TableEntry};
 pub use ledger::{KeyspaceState, NAME_BYTES_MAX, check_name};
 pub use manifest::recode_current;
+pub use recover::Found;
 pub use run::SortedRun;
+pub use salvage::{Rebuild, Remains, find_whole};
 pub use set::{FILES_AHEAD, ROLLOVER_BYTES_MIN, ROLLOVER_RATIO, SEQNOS_AHEAD, VersionSet};
 pub use version::{LEVELS_MAX, Version};

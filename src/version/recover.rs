@@ -13,17 +13,19 @@
 use super::edit::{Ceilings, Identity, Record};
 use super::file_meta::{FileMeta, Shelf, TableEntry};
 use super::ledger::{KeyspaceState, Ledger, Limits};
-use super::manifest::{self, Current};
+use super::manifest::{self, Current, ManifestEnd};
 use super::set::{Numbers, ROLLOVER_BYTES_MIN, State, VersionSet, Writing, joined};
 use super::version::Version;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, REPAIR, Result};
 use crate::base::sync::atomic::{AtomicBool, AtomicU64};
 use crate::base::sync::{Arc, Mutex};
 use crate::base::types::{FileId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::table::TableContext;
 use arc_swap::ArcSwap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
+use std::path::PathBuf;
 
 impl VersionSet {
     /// Makes a new database: draws identity and hash seed, writes the first manifest and CURRENT.
@@ -67,6 +69,22 @@ impl VersionSet {
         }
     }
 
+    /// The first half of `recover`: reads and checks, and writes nothing. What else must be read
+    /// before a damaged directory may be changed (P11) is read between this and [`Found::begin`].
+    ///
+    /// # Errors
+    /// As [`Self::recover`].
+    pub fn find(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<Found>> {
+        if !fs.root_exists()? {
+            return Ok(None);
+        }
+        let survey = Survey::of(fs)?;
+        match Read::current(fs, &survey)? {
+            Some(current) => Found::of(fs, context, current).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The read-only half of `recover`: writes nothing.
     ///
     /// # Errors
@@ -76,35 +94,114 @@ impl VersionSet {
             return Ok(None);
         }
         let survey = Survey::of(fs)?;
-        let Some((read, current, bytes)) = Read::from_disk(fs, &survey)? else {
+        let Some((read, current, end)) = Read::from_disk(fs, &survey)? else {
             return Ok(None);
         };
         let mut set = read.into_set(fs, context, &survey)?;
         set.read_only = true;
         set.manifest_id = AtomicU64::new(current.manifest.0);
-        set.manifest_bytes = AtomicU64::new(bytes);
+        set.manifest_bytes = AtomicU64::new(end.file);
         Ok(Some(set))
     }
 }
 
+/// A database whose manifest was read, and in which nothing has been written yet.
+#[derive(Debug)]
+pub struct Found {
+    set: VersionSet,
+    survey: Survey,
+    manifest: PathBuf,
+    /// Behind the manifest's last record.
+    end: u64,
+}
+
+impl Found {
+    /// Reads the manifest that `current` names.
+    pub(super) fn of(fs: &Fs, context: &Arc<TableContext>, current: Current) -> Result<Found> {
+        let survey = Survey::of(fs)?;
+        let mut read = Read::default();
+        let end = manifest::read(fs, current, |record| read.take(record))?;
+        let found = Found {
+            set: read.into_set(fs, context, &survey)?,
+            manifest: fs.path(FileName::Manifest(current.manifest)),
+            end: end.records,
+            survey,
+        };
+        if end.records < end.file {
+            found.check_files()?;
+        }
+        Ok(found)
+    }
+
+    /// What the manifest says. Takes no change yet.
+    pub fn versions(&self) -> &VersionSet {
+        &self.set
+    }
+
+    /// The second half of [`VersionSet::recover`]: writes the new manifest and switches to it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn begin(self) -> Result<VersionSet> {
+        begin(self.set, &self.survey)
+    }
+
+    /// The manifest ends in the middle of a record. A crash leaves it so before anything follows
+    /// from the edit: what the records before it name is still there. Where it is not, that edit
+    /// had been durable, and the record was damaged later (P8).
+    fn check_files(&self) -> Result<()> {
+        let state = self.set.state.load();
+        let versions = state.keyspaces.values().map(|k| &k.version);
+        let tables = versions.flat_map(|version| version.tables());
+        let tables = tables.map(|(_, _, table)| FileName::Table(table.meta().file));
+        let logs = state.logs.iter().copied().map(FileName::Log);
+        match tables.chain(logs).find(|f| !self.survey.files.contains(f)) {
+            Some(missing) => Err(self.lost_edit(format!("the edit that removed {missing}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The error for a manifest that must have held more than was read.
+    pub fn lost_edit(&self, what: impl Display) -> Error {
+        Error::corruption("manifest whose last record is damaged")
+            .at(&self.manifest)
+            .offset_at(self.end)
+            .expected(what, "no valid record")
+            .advice(REPAIR)
+    }
+}
+
+/// Gives `set` a manifest of its own.
+pub(super) fn begin(set: VersionSet, survey: &Survey) -> Result<VersionSet> {
+    let mut writing = set.writing.lock();
+    writing.stale.extend(&survey.ours);
+    let stored = writing.stored;
+    set.rewrite(&mut writing, &set.state.load_full(), &stored)?;
+    drop(writing);
+    Ok(set)
+}
+
 /// What the names in the directory say.
 #[derive(Debug)]
-struct Survey {
+pub(super) struct Survey {
     current: bool,
     /// Some table or log.
     data: Option<FileName>,
     /// Manifests and temporary files.
     ours: Vec<FileName>,
+    /// Tables and logs.
+    files: HashSet<FileName>,
     /// Above every number in a name.
     next: u64,
 }
 
 impl Survey {
-    fn of(fs: &Fs) -> Result<Survey> {
+    pub(super) fn of(fs: &Fs) -> Result<Survey> {
         let mut survey = Survey {
             current: false,
             data: None,
             ours: Vec::new(),
+            files: HashSet::new(),
             next: 1,
         };
         for entry in fs.list()? {
@@ -115,7 +212,10 @@ impl Survey {
                 FileName::Lock | FileName::Ballast => {}
                 FileName::Current => survey.current = true,
                 FileName::Manifest(_) | FileName::Temp(_) => survey.ours.push(name),
-                FileName::Table(_) | FileName::Log(_) => survey.data = Some(name),
+                FileName::Table(_) | FileName::Log(_) => {
+                    survey.files.insert(name);
+                    survey.data = Some(name);
+                }
             }
             if let Some(id) = name.id() {
                 survey.next = survey.next.max(id.0.saturating_add(1));
@@ -127,7 +227,7 @@ impl Survey {
 
 /// What a manifest said.
 #[derive(Debug)]
-struct Read {
+pub(super) struct Read {
     identity: Option<Identity>,
     stored: Ceilings,
     ledger: Ledger,
@@ -152,23 +252,29 @@ impl Default for Read {
 }
 
 impl Read {
-    /// Reads what CURRENT names; with it, CURRENT itself and the manifest's size.
-    fn from_disk(fs: &Fs, survey: &Survey) -> Result<Option<(Read, Current, u64)>> {
-        let Some(current) = Current::read(fs)? else {
-            return match survey.data {
-                None => Ok(None),
-                Some(file) => Err(Error::corruption("CURRENT is missing")
-                    .at(fs.path(FileName::Current))
-                    .expected("CURRENT", format!("no CURRENT, but {file}"))
-                    .advice("Put the file back, or restore the directory from a checkpoint.")),
-            };
-        };
-        let mut read = Read::default();
-        let bytes = manifest::read(fs, current, |record| read.take(record))?;
-        Ok(Some((read, current, bytes)))
+    /// What CURRENT says; `None` when there is no database.
+    fn current(fs: &Fs, survey: &Survey) -> Result<Option<Current>> {
+        match (Current::read(fs)?, survey.data) {
+            (Some(current), _) => Ok(Some(current)),
+            (None, None) => Ok(None),
+            (None, Some(file)) => Err(Error::corruption("CURRENT is missing")
+                .at(fs.path(FileName::Current))
+                .expected("CURRENT", format!("no CURRENT, but {file}"))
+                .advice(REPAIR)),
+        }
     }
 
-    fn take(&mut self, record: Record) -> Result<()> {
+    /// Reads what CURRENT names; with it, CURRENT itself and where the manifest ends.
+    fn from_disk(fs: &Fs, survey: &Survey) -> Result<Option<(Read, Current, ManifestEnd)>> {
+        let Some(current) = Read::current(fs, survey)? else {
+            return Ok(None);
+        };
+        let mut read = Read::default();
+        let end = manifest::read(fs, current, |record| read.take(record))?;
+        Ok(Some((read, current, end)))
+    }
+
+    pub(super) fn take(&mut self, record: Record) -> Result<()> {
         self.identity = self.identity.or(record.identity);
         self.stored = joined(&self.stored, &record.ceilings);
         let limits = Limits {
@@ -205,17 +311,11 @@ impl Read {
 
     /// The set as it was read, and a new manifest that says so.
     fn open(self, fs: &Fs, context: &Arc<TableContext>, survey: &Survey) -> Result<VersionSet> {
-        let set = self.into_set(fs, context, survey)?;
-        let mut writing = set.writing.lock();
-        writing.stale.extend(&survey.ours);
-        let stored = writing.stored;
-        set.rewrite(&mut writing, &set.state.load_full(), &stored)?;
-        drop(writing);
-        Ok(set)
+        begin(self.into_set(fs, context, survey)?, survey)
     }
 
     /// The set as it was read, without a manifest to write to.
-    fn into_set(
+    pub(super) fn into_set(
         mut self,
         fs: &Fs,
         context: &Arc<TableContext>,

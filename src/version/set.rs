@@ -484,6 +484,11 @@ impl VersionSet {
         self.state.load().logs.iter().copied().collect()
     }
 
+    /// Keyspace numbers at and above this one were never given.
+    pub fn keyspace_ceiling(&self) -> KeyspaceId {
+        KeyspaceId(self.numbers.lock().keyspace)
+    }
+
     /// Tables that nothing can reach any more; each is given once.
     pub fn take_dead(&self) -> Vec<FileId> {
         self.shelf.take_dead()
@@ -549,7 +554,7 @@ pub(super) fn joined(stored: &Ceilings, new: &Ceilings) -> Ceilings {
 }
 
 /// The first record of a manifest: makes `state` from nothing.
-fn snapshot(identity: Identity, ceilings: Ceilings, state: &State) -> Record {
+pub(super) fn snapshot(identity: Identity, ceilings: Ceilings, state: &State) -> Record {
     let keyspaces = state.keyspaces.values().map(|keyspace| KeyspaceEdit {
         id: keyspace.id,
         created: Some((keyspace.name.clone(), keyspace.options.clone())),

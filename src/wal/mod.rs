@@ -5,18 +5,19 @@
 //! any thread, a [`Reader`] gives the records back and says how they end ([`Tail`]). Segments form
 //! a chain: each header names the one before and where that one ends ([`Predecessor`]).
 //!
-//! `format.rs` has the bytes, `verdict.rs` tells a torn tail from damage. Not here: names,
+//! `format.rs` has the bytes, `verdict.rs` tells a torn tail from damage, `salvage.rs` reads on behind it. Not here: names,
 //! creation, recycling and removal of files, batches, and the decision when to sync.
 
 pub mod format;
 pub mod reader;
+pub mod salvage;
 mod verdict;
 pub mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use reader::{Reader, Record, Tail};
+pub use reader::{Reader, Record, Tail, stated_segment};
 pub use writer::{Syncer, Writer, WriterOptions};
 
 use crate::base::types::{FileId, SeqNo};

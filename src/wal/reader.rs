@@ -11,10 +11,12 @@
 //! Memory: the fragments of one long record. Threads: one for each reader.
 
 use super::Predecessor;
-use super::format::{Footer, Header, Kind, RECORD_HEADER_BYTES, SegmentHeader, VERSION};
+use super::format::{
+    Footer, Header, Kind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, VERSION,
+};
 use super::verdict::{Ending, Life};
 use crate::base::checksum::crc;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, REPAIR, Result};
 use crate::base::types::{FileId, SeqNo};
 use crate::fs::{File, Region};
 use std::borrow::Cow;
@@ -124,11 +126,12 @@ impl Reader {
         };
         let life = life(&reader.region, reader.len, segment, &reader.path)?;
         match read_segment_header(life, database)? {
-            Some((before, end)) => {
+            Start::Header(before, end) => {
                 reader.before = before;
                 reader.end = end;
             }
-            None => reader.tail = Some(Tail::Empty),
+            Start::None(Ending::Open) => reader.tail = Some(Tail::Empty),
+            Start::None(Ending::Torn) => reader.tail = Some(Tail::Torn { end: 0 }),
         }
         Ok(reader)
     }
@@ -302,18 +305,20 @@ fn life<'a>(region: &'a Region, len: usize, segment: FileId, path: &'a Path) -> 
     })
 }
 
-/// The predecessor that the segment's header names and where it ends; `None` when there is no
-/// header of this life.
-fn read_segment_header(
-    life: Life<'_>,
-    database: u64,
-) -> Result<Option<(Option<Predecessor>, u64)>> {
+/// How a segment begins.
+enum Start {
+    /// With its header: the predecessor that it names, and where it ends.
+    Header(Option<Predecessor>, u64),
+    /// Without a header of this life; torn, where more of this life is there.
+    None(Ending),
+}
+
+fn read_segment_header(life: Life<'_>, database: u64) -> Result<Start> {
     let (header, payload) = match life.fragment_at(0) {
         Ok(found) => found,
         Err(flaw) => {
             refuse_foreign_header(life, database)?;
-            life.judge(0, 0, flaw)?;
-            return Ok(None);
+            return life.judge(0, 0, flaw).map(Start::None);
         }
     };
     if header.kind != Kind::Segment {
@@ -340,23 +345,13 @@ fn read_segment_header(
             format!("segment {}", stated.segment),
         ));
     }
-    Ok(Some((stated.before, header.total())))
+    Ok(Start::Header(stated.before, header.total()))
 }
 
 /// A recycled file may still begin with its earlier life. A valid header that cannot be one is
 /// refused: segments are recycled within a database, and towards higher numbers.
 fn refuse_foreign_header(life: Life<'_>, database: u64) -> Result<()> {
-    let Some((found, rest)) = life.bytes.split_first_chunk() else {
-        return Ok(());
-    };
-    let Some(header) = Header::decode(found) else {
-        return Ok(());
-    };
-    let stated = rest
-        .get(..header.len as usize)
-        .filter(|payload| header.kind == Kind::Segment && crc(payload) == header.payload_crc)
-        .and_then(SegmentHeader::decode);
-    match stated {
+    match header_in(life.bytes) {
         Some(stated) if stated.database != database => {
             Err(foreign(life, stated.database, database))
         }
@@ -370,6 +365,30 @@ fn refuse_foreign_header(life: Life<'_>, database: u64) -> Result<()> {
     }
 }
 
+/// The valid segment header that the bytes begin with, whichever segment's it is.
+fn header_in(bytes: &[u8]) -> Option<SegmentHeader> {
+    let (found, rest) = bytes.split_first_chunk()?;
+    let header = Header::decode(found)?;
+    rest.get(..header.len as usize)
+        .filter(|payload| header.kind == Kind::Segment && crc(payload) == header.payload_crc)
+        .and_then(SegmentHeader::decode)
+}
+
+/// The database and segment that the file's header states, whatever its name is: a recycled file
+/// states its earlier life, a swapped one another's. `None` where there is no valid header.
+///
+/// # Errors
+/// What reading the file gives.
+pub fn stated_segment(file: &File) -> Result<Option<(u64, FileId)>> {
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    if file.len()? < bytes.len() as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut bytes, 0)?;
+    let header = header_in(&bytes).filter(|header| header.version == VERSION);
+    Ok(header.map(|header| (header.database, header.segment)))
+}
+
 fn foreign(life: Life<'_>, found: u64, expected: u64) -> Error {
     Error::corruption("log segment of another database")
         .at(life.path)
@@ -378,7 +397,7 @@ fn foreign(life: Life<'_>, found: u64, expected: u64) -> Error {
             format!("database {expected:016x}"),
             format!("database {found:016x}"),
         )
-        .advice("Put back the file that belongs here.")
+        .advice(REPAIR)
 }
 
 fn name(kind: Kind) -> &'static str {

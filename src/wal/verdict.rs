@@ -9,7 +9,7 @@
 //!    ones, so this is rot, unless such a stretch may differ from the right bytes in one bit by
 //!    chance: see [`Life::is_believable`].
 //! 3. Otherwise the log ends here: *torn* where the record's identity stands in its place, plain
-//!    *open* where zeros or another life's bytes follow.
+//!    *open* where zeros or another life's bytes follow and no record of this life comes later.
 //!
 //! Stale records of an earlier life have another segment number and prove nothing. Time is
 //! linear: the rest of the segment is scanned once. One gap stays: damage to several bits of the
@@ -19,7 +19,7 @@ use super::format::{
     Header, MAGIC, MAGIC_AT, RECORD_HEADER_BYTES, SECTOR_BYTES, flipped_bit, segment_bits,
 };
 use crate::base::checksum::crc;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, REPAIR, Result};
 use crate::base::types::FileId;
 use std::ops::Range;
 use std::path::Path;
@@ -116,7 +116,8 @@ impl<'a> Life<'a> {
                 format!("one flipped bit in byte {}", flip.byte),
             ));
         }
-        if at == start && flaw == Flaw::Header && !self.is_ours(at) {
+        let nothing_follows = evidence.end == behind;
+        if at == start && flaw == Flaw::Header && !self.is_ours(at) && nothing_follows {
             return Ok(Ending::Open);
         }
         Ok(Ending::Torn)
@@ -127,12 +128,12 @@ impl<'a> Life<'a> {
         Error::corruption("damaged log record")
             .at(self.path)
             .offset_at(offset)
-            .advice("The record was complete when written. Restore the database from a checkpoint.")
+            .advice(REPAIR)
     }
 
     /// The bytes from `offset` on, none beyond the end.
     #[inline]
-    fn rest(&self, offset: u64) -> &'a [u8] {
+    pub(super) fn rest(&self, offset: u64) -> &'a [u8] {
         usize::try_from(offset)
             .ok()
             .and_then(|offset| self.bytes.get(offset..))
@@ -147,7 +148,7 @@ impl<'a> Life<'a> {
     }
 
     /// True when the identity at `offset` is that of this life, whatever the checksum says.
-    fn is_ours(&self, offset: u64) -> bool {
+    pub(super) fn is_ours(&self, offset: u64) -> bool {
         let Ok(place) = u32::try_from(offset) else {
             return false;
         };
@@ -248,7 +249,7 @@ impl<'a> Life<'a> {
 }
 
 /// The first place of a magic byte, looked for 64 bytes at a time.
-fn find_magic(bytes: &[u8]) -> Option<usize> {
+pub(super) fn find_magic(bytes: &[u8]) -> Option<usize> {
     let has_magic = |chunk: &[u8]| chunk.iter().fold(false, |has, &b| has | (b == MAGIC));
     let chunk = bytes.chunks(64).position(has_magic)?;
     let skipped = chunk * 64;

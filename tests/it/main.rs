@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 mod bugs;
+mod errors;
 mod face;
 mod faults;
 mod model;
 mod modes;
 mod recovery;
+mod rot;
 mod spec;
 mod support;

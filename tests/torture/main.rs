@@ -14,6 +14,7 @@ mod histories;
 mod kill;
 mod metamorphic;
 mod recovery;
+mod rot;
 mod scale;
 mod sim_speed;
 mod sweep;

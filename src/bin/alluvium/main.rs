@@ -58,6 +58,10 @@ enum Command {
     Levels(look::Levels),
     /// Read everything and check every checksum, order and reference.
     Verify,
+    /// Keep everything that can be read of a damaged database, and print what is lost.
+    ///
+    /// Exit status 1 when data is lost. Damaged files stay beside the database as *.damaged.
+    Repair,
     /// Print the names of the keyspaces.
     Keyspaces,
 }
@@ -126,6 +130,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Error> {
+    if matches!(cli.command, Command::Repair) {
+        // Before anything is opened: it is for what cannot be.
+        return upkeep::repair(&cli.db, cli.json);
+    }
     let create = matches!(cli.command, Command::Put(_));
     let context = Context {
         db: Options::new().create_if_missing(create).open(&cli.db)?,
@@ -143,6 +151,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Levels(levels) => levels.run(&context),
         Command::Verify => upkeep::verify(&context),
         Command::Keyspaces => look::keyspaces(&context),
+        Command::Repair => Ok(()),
     };
     // The command's own failure is the one to show.
     let closed = context.db.close();

@@ -1,11 +1,13 @@
-//! compact, flush, verify: long work, with a spinner on a terminal.
+//! compact, flush, verify, repair: long work, with a spinner on a terminal.
 
 use crate::text::Form;
 use crate::{Context, Error, say};
+use alluvium::Db;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
 use std::ops::Bound;
+use std::path::Path;
 use std::time::Duration;
 
 /// Turns while it lives; draws on a terminal only, and on the error stream.
@@ -96,4 +98,35 @@ pub(crate) fn verify(context: &Context) -> Result<(), Error> {
         1 => Err("1 problem was found".into()),
         n => Err(format!("{n} problems were found").into()),
     }
+}
+
+pub(crate) fn repair(path: &Path, as_json: bool) -> Result<(), Error> {
+    let spinner = Spinner::new("repairing".to_string());
+    let report = Db::repair(path)?;
+    drop(spinner);
+    if as_json {
+        let losses: Vec<String> = report.losses.iter().map(ToString::to_string).collect();
+        let aside: Vec<String> = report
+            .kept_aside
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        say(json!({
+            "changed": report.changed,
+            "keyspaces": report.keyspaces,
+            "tables_kept": report.tables_kept,
+            "tables_rewritten": report.tables_rewritten,
+            "log_records_kept": report.log_records_kept,
+            "manifest_rebuilt": report.manifest_rebuilt,
+            "lost_data": report.has_lost_data(),
+            "losses": losses,
+            "kept_aside": aside,
+        }))?;
+    } else {
+        say(&report)?;
+    }
+    if report.has_lost_data() {
+        return Err("some data is lost; the rest is there".into());
+    }
+    Ok(())
 }

@@ -201,6 +201,25 @@ impl SimDir {
         Ok(true)
     }
 
+    pub(in crate::fs) fn keep_aside(&self, name: FileName) -> io::Result<String> {
+        let mut world = self.enter(CallKind::Link, Some(name))?;
+        let medium = &mut world.medium;
+        let inode = medium.find(&self.root, &name.to_string())?;
+        for n in 1u32.. {
+            let aside = name.aside(n);
+            match medium.dir(&self.root)?.now.get(&*aside) {
+                Some(there) if *there == inode => return Ok(aside),
+                Some(_) => {}
+                None => {
+                    let name = aside.as_str().into();
+                    medium.change_dir(&self.root, DirOp::Link { name, inode })?;
+                    return Ok(aside);
+                }
+            }
+        }
+        Err(Errno::EXIST.into())
+    }
+
     pub(in crate::fs) fn sync_dir(&self) -> io::Result<()> {
         let mut world = self.enter(CallKind::SyncDir, None)?;
         let idle = world.medium.dir(&self.root)?.pending.is_empty();

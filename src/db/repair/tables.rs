@@ -1,0 +1,431 @@
+//! Tables: which are whole, what can be read of the others, and where everything goes.
+
+use super::{Loss, LossKind, Repair};
+use crate::base::cursor::Cursor;
+use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::KeyspaceOptions;
+use crate::base::sync::Arc;
+use crate::base::types::{FileId, KeyspaceId, SeqNo, Tag};
+use crate::fs::FileName;
+use crate::read::Merge;
+use crate::table::{
+    BirthIdentity, Builder, BuilderOptions, LostPart, Table, TableFacts, TableSummary, salvage,
+    stated_identity,
+};
+use crate::version::{AddedTable, FileMeta};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A table that can be read as a whole now: as it was, or rewritten.
+pub(super) struct Whole {
+    pub(super) table: Arc<Table>,
+    pub(super) meta: FileMeta,
+    pub(super) facts: Option<TableFacts>,
+}
+
+/// What became of one table.
+pub(super) enum Checked {
+    /// It is whole.
+    Kept(Whole),
+    /// What could be read stands in a new table; `None` when that is nothing.
+    Rewritten(Option<Whole>),
+}
+
+/// Writes entries to new tables, one after the other.
+pub(super) struct Outlet<'r, 'f> {
+    repair: &'r mut Repair<'f>,
+    keyspace: KeyspaceId,
+    options: KeyspaceOptions,
+    level: u8,
+    open: Option<(BirthIdentity, Builder)>,
+    made: Vec<FileMeta>,
+}
+
+impl<'r, 'f> Outlet<'r, 'f> {
+    pub(super) fn new(
+        repair: &'r mut Repair<'f>,
+        keyspace: KeyspaceId,
+        options: &KeyspaceOptions,
+        level: u8,
+    ) -> Self {
+        Outlet {
+            repair,
+            keyspace,
+            options: options.clone(),
+            level,
+            open: None,
+            made: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, key: &[u8], tag: Tag, value: &[u8]) -> Result<()> {
+        if self.open.is_none() {
+            let file = self.repair.next_file();
+            let identity = BirthIdentity {
+                file,
+                ..self.repair.identity
+            };
+            let options = BuilderOptions {
+                identity,
+                block_bytes: self.options.block_bytes,
+                filter_bits_per_key: self.options.filter_bits_per_key,
+                compression: self.options.compression_at(usize::from(self.level)),
+            };
+            let handle = self.repair.fs.create_new(FileName::Table(file))?;
+            let builder = Builder::new(handle, options).of_keyspace(self.keyspace);
+            self.open = Some((identity, builder));
+        }
+        match &mut self.open {
+            Some((_, builder)) => builder.add(key, tag, value),
+            None => Ok(()),
+        }
+    }
+
+    fn end_table(&mut self) -> Result<()> {
+        let Some((identity, builder)) = self.open.take() else {
+            return Ok(());
+        };
+        let summary = builder.finish()?;
+        self.made.push(FileMeta {
+            file: identity.file,
+            identity,
+            summary,
+        });
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<FileMeta>> {
+        self.end_table()?;
+        Ok(self.made)
+    }
+}
+
+impl Repair<'_> {
+    /// Looks at a table of which the manifest is known to say `meta`.
+    pub(super) fn check_listed(
+        &mut self,
+        keyspace: KeyspaceId,
+        options: &KeyspaceOptions,
+        added: &AddedTable,
+    ) -> Result<Option<FileMeta>> {
+        let meta = &added.meta;
+        // The right file may stand under another's name.
+        let file = self.place_of(meta)?;
+        let Some(file) = file else {
+            self.lose_table(keyspace, FileName::Table(meta.file), Some(&meta.summary));
+            return Ok(None);
+        };
+        let checked = self.check(
+            file,
+            meta.identity,
+            Some(meta.summary.bytes),
+            Some((keyspace, options, added.level)),
+        )?;
+        Ok(match checked {
+            Checked::Kept(_) if file == meta.file => {
+                self.report.tables_kept += 1;
+                Some(meta.clone())
+            }
+            Checked::Kept(whole) => {
+                // Under its own name again: as a copy, because the other name is taken.
+                let mut outlet = Outlet::new(self, keyspace, options, added.level);
+                copy(&whole.table, &mut outlet)?;
+                let made = outlet.finish()?.pop();
+                self.report.tables_rewritten += 1;
+                self.set_aside(FileName::Table(file));
+                made
+            }
+            Checked::Rewritten(whole) => {
+                self.report.tables_rewritten += u64::from(whole.is_some());
+                let path = self.fs.path(FileName::Table(file));
+                let of_it = |loss: &Loss| loss.file == path && loss.kind == LossKind::Data;
+                let left = whole.as_ref().map_or(0, |w| w.meta.summary.entries);
+                let missing = meta.summary.entries.saturating_sub(left);
+                if 0 < missing && !self.report.losses.iter().any(of_it) {
+                    // Not even where they lay is there.
+                    let end = self.fs.open_read(FileName::Table(file))?.len()?;
+                    let last = whole.as_ref().map(|w| w.meta.summary.largest.clone());
+                    let part = LostPart {
+                        what: "rest of the table",
+                        range: end..end,
+                        keys: Some((last, None)),
+                    };
+                    let name = self.name_of(keyspace);
+                    self.report.losses.push(loss_of(path, part, name));
+                }
+                whole.map(|whole| whole.meta)
+            }
+        })
+    }
+
+    /// The file that says it is the table of `meta`, or the one that has its name.
+    fn place_of(&mut self, meta: &FileMeta) -> Result<Option<FileId>> {
+        let own = self.tables.contains(&meta.file);
+        let says = |repair: &Self, file| {
+            let handle = repair.fs.open_read(FileName::Table(file));
+            let stated = handle.and_then(|handle| stated_identity(&handle));
+            stated.is_ok_and(|(identity, _)| identity == meta.identity)
+        };
+        if own && says(self, meta.file) {
+            return Ok(Some(meta.file));
+        }
+        let mut others = self.tables.iter().copied().filter(|f| *f != meta.file);
+        let other = others.find(|file| says(self, *file));
+        Ok(other.or(own.then_some(meta.file)))
+    }
+
+    /// Reads a whole table, and what can be read of a damaged one.
+    pub(super) fn check(
+        &mut self,
+        file: FileId,
+        identity: BirthIdentity,
+        bytes: Option<u64>,
+        place: Option<(KeyspaceId, &KeyspaceOptions, u8)>,
+    ) -> Result<Checked> {
+        let name = FileName::Table(file);
+        let handle = self.fs.open_read(name)?;
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => handle.len()?,
+        };
+        let opened = Table::open(handle, identity, bytes, false, self.context).map(Arc::new);
+        let whole = opened.and_then(|table| {
+            table.verify()?;
+            let (facts, summary) = (table.facts()?, table.summary()?);
+            Ok((table, facts, summary))
+        });
+        match whole {
+            Ok((table, facts, summary)) => Ok(Checked::Kept(Whole {
+                table,
+                meta: FileMeta {
+                    file,
+                    identity,
+                    summary,
+                },
+                facts: Some(facts),
+            })),
+            Err(error) if error.kind() == ErrorKind::Corruption => {
+                self.salvage_table(file, identity, place, &error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn salvage_table(
+        &mut self,
+        file: FileId,
+        identity: BirthIdentity,
+        place: Option<(KeyspaceId, &KeyspaceOptions, u8)>,
+        cause: &Error,
+    ) -> Result<Checked> {
+        let name = FileName::Table(file);
+        let handle = self.fs.open_read(name)?;
+        // First without writing, because the table may have to say itself which keyspace it is of.
+        let found = salvage(&handle, &identity, |_, _, _| Ok(()))?;
+        let facts = found.facts;
+        let keyspace = match (place, facts.and_then(|facts| facts.keyspace)) {
+            (Some((keyspace, ..)), _) => keyspace,
+            (None, Some(keyspace)) => keyspace,
+            (None, None) => self.unknown_keyspace(file),
+        };
+        let (options, level) = match place {
+            Some((_, options, level)) => (options.clone(), level),
+            None => (self.options_of(keyspace), 0),
+        };
+        self.set_aside(name);
+        let keyspace_name = self.name_of(keyspace);
+        let nothing_said = found.lost.is_empty();
+        for part in found.lost {
+            self.report
+                .losses
+                .push(loss_of(self.fs.path(name), part, keyspace_name.clone()));
+        }
+        if nothing_said {
+            // Every part checks, and together they make no sense.
+            let offset = cause.offset().unwrap_or(0);
+            let range = offset..offset;
+            let (what, keys) = ("contradiction", None);
+            let part = LostPart { what, range, keys };
+            self.report
+                .losses
+                .push(loss_of(self.fs.path(name), part, keyspace_name));
+        }
+        let context = Arc::clone(self.context);
+        let fs = self.fs.clone();
+        let mut outlet = Outlet::new(self, keyspace, &options, level);
+        salvage(&handle, &identity, |key, tag, value| {
+            outlet.add(key, tag, value)
+        })?;
+        let Some(meta) = outlet.finish()?.pop() else {
+            return Ok(Checked::Rewritten(None));
+        };
+        let made = fs.open_read(FileName::Table(meta.file))?;
+        let table = Table::open(made, meta.identity, meta.summary.bytes, true, &context)?;
+        let seqno_max = facts.map(|facts| facts.seqno_max);
+        let own = Arc::new(table);
+        let mut facts_now = own.facts()?;
+        facts_now.seqno_max = facts_now.seqno_max.max(seqno_max.unwrap_or_default());
+        let whole = Whole {
+            table: own,
+            meta,
+            facts: Some(facts_now),
+        };
+        Ok(Checked::Rewritten(Some(whole)))
+    }
+
+    /// A table of which nothing is there.
+    fn lose_table(&mut self, keyspace: KeyspaceId, name: FileName, summary: Option<&TableSummary>) {
+        let part = LostPart {
+            what: "table",
+            range: 0..summary.map_or(0, |summary| summary.bytes),
+            keys: None,
+        };
+        let mut loss = loss_of(self.fs.path(name), part, self.name_of(keyspace));
+        loss.kind = LossKind::Data;
+        loss.seqnos = summary.map(|summary| summary.seqnos);
+        self.report.losses.push(loss);
+    }
+
+    /// All tables in the directory, by keyspace, when nothing is known of their places.
+    pub(super) fn gather(&mut self) -> Result<BTreeMap<KeyspaceId, Vec<Whole>>> {
+        let mut all: BTreeMap<KeyspaceId, Vec<Whole>> = BTreeMap::new();
+        let files: Vec<FileId> = self.tables.iter().copied().collect();
+        for file in files {
+            if self.remains.removed.contains(&file) {
+                continue;
+            }
+            let handle = self.fs.open_read(FileName::Table(file))?;
+            let listed = self.listed(file);
+            let identity = match (stated_identity(&handle), listed) {
+                (Ok((identity, _)), _) => identity,
+                (Err(error), _) if error.kind() == ErrorKind::Unsupported => return Err(error),
+                (Err(_), Some((_, meta))) => meta.identity,
+                (Err(_), None) => BirthIdentity {
+                    file,
+                    ..self.identity
+                },
+            };
+            if identity.database != self.identity.database {
+                self.set_aside(FileName::Table(file));
+                continue;
+            }
+            let known = self.listed(file).map(|(keyspace, _)| keyspace);
+            let place = known.map(|keyspace| (keyspace, self.options_of(keyspace)));
+            let place = place.as_ref().map(|(k, options)| (*k, options, 0));
+            let (whole, is_kept) = match self.check(file, identity, None, place)? {
+                Checked::Kept(whole) => (Some(whole), true),
+                Checked::Rewritten(whole) => (whole, false),
+            };
+            let Some(whole) = whole else { continue };
+            self.report.tables_kept += u64::from(is_kept);
+            self.report.tables_rewritten += u64::from(!is_kept);
+            let stated = whole.facts.and_then(|facts| facts.keyspace);
+            let keyspace = stated.or(known);
+            let keyspace = keyspace.unwrap_or_else(|| self.unknown_keyspace(file));
+            all.entry(keyspace).or_default().push(whole);
+        }
+        Ok(all)
+    }
+
+    /// What the manifest's remains say of a table.
+    fn listed(&self, file: FileId) -> Option<(KeyspaceId, FileMeta)> {
+        let mut keyspaces = self.remains.keyspaces.iter();
+        keyspaces.find_map(|(id, edit)| {
+            let added = edit.added.iter().find(|a| a.meta.file == file)?;
+            Some((*id, added.meta.clone()))
+        })
+    }
+
+    /// One sorted run of the newest version of every key. Which table is newer than which is not
+    /// known, but the numbers of the entries tell.
+    pub(super) fn merge(
+        &mut self,
+        keyspace: KeyspaceId,
+        tables: Vec<Whole>,
+    ) -> Result<Vec<AddedTable>> {
+        let added = |meta| AddedTable {
+            level: 0,
+            order: 1,
+            meta,
+            fresh: false,
+        };
+        if let [one] = &tables[..] {
+            return Ok(vec![added(one.meta.clone())]);
+        }
+        let options = self.options_of(keyspace);
+        self.report.tables_rewritten += self.report.tables_kept.min(tables.len() as u64);
+        self.report.tables_kept -= self.report.tables_kept.min(tables.len() as u64);
+        let sources = tables.iter().map(|t| t.table.compaction_cursor()).collect();
+        let mut merge = Merge::new(sources);
+        let mut outlet = Outlet::new(self, keyspace, &options, 0);
+        let mut last: Option<Vec<u8>> = None;
+        merge.first()?;
+        while merge.valid() {
+            if last.as_deref() != Some(merge.key()) {
+                let full = |(_, b): &(_, Builder)| options.table_bytes <= b.bytes();
+                if outlet.open.as_ref().is_some_and(full) {
+                    outlet.end_table()?;
+                }
+                outlet.add(merge.key(), merge.tag(), merge.value())?;
+                last = Some(merge.key().to_vec());
+            }
+            merge.next()?;
+        }
+        Ok(outlet.finish()?.into_iter().map(added).collect())
+    }
+
+    /// Options that shape files, from the tables there are: the rest is as the caller says.
+    pub(super) fn learn_options(&mut self, keyspace: KeyspaceId, tables: &[Whole]) {
+        let facts = tables.iter().filter_map(|table| table.facts);
+        let Some(facts) = facts.max_by_key(|facts| facts.seqno_max) else {
+            return;
+        };
+        let learnt = KeyspaceOptions {
+            block_bytes: facts.block_bytes,
+            filter_bits_per_key: facts.filter_bits_per_key,
+            ..self.options_of(keyspace)
+        };
+        if learnt.check().is_ok() {
+            self.learnt.insert(keyspace, learnt);
+        }
+    }
+
+    /// The highest number in any of the tables, of entries that were lost too.
+    pub(super) fn seqno_max(tables: &[Whole]) -> SeqNo {
+        let of = |table: &Whole| {
+            let stated = table.facts.map_or(SeqNo::ZERO, |facts| facts.seqno_max);
+            table.meta.summary.seqnos.1.max(stated)
+        };
+        tables.iter().map(of).max().unwrap_or_default()
+    }
+}
+
+fn copy(table: &Arc<Table>, outlet: &mut Outlet<'_, '_>) -> Result<()> {
+    let mut cursor = table.compaction_cursor();
+    cursor.first()?;
+    while cursor.valid() {
+        outlet.add(cursor.key(), cursor.tag(), cursor.value())?;
+        cursor.next()?;
+    }
+    Ok(())
+}
+
+fn loss_of(file: std::path::PathBuf, part: LostPart, keyspace: Option<String>) -> Loss {
+    let Range { start, end } = part.range;
+    let kind = match part.keys {
+        Some(_) => LossKind::Data,
+        None => LossKind::Derived,
+    };
+    let (after_key, before_key) = part.keys.unwrap_or_default();
+    Loss {
+        file,
+        what: part.what.to_owned(),
+        offset: start,
+        bytes: end - start,
+        keyspace: keyspace.filter(|_| kind == LossKind::Data || part.what == "table"),
+        after_key,
+        before_key,
+        seqnos: None,
+        kind,
+    }
+}

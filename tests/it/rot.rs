@@ -1,0 +1,203 @@
+//! Bugs that the corruption matrix found, each by the shortest way to it.
+
+use crate::support::ROOT;
+use alluvium::fs::sim::SimFs;
+use alluvium::fs::{FileName, Fs};
+use alluvium::{
+    Db, Durability, ErrorKind, KeyspaceOptions, LogMode, Options, Result, WriteOptions,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+fn options() -> Options {
+    let small = KeyspaceOptions::new()
+        .write_buffer_bytes(64 << 10)
+        .block_bytes(256);
+    Options::new()
+        .memory_bytes(1 << 20)
+        .log_segment_bytes(4 << 10)
+        .log_mode(LogMode::Write)
+        .background_threads(0)
+        .default_keyspace(small)
+}
+
+fn open(sim: &SimFs) -> Result<Db> {
+    options().open_in(Fs::sim(sim, Path::new(ROOT)))
+}
+
+fn files(sim: &SimFs) -> BTreeMap<String, Vec<u8>> {
+    let entries = Fs::sim(sim, Path::new(ROOT)).list().unwrap();
+    let bytes = |name: &str| sim.bytes(Path::new(ROOT), name).unwrap();
+    let named = |name: String| (name.clone(), bytes(&name));
+    entries.into_iter().map(|e| named(e.name)).collect()
+}
+
+/// Where the records of a segment or manifest lie, as their headers say.
+fn records(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut all = Vec::new();
+    let mut at = 0;
+    while bytes.get(at + 11) == Some(&0xA1) {
+        let meta = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().unwrap());
+        let end = at + 32 + (meta & 0xf_ffff) as usize;
+        all.push(at..end);
+        at = end;
+    }
+    all
+}
+
+/// Overwrites the last bytes of a record: damage of many bits.
+fn garble(sim: &SimFs, name: &str, record: impl FnOnce(usize) -> usize) {
+    let mut bytes = sim.bytes(Path::new(ROOT), name).unwrap();
+    let all = records(&bytes);
+    let end = all[record(all.len())].end;
+    bytes[end - 5..end].fill(0x5c);
+    sim.plant(Path::new(ROOT), name, &bytes);
+}
+
+fn killed(sim: &SimFs, db: Db) -> SimFs {
+    let after = sim.kill();
+    drop(db);
+    after
+}
+
+fn synced() -> WriteOptions {
+    WriteOptions::new().durability(Durability::Synced)
+}
+
+/// A damaged log was noticed only after the manifest had been written anew.
+#[test]
+fn a_failed_open_changes_nothing() {
+    let sim = SimFs::new(1);
+    let db = open(&sim).unwrap();
+    db.put_with("a", "1", synced()).unwrap();
+    db.put_with("b", "2", synced()).unwrap();
+    let sim = killed(&sim, db);
+    garble(&sim, "000002.log", |_| 1);
+    let before = files(&sim);
+    assert_eq!(open(&sim).unwrap_err().kind(), ErrorKind::Corruption);
+    assert_eq!(files(&sim), before, "damage");
+    let other = options().default_keyspace(KeyspaceOptions::new().block_bytes(512));
+    let refused = other.open_in(Fs::sim(&sim, Path::new(ROOT)));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(files(&sim), before, "an option");
+}
+
+/// The footer of a clean close was written before the sync, and vouched for nothing.
+#[test]
+fn a_clean_close_vouches_for_the_last_record() {
+    let sim = SimFs::new(2);
+    let db = open(&sim).unwrap();
+    db.put("a", "1").unwrap();
+    db.put("b", "2").unwrap();
+    db.close().unwrap();
+    let last = |count: usize| count - 2; // the footer is behind it
+    garble(&sim, "000002.log", last);
+    assert_eq!(open(&sim).unwrap_err().kind(), ErrorKind::Corruption);
+}
+
+/// A damaged last edit looked as a torn one: the tables that it had replaced were gone, and the one
+/// that it added was removed as an orphan.
+#[test]
+fn a_lost_edit_whose_files_are_gone_is_damage_of_the_manifest() {
+    let sim = SimFs::new(3);
+    let db = open(&sim).unwrap();
+    for round in ["one", "two"] {
+        db.put("a", round).unwrap();
+        db.flush().unwrap();
+    }
+    db.compact().unwrap();
+    let sim = killed(&sim, db);
+    let tables = |sim: &SimFs| files(sim).keys().filter(|n| n.ends_with("tbl")).count();
+    assert_eq!(tables(&sim), 1);
+    garble(&sim, "000001.manifest", |count| count - 1);
+    let error = open(&sim).unwrap_err();
+    assert_eq!(
+        error.file().unwrap(),
+        Path::new(ROOT).join("000001.manifest")
+    );
+    assert_eq!(tables(&sim), 1, "it is still there");
+    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    assert!(!repaired.has_lost_data(), "{repaired}");
+    assert_eq!(open(&sim).unwrap().get("a").unwrap().unwrap(), b"two");
+}
+
+/// A segment whose registration was lost with the last edit was removed as an orphan, with synced
+/// writes in it.
+#[test]
+fn a_log_whose_registration_is_lost_is_damage_of_the_manifest() {
+    let sim = SimFs::new(4);
+    let db = open(&sim).unwrap();
+    for n in 0..60 {
+        db.put_with(format!("k{n}"), vec![b'v'; 100], synced())
+            .unwrap();
+    }
+    let sim = killed(&sim, db);
+    assert!(1 < files(&sim).keys().filter(|n| n.ends_with("log")).count());
+    garble(&sim, "000001.manifest", |count| count - 1);
+    let error = open(&sim).unwrap_err();
+    assert_eq!(
+        error.file().unwrap(),
+        Path::new(ROOT).join("000001.manifest")
+    );
+    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    assert!(!repaired.has_lost_data(), "{repaired}");
+    assert_eq!(open(&sim).unwrap().iter().count(), 60);
+}
+
+/// The error named the segment behind the damaged one.
+#[test]
+fn a_break_before_a_synced_segment_names_the_segment_that_is_damaged() {
+    let sim = SimFs::new(5);
+    let db = open(&sim).unwrap();
+    let mut n = 0;
+    while files(&sim).keys().filter(|n| n.ends_with("log")).count() < 2 {
+        db.put(format!("k{n:04}"), vec![b'v'; 100]).unwrap();
+        n += 1;
+    }
+    db.put_with("synced", "1", synced()).unwrap();
+    db.put("vouches", "2").unwrap();
+    let sim = killed(&sim, db);
+    garble(&sim, "000002.log", |count| count - 2);
+    let error = open(&sim).unwrap_err();
+    assert_eq!(error.file().unwrap(), Path::new(ROOT).join("000002.log"));
+    let all = records(&sim.bytes(Path::new(ROOT), "000002.log").unwrap());
+    assert_eq!(error.offset().unwrap() as usize, all[all.len() - 2].start);
+}
+
+/// A sector of zeros in front of valid records was taken for the end, without a word in the report.
+#[test]
+fn records_behind_a_hole_are_reported_as_torn() {
+    let sim = SimFs::new(6);
+    let db = open(&sim).unwrap();
+    for n in 0..8 {
+        db.put(format!("k{n}"), "value").unwrap();
+    }
+    let sim = killed(&sim, db);
+    let mut bytes = sim.bytes(Path::new(ROOT), "000002.log").unwrap();
+    let hole = records(&bytes)[3].clone();
+    bytes[hole.clone()].fill(0);
+    sim.plant(Path::new(ROOT), "000002.log", &bytes);
+    let db = open(&sim).unwrap();
+    assert_eq!(db.iter().count(), 2, "a prefix");
+    let torn = (Path::new(ROOT).join("000002.log"), hole.start as u64);
+    assert_eq!(db.open_report().torn, Some(torn));
+}
+
+/// A log under another log's name was taken for an earlier life, and the writes in it for none.
+#[test]
+fn swapped_logs_are_noticed() {
+    let sim = SimFs::new(7);
+    let db = open(&sim).unwrap();
+    db.put_with("a", "1", synced()).unwrap();
+    let sim = killed(&sim, db);
+    let log = sim.bytes(Path::new(ROOT), "000002.log").unwrap();
+    sim.plant(Path::new(ROOT), "000001.log", &log);
+    let fs = Fs::sim(&sim, Path::new(ROOT));
+    fs.remove(FileName::parse("000002.log").unwrap()).unwrap();
+    sim.plant(Path::new(ROOT), "000002.log", &[0; 4096]);
+    let error = open(&sim).unwrap_err();
+    assert_eq!(error.file().unwrap(), Path::new(ROOT).join("000001.log"));
+    let repaired = options().repair_in(fs).unwrap();
+    assert!(!repaired.has_lost_data(), "{repaired}");
+    assert_eq!(open(&sim).unwrap().get("a").unwrap().unwrap(), b"1");
+}

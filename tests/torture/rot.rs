@@ -1,0 +1,147 @@
+//! Suite A6: bit rot. Every bit, every length and every sector of golden stores is damaged, files
+//! are swapped and removed; then everything is read. The answer is the right data, or an error
+//! that names the place: P8 to P11.
+//!
+//! `golden` makes the stores, `damage` damages them, `layout` finds out by itself what lies where,
+//! `expect` says what may come of it, `check` opens, reads, compacts and compares.
+
+mod check;
+mod damage;
+mod expect;
+mod golden;
+mod layout;
+mod mend;
+
+use crate::scale::{Scale, Tally, only};
+use check::{Ended, Truth, check};
+use damage::{Case, Damage};
+use expect::Opening;
+use golden::{Golden, golden};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Failures that are printed before a run gives up.
+const FAILURES_MAX: usize = 20;
+
+/// Gives what `body` gives; a panic is an error.
+fn caught<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref().copied());
+        Err(format!("P11: panicked: {}", text.unwrap_or("?")))
+    })
+}
+
+/// Runs a case, and a repair of it when it is damage that was noticed and `mend` says so.
+fn run(
+    golden: &Golden,
+    truth: &Truth,
+    damage: &Damage,
+    mend: bool,
+) -> Result<(Ended, bool), String> {
+    caught(|| {
+        let damaged = damage::apply(golden, damage);
+        let expect = expect::expect(golden, &damaged);
+        let ended = check(golden, truth, &damaged, &expect)?;
+        let mend = mend && matches!(ended, Ended::Refused | Ended::Detected);
+        if mend {
+            // Afresh: the check has compacted.
+            let damaged = damage::apply(golden, damage);
+            mend::mend(golden, &damaged, &expect)?;
+        }
+        Ok((ended, mend))
+    })
+}
+
+#[test]
+fn rot_is_never_a_wrong_answer() {
+    // A prime: every kind of place is met.
+    let stride = Scale::now().pick(499, 1, 1);
+    let stores = Scale::now().pick(6, 6, 64);
+    let mut tally = Tally::new(
+        "A6 corruption matrix",
+        "damaged stores",
+        [2_000, 900_000, 9_600_000],
+    );
+    let mut ended: BTreeMap<Ended, u64> = BTreeMap::new();
+    let mend_stride = Scale::now().pick(3, 40, 4);
+    let (mut mended, mut failures) = (0, 0);
+    let wanted = only();
+    for store in 0..stores {
+        let golden = golden(store);
+        let truth = Truth::at(&golden, u64::MAX);
+        let all = damage::all(&golden);
+        let bytes: usize = golden.files.values().map(Vec::len).sum();
+        println!(
+            "store {store}: {}, {bytes} bytes, {} damages",
+            golden.name,
+            all.len()
+        );
+        let stride = if wanted.is_some() { 1 } else { stride };
+        for (n, damage) in all.iter().step_by(stride).enumerate() {
+            let golden = &golden;
+            let case = Case {
+                store,
+                golden,
+                damage,
+            };
+            if wanted
+                .as_ref()
+                .is_some_and(|only| *only != case.to_string())
+            {
+                continue;
+            }
+            let mend = wanted.is_some() || n % mend_stride == 0;
+            match run(golden, &truth, damage, mend) {
+                Ok((how, is_mended)) => {
+                    *ended.entry(how).or_default() += 1;
+                    mended += u64::from(is_mended);
+                }
+                Err(what) => {
+                    println!("TORTURE_CASE={case}\n    {what}");
+                    failures += 1;
+                    assert!(failures < FAILURES_MAX, "too many failures");
+                }
+            }
+            tally.add(1);
+        }
+    }
+    println!("{ended:?}, {mended} of them repaired");
+    assert_eq!(failures, 0);
+    tally.finish("cargo test --profile torture --features sim --test torture rot");
+}
+
+/// Repair may be cut off at any call, and repeated.
+#[test]
+fn a_repair_that_is_cut_off_is_repeated() {
+    let stride = Scale::now().pick(90_001, 8_009, 1_009);
+    let wanted = only();
+    let mut tally = Tally::new("A6 repair cut off", "disks", [100, 1_000, 20_000]);
+    for store in 0..6 {
+        let golden = golden(store);
+        for damage in damage::all(&golden).iter().step_by(stride) {
+            let golden = &golden;
+            let case = Case {
+                store,
+                golden,
+                damage,
+            };
+            if wanted
+                .as_ref()
+                .is_some_and(|only| *only != case.to_string())
+            {
+                continue;
+            }
+            let tried = caught(|| {
+                let damaged = damage::apply(golden, damage);
+                let expect = expect::expect(golden, &damaged);
+                match expect.opening == Opening::Fails || !expect.unreadable.is_empty() {
+                    true => mend::cut_off(golden, &damaged, &expect),
+                    false => Ok(0),
+                }
+            });
+            tally.add(tried.unwrap_or_else(|what| panic!("TORTURE_CASE={case}\n    {what}")));
+        }
+    }
+    tally.finish("cargo test --profile torture --features sim --test torture rot");
+}
