@@ -4,20 +4,25 @@
 //! in for mutations, [`log`] keeps the segments, [`worker`] the background, [`stall`] the writers'
 //! pace, [`health`] the state, [`mend`] the way out of trouble, [`reserve`] its last bytes, [`open`] and [`recover`] the way back after a crash.
 
+mod board;
 mod catalog;
 mod commit;
 mod core;
+mod group;
 mod health;
 mod keyspace;
 mod log;
 mod mend;
 mod open;
+mod published;
 mod recover;
 mod reserve;
 mod snapshot;
 mod stall;
 mod stats;
 mod sweep;
+#[cfg(all(test, loom))]
+mod tests;
 mod upkeep;
 mod worker;
 
