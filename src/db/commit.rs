@@ -8,20 +8,18 @@
 //!
 //! A `Logged` write takes the lock itself. `Synced` writes join a group: the first becomes its
 //! leader, places every waiting record with one write call, publishes them, and syncs once for
-//! all; while it syncs, the next group gathers.
+//! all; while it syncs, the next group gathers (group.rs).
 
 use super::core::Core;
 use crate::base::batch::WriteBatch;
 use crate::base::checksum;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Durability;
-use crate::base::sync::atomic::Ordering;
-use crate::base::sync::{Arc, Condvar, Mutex};
+use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo, ValueKind};
 use crate::tree::Tree;
 use crate::wal;
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 /// Sequence numbers reserved in the manifest at a time: 2^24 is one manifest sync in several
 /// seconds of the fastest writing, and 2^32 reopenings before 56 bits run out.
@@ -188,7 +186,7 @@ impl Core {
         self.leave_sealed_segment(&mut commit, prepared)?;
         let last = self.place(&mut commit, prepared, only)?;
         self.apply(&commit, prepared, last, only)?;
-        self.publish(last);
+        self.published.publish(last);
         Ok(last)
     }
 
@@ -341,16 +339,6 @@ impl Core {
         }
     }
 
-    #[inline]
-    fn publish(&self, last: SeqNo) {
-        debug_assert!(
-            self.published.load(Ordering::Relaxed) < last.get(),
-            "I4: numbers are published in order"
-        );
-        // Pairs with the Acquire in `visible`.
-        self.published.store(last.get(), Ordering::Release);
-    }
-
     #[cold]
     fn raise_ceiling(&self, commit: &mut Commit, least: u64) -> Result<()> {
         let to = SeqNo::new(least.saturating_add(SEQNO_RESERVE));
@@ -383,89 +371,32 @@ impl Core {
     }
 }
 
-/// Where `Synced` writes meet.
-#[derive(Debug, Default)]
-pub(crate) struct Group {
-    state: Mutex<GroupState>,
-    led: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct GroupState {
-    waiting: Vec<Member>,
-    leading: bool,
-    next_ticket: u64,
-    answers: HashMap<u64, Result<SeqNo>>,
-}
-
+/// A `Synced` write that waits for its group.
 #[derive(Debug)]
-struct Member {
-    ticket: u64,
+pub(crate) struct Member {
     batch: WriteBatch,
     hashes: Vec<u64>,
     crc: u32,
 }
 
-/// Answers every member and gives up the lead, also when the leader panics: followers must not
-/// wait for ever (P18).
-struct Lead<'a> {
-    core: &'a Core,
-    tickets: Vec<u64>,
-    answers: Vec<Result<SeqNo>>,
-}
-
-impl Drop for Lead<'_> {
-    fn drop(&mut self) {
-        let mut state = self.core.group.state.lock();
-        let mut answers = self.answers.drain(..);
-        for &ticket in &self.tickets {
-            let answer = answers.next().unwrap_or_else(|| {
-                let cause = Error::new(ErrorKind::Io, "the leader of a write group panicked");
-                self.core.health.fail(cause.clone());
-                Err(cause)
-            });
-            state.answers.insert(ticket, answer);
-        }
-        state.leading = false;
-        self.core.group.led.notify_all();
-    }
-}
-
 impl Core {
     fn write_synced(&self, batch: &WriteBatch, hashes: &[u64], crc: u32) -> Result<SeqNo> {
-        let mut state = self.group.state.lock();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
         let member = Member {
-            ticket,
             batch: batch.clone(),
             hashes: hashes.to_vec(),
             crc,
         };
-        state.waiting.push(member);
-        loop {
-            if let Some(answer) = state.answers.remove(&ticket) {
-                return answer;
-            }
-            if state.leading {
-                self.group.led.wait(&mut state);
-                continue;
-            }
-            state.leading = true;
-            let members = std::mem::take(&mut state.waiting);
-            drop(state);
-            self.lead(&members);
-            state = self.group.state.lock();
-        }
+        let orphaned = || {
+            let cause = Error::new(ErrorKind::Io, "the leader of a write group panicked");
+            self.health.fail(cause.clone());
+            Err(cause)
+        };
+        self.group
+            .join(member, |members| self.lead(members), orphaned)
     }
 
     /// Places, publishes and syncs a group.
-    fn lead(&self, members: &[Member]) {
-        let mut lead = Lead {
-            core: self,
-            tickets: members.iter().map(|m| m.ticket).collect(),
-            answers: Vec::with_capacity(members.len()),
-        };
+    fn lead(&self, members: &[Member]) -> Vec<Result<SeqNo>> {
         let mut answers = self.lead_under_lock(members);
         if answers.iter().any(Result::is_ok)
             && let Err(cause) = self.sync_log()
@@ -477,7 +408,7 @@ impl Core {
                 ));
             }
         }
-        lead.answers = answers;
+        answers
     }
 
     fn lead_under_lock(&self, members: &[Member]) -> Vec<Result<SeqNo>> {
@@ -536,7 +467,7 @@ impl Core {
             for (prepared, placed) in group.iter().zip(placed) {
                 answers.push(placed.and_then(|last| {
                     self.apply(&commit, prepared, last, None)?;
-                    self.publish(last);
+                    self.published.publish(last);
                     Ok(last)
                 }));
             }

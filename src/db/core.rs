@@ -3,26 +3,27 @@
 //! Lock order: `admin` (making and dropping keyspaces), `commit` (the one write lock), a tree's
 //! `waiting`, then the small locks (`log.chain`, `board`, `stall`), of which nobody holds two.
 
+use super::board::Board;
 use super::catalog::Trees;
-use super::commit::{Commit, Group};
+use super::commit::{Commit, Member};
+use super::group::Group;
 use super::health::Health;
 use super::log::LogSpace;
+use super::published::Published;
 use super::reserve::Reserve;
 use super::stall::{Stall, debt_of};
 use super::sweep::Leftovers;
-use super::worker::Board;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Options;
-use crate::base::sync::atomic::{AtomicU64, Ordering};
-use crate::base::sync::{Arc, Mutex, thread};
+use crate::base::sync::atomic::AtomicU64;
+use crate::base::sync::{Arc, ArcSwap, Mutex, thread};
 use crate::base::types::{KeyspaceId, SeqNo};
 use crate::fs::{DirLock, Fs};
 use crate::read::SnapshotList;
 use crate::table::TableContext;
 use crate::tree::{Tree, TreeContext};
 use crate::version::VersionSet;
-use arc_swap::ArcSwap;
 
 /// With more log segments than this, the memtables that need the oldest are flushed.
 pub(crate) const SEGMENTS_KEPT_MAX: u64 = 8;
@@ -43,10 +44,9 @@ pub(crate) struct Core {
     pub(crate) admin: Mutex<()>,
     /// The one write lock.
     pub(crate) commit: Mutex<Commit>,
-    pub(crate) group: Group,
-    /// Every write with this number or a lower one is visible. Stored with Release under the write
-    /// lock after the memtables were filled; pairs with the Acquire in `visible`.
-    pub(crate) published: AtomicU64,
+    pub(crate) group: Group<Member, Result<SeqNo>>,
+    /// Every write with this number or a lower one is visible.
+    pub(crate) published: Published,
     pub(crate) snapshots: SnapshotList,
     pub(crate) health: Health,
     pub(crate) stall: Stall,
@@ -73,7 +73,7 @@ impl Core {
     /// Everything up to this number is visible.
     #[inline]
     pub(crate) fn visible(&self) -> SeqNo {
-        SeqNo::new(self.published.load(Ordering::Acquire))
+        self.published.visible()
     }
 
     /// The open keyspace with this number.

@@ -138,7 +138,7 @@ impl Core {
                     return Err(Error::new(ErrorKind::Closed, "the repair was stopped"));
                 }
                 // Another worker's flush of this keyspace has begun before the failure.
-                self.board.wait_done();
+                self.board.wait_done(self.board.done());
             }
         }
         let struck = self.log.sealed_before(active);

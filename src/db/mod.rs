@@ -5,14 +5,17 @@
 //! pace, [`health`] the state, [`mend`] the way out of trouble, [`reserve`] its last bytes, [`open`]
 //! and [`recover`] the way back after a crash, [`repair`] the one after damage.
 
+mod board;
 mod catalog;
 mod commit;
 mod core;
+mod group;
 mod health;
 mod keyspace;
 mod log;
 mod mend;
 mod open;
+mod published;
 mod recover;
 mod repair;
 mod reserve;
@@ -20,6 +23,8 @@ mod snapshot;
 mod stall;
 mod stats;
 mod sweep;
+#[cfg(all(test, loom))]
+mod tests;
 mod upkeep;
 mod worker;
 

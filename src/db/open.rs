@@ -1,22 +1,24 @@
 //! Opening and destroying a database.
 
+use super::board::Board;
 use super::catalog::{self, DEFAULT_NAME, Trees};
-use super::commit::{Commit, Group};
+use super::commit::Commit;
 use super::core::{Core, Lease, Totals};
+use super::group::Group;
 use super::health::{Health, Part};
 use super::keyspace::Keyspace;
 use super::log::{LogSpace, Site, WAKE_EVERY, new_segment};
+use super::published::Published;
 use super::recover::{self, Replayed};
 use super::reserve::Reserve;
 use super::stall::Stall;
 use super::sweep::Leftovers;
-use super::worker::{self, Board};
+use super::worker;
 use super::{Db, sweep};
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::{KeyspaceOptions, Options};
-use crate::base::sync::atomic::AtomicU64;
-use crate::base::sync::{Arc, Mutex};
+use crate::base::sync::{Arc, ArcSwap, Mutex};
 use crate::base::types::{KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::memtable::Pool;
@@ -24,7 +26,6 @@ use crate::read::SnapshotList;
 use crate::table::{BlockCache, TableContext};
 use crate::tree::{Tree, TreeContext};
 use crate::version::{KeyspaceEdit, KeyspaceState, VersionEdit, VersionSet};
-use arc_swap::ArcSwap;
 use std::path::Path;
 
 impl Options {
@@ -154,7 +155,7 @@ impl Options {
         log.start(commit.writer.syncer(), kept);
         let core = Arc::new(Core {
             instance: fs.random(),
-            published: AtomicU64::new(replayed.last.get()),
+            published: Published::new(replayed.last),
             commit: Mutex::new(commit),
             trees: ArcSwap::from_pointee(trees),
             admin: Mutex::new(()),

@@ -147,8 +147,10 @@ impl Stall {
         }
     }
 
-    /// Lets every waiting writer look at the health again.
+    /// Lets every waiting writer look at the health again. Under the lock, so that none is between
+    /// its look and its sleep.
     pub(crate) fn wake(&self) {
+        let _why = self.why.lock();
         self.drained.notify_all();
     }
 

@@ -54,14 +54,17 @@ impl Core {
         if self.board.is_inline() {
             self.run_pending();
         }
-        while tree.immutables() > 0 && !tree.is_dropped() {
-            match self.health.check() {
-                Ok(()) => self.board.wait_done(),
-                // The reserve may be there for it, or space may be back.
-                Err(_) if self.health.lacks_only_space() && self.flush_one(tree) => {}
-                Err(refusal) => return Err(refusal),
+        self.board.wait_until(|| {
+            if tree.immutables() == 0 || tree.is_dropped() {
+                return Ok(true);
             }
-        }
+            match self.health.check() {
+                Ok(()) => Ok(false),
+                // The reserve may be there for it, or space may be back.
+                Err(_) if self.health.lacks_only_space() && self.flush_one(tree) => Ok(false),
+                Err(refusal) => Err(refusal),
+            }
+        })?;
         self.health.check_making_room()
     }
 
@@ -88,6 +91,7 @@ impl Core {
         let _guard = FailOnPanic(self);
         let manual = tree.begin_manual(from, to);
         loop {
+            let seen = self.board.done();
             self.health.check_making_room()?;
             tree.check_open()?;
             match tree.next_manual_job(&manual) {
@@ -98,7 +102,7 @@ impl Core {
                     self.count_compaction(outcome)?;
                 }
                 // Tables that it needs are in a running job.
-                ManualStep::Wait => self.board.wait_done(),
+                ManualStep::Wait => self.board.wait_done(seen),
                 ManualStep::Done => return Ok(()),
             }
         }

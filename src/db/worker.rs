@@ -1,8 +1,8 @@
 //! The background: a few workers for flushes and compactions, and one helper for the log.
 //!
 //! Workers look for work themselves (flushes first, then the most urgent compaction) and sleep on
-//! the board when there is none. With no background threads the same rounds run on the writing
-//! thread between writes: slow, and deterministic, which is what the simulator wants.
+//! the board (board.rs) when there is none. With no background threads the same rounds run on the
+//! writing thread between writes: slow, and deterministic, which is what the simulator wants.
 //!
 //! A background failure never disappears: `mend` says what becomes of it. Not here: repairs.
 
@@ -10,149 +10,20 @@ use super::core::Core;
 use super::health::Part;
 use super::stall::StallCause;
 use crate::base::error::{Error, Result};
-use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::base::sync::{Arc, Condvar, Mutex, thread};
-use crate::base::types::SeqNo;
-use crate::fs::{Env, Instant};
+use crate::base::sync::atomic::Ordering;
+use crate::base::sync::{Arc, thread};
 use crate::tree::{Tree, Work};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// With no write for so long, levels are merged down although nothing forces it.
-const IDLE_AFTER: Duration = Duration::from_secs(1);
-/// A failed job is tried again after so long.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Where workers find out that there is something to do, and others that it was done.
-#[derive(Debug)]
-pub(crate) struct Board {
-    env: Env,
-    threads: usize,
-    stop: AtomicBool,
-    /// Flushes running: compactions stand back a little.
-    flushes: AtomicUsize,
-    /// Compactions running.
-    compactions: AtomicUsize,
-    state: Mutex<BoardState>,
-    work: Condvar,
-    done: Condvar,
-    log_work: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct BoardState {
-    /// Raised by each notice, so that none is lost between a look and a sleep (bug 71).
-    notices: u64,
-    log_notices: u64,
-    done: u64,
-    retry_at: Option<Instant>,
-    last_write: Option<(SeqNo, Instant)>,
-}
-
-impl Board {
-    pub(crate) fn new(threads: usize, env: Env) -> Self {
-        Board {
-            env,
-            threads,
-            stop: AtomicBool::new(false),
-            flushes: AtomicUsize::new(0),
-            compactions: AtomicUsize::new(0),
-            state: Mutex::new(BoardState::default()),
-            work: Condvar::new(),
-            done: Condvar::new(),
-            log_work: Condvar::new(),
-        }
-    }
-
-    /// True when upkeep runs on the writing thread.
-    #[inline]
-    pub(crate) fn is_inline(&self) -> bool {
-        self.threads == 0
-    }
-
-    /// There may be something to do.
-    pub(crate) fn notify(&self) {
-        self.state.lock().notices += 1;
-        self.work.notify_all();
-    }
-
-    /// The log wants its helper.
-    pub(crate) fn notify_log(&self) {
-        if !self.is_inline() {
-            self.state.lock().log_notices += 1;
-            self.log_work.notify_one();
-        }
-    }
-
-    pub(crate) fn notify_done(&self) {
-        let mut state = self.state.lock();
-        state.done += 1;
-        state.notices += 1;
-        drop(state);
-        self.done.notify_all();
-        self.work.notify_all();
-    }
-
-    pub(crate) fn stop(&self) {
-        // Pairs with the Acquire loads in the workers' loops and in compactions.
-        self.stop.store(true, Ordering::Release);
-        self.notify_done();
-        self.log_work.notify_all();
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    /// Flushes and compactions running.
-    pub(crate) fn running(&self) -> u64 {
-        (self.flushes.load(Ordering::Relaxed) + self.compactions.load(Ordering::Relaxed)) as u64
-    }
-
-    /// Waits until some job ends, or a little while.
-    pub(crate) fn wait_done(&self) {
-        let mut state = self.state.lock();
-        let before = state.done;
-        if state.done == before {
-            self.env
-                .wait(&self.done, &mut state, Duration::from_millis(20));
-        }
-    }
-
-    /// What has failed is tried again in a while; in inline mode with the next call.
-    pub(crate) fn retry_later(&self) {
-        if !self.is_inline() {
-            self.state.lock().retry_at = Some(self.env.now() + RETRY_AFTER);
-        }
-    }
-
-    pub(crate) fn must_wait_to_retry(&self) -> bool {
-        let retry_at = self.state.lock().retry_at;
-        retry_at.is_some_and(|at| self.env.now() < at)
-    }
-}
-
-/// Counts a running job for as long as it lives.
-struct Running<'a>(&'a AtomicUsize);
-
-impl<'a> Running<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        // Relaxed: the counts steer priorities, nothing is published through them.
-        count.fetch_add(1, Ordering::Relaxed);
-        Running(count)
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+/// The log's helper looks around this often: half of the second in which a file must be gone after
+/// its last reader (P17), so that the other half is left for the removal.
+const HELPER_NAP: Duration = Duration::from_millis(500);
 
 /// Starts the workers and the log's helper.
 ///
 /// # Errors
-/// `Io` when the system gives no thread; those started before are stopped by the caller.
+/// `Io` when the system gives no thread; those started before have ended then.
 pub(crate) fn start(core: &Arc<Core>) -> Result<Vec<thread::JoinHandle<()>>> {
     let mut handles = Vec::new();
     if core.board.is_inline() {
@@ -165,12 +36,19 @@ pub(crate) fn start(core: &Arc<Core>) -> Result<Vec<thread::JoinHandle<()>>> {
         let handle = thread::Builder::new().name(name).spawn(body);
         handle.map_err(|e| Error::io("starting a thread", &path, e))
     };
-    handles.push(spawn("alluvium-log".to_owned(), run_log_helper)?);
-    for n in 0..core.board.threads {
-        match spawn(format!("alluvium-{n}"), run_worker) {
+    for n in 0..=core.board.threads() {
+        let spawned = match n {
+            0 => spawn("alluvium-log".to_owned(), run_log_helper),
+            _ => spawn(format!("alluvium-{}", n - 1), run_worker),
+        };
+        match spawned {
             Ok(handle) => handles.push(handle),
             Err(error) => {
                 core.board.stop();
+                for handle in handles {
+                    // Its panic, if any, was turned into a fatal state.
+                    let _ = handle.join();
+                }
                 return Err(error);
             }
         }
@@ -186,25 +64,15 @@ fn guarded(core: &Core, run: impl FnOnce(&Core)) {
 }
 
 fn run_worker(core: &Core) {
-    while !core.board.is_stopped() {
-        let seen = core.board.state.lock().notices;
-        let idle = core.is_idle();
-        if core.do_one(idle) {
-            continue;
-        }
-        let mut state = core.board.state.lock();
-        if state.notices == seen && !core.board.is_stopped() {
-            let board = &core.board;
-            board.env.wait(&board.work, &mut state, IDLE_AFTER);
-        }
-    }
+    core.board
+        .work(|| core.do_one(core.board.is_idle(core.visible())));
 }
 
 fn run_log_helper(core: &Core) {
-    let env = &core.board.env;
+    let env = core.board.env();
     let mut synced = env.now();
     while !core.board.is_stopped() {
-        let seen = core.board.state.lock().log_notices;
+        let seen = core.board.log_notices();
         // It also sweeps: a reader may have let go of files since the last job ended (P17).
         core.mend();
         if !core.board.must_wait_to_retry() {
@@ -221,32 +89,12 @@ fn run_log_helper(core: &Core) {
             // A failed sync has suspended writes and is mended in the next round.
             let _ = core.sync_log();
         }
-        let mut state = core.board.state.lock();
-        if state.log_notices == seen && !core.board.is_stopped() {
-            let nap = core
-                .options
-                .sync_every
-                .unwrap_or(IDLE_AFTER)
-                .min(IDLE_AFTER);
-            env.wait(&core.board.log_work, &mut state, nap);
-        }
+        let nap = core.options.sync_every.unwrap_or(HELPER_NAP);
+        core.board.sleep_of_log(seen, nap.min(HELPER_NAP));
     }
 }
 
 impl Core {
-    /// True when nothing was written for a while.
-    fn is_idle(&self) -> bool {
-        let now = self.visible();
-        let mut state = self.board.state.lock();
-        match state.last_write {
-            Some((then, at)) if then == now => self.board.env.elapsed(at) >= IDLE_AFTER,
-            _ => {
-                state.last_write = Some((now, self.board.env.now()));
-                false
-            }
-        }
-    }
-
     /// Does the most urgent piece of work there is; false when there is none.
     pub(crate) fn do_one(&self, idle: bool) -> bool {
         if self.health.has_failed() || self.board.must_wait_to_retry() {
@@ -266,8 +114,8 @@ impl Core {
         if trees.by_id.values().all(|tree| tree.immutables() == 0) {
             self.health.recovered(Part::Flush);
         }
-        let most = self.board.threads.saturating_sub(1).max(1);
-        if self.board.compactions.load(Ordering::Relaxed) >= most {
+        let most = self.board.threads().saturating_sub(1).max(1);
+        if self.board.compactions() >= most {
             return false;
         }
         let mut candidates: Vec<_> = trees
@@ -287,8 +135,8 @@ impl Core {
 
     /// Writes one waiting memtable of `tree`; false when there was none, or it failed.
     pub(crate) fn flush_one(&self, tree: &Tree) -> bool {
-        let running = Running::new(&self.board.flushes);
-        let env = &self.board.env;
+        let running = self.board.flushing();
+        let env = self.board.env();
         let start = env.now();
         let outcome = self.with_work(tree, |work| tree.flush(work));
         drop(running);
@@ -323,7 +171,7 @@ impl Core {
     fn compact_one(&self, tree: &Tree, idle: bool) -> Option<Result<()>> {
         let oldest = self.oldest_snapshot();
         let job = tree.next_job(oldest, idle)?;
-        let running = Running::new(&self.board.compactions);
+        let running = self.board.compacting();
         let outcome = self.with_work(tree, |work| tree.run_job(&job, work));
         drop((running, job));
         Some(self.count_compaction(outcome))
@@ -368,7 +216,7 @@ impl Core {
     pub(crate) fn with_work<T>(&self, tree: &Tree, run: impl FnOnce(&Work<'_>) -> T) -> T {
         let work = Work {
             snapshots: &|| self.live_snapshots(),
-            stop: &self.board.stop,
+            stop: self.board.stopped(),
             breathe: &|| self.let_flush_go_first(),
             sync_log: &|| self.sync_log_before(tree.id()),
         };
@@ -378,18 +226,18 @@ impl Core {
     /// Inside a compaction: with a single worker, runs a waiting flush right here; with several,
     /// steps aside for a moment while another worker flushes and writers are being slowed down.
     fn let_flush_go_first(&self) {
-        if self.board.threads <= 1 {
+        if self.board.threads() <= 1 {
             let trees = self.trees.load_full();
             for tree in trees.by_id.values().filter(|tree| tree.wants_flush()) {
                 self.flush_one(tree);
             }
-        } else if self.board.flushes.load(Ordering::Relaxed) > 0
+        } else if self.board.flushes() > 0
             && self
                 .stall
                 .why()
                 .is_some_and(|why| why.cause == StallCause::Flush)
         {
-            self.board.wait_done();
+            self.board.wait_done(self.board.done());
         }
     }
 }

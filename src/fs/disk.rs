@@ -14,7 +14,8 @@
 
 use super::name::FileName;
 use super::region::{self, LogRegion, Region};
-use crate::base::sync::{Arc, Mutex};
+use crate::base::sync::Arc;
+use crate::base::sync::plain::Mutex;
 use rustix::fs::OFlags;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};

@@ -284,7 +284,7 @@ impl Index {
 impl Drop for Index {
     /// Hands on the last table; the smaller ones are freed, since successors start larger.
     fn drop(&mut self) {
-        let level = *self.current.get_mut();
+        let level = self.current.load(Relaxed); // nobody else has it any more
         if let Some(table) = self.tables[level].take() {
             self.pool.give_table(table);
         }

@@ -5,7 +5,8 @@
 //! and then a few counts can be lost: these are figures for people, and nothing depends on them.
 //! All accesses are relaxed and pair with nothing.
 
-use crate::base::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::base::sync::atomic::Ordering;
+use crate::base::sync::plain::{AtomicU64, AtomicUsize};
 use std::cell::Cell;
 
 const SHARDS: usize = 32;

@@ -8,6 +8,7 @@
 //! I2 (memtables are flushed oldest first, one at a time), I3 (`flushed_through` never goes back).
 
 mod state;
+pub(crate) mod switch;
 #[cfg(test)]
 mod tests;
 mod upkeep;

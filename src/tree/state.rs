@@ -1,22 +1,22 @@
 //! The tree's state: what readers see, what writers fill, what waits for its flush.
 //!
-//! Lock order: the database's write lock, then `waiting`, then nothing. The view is replaced only
-//! under `waiting`, so that a flush and a rotation never undo each other; it is *read* without it.
+//! Lock order: the database's write lock, then the switch's (switch.rs), then nothing. Views are
+//! read without either.
 
 use crate::base::batch::Operation;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::KeyspaceOptions;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::base::sync::{Arc, Mutex};
+use crate::base::sync::{Arc, Guard, Mutex};
 use crate::base::types::{FileId, KeyspaceId, SeqNo, Tag, ValueKind};
 use crate::compaction::{Busy, policy};
 use crate::fs::Fs;
 use crate::memtable::{Memtable, MemtableOptions, Pool};
 use crate::read::{ReadCounters, View};
-use crate::version::{KeyspaceState, VersionSet};
-use arc_swap::{ArcSwap, Guard};
-use std::collections::VecDeque;
+use crate::version::{KeyspaceState, Version, VersionSet};
+
+use super::switch::{Layers, Switch, is_one_of};
 
 /// What all trees of a database share.
 #[derive(Debug)]
@@ -40,21 +40,12 @@ pub struct Tree {
     id: KeyspaceId,
     name: String,
     options: KeyspaceOptions,
-    view: ArcSwap<View>,
-    pub(super) waiting: Mutex<Waiting>,
+    pub(super) views: Switch<View>,
     pub(super) busy: Mutex<Busy>,
     pub(super) flushing: AtomicBool,
     dropped: AtomicBool,
     /// Highest sequence number that tables hold; the manifest's twin.
     flushed_through: AtomicU64,
-}
-
-/// The memtables with the log segment each began in: what holds logs back.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) active_since: FileId,
-    /// Oldest first. The same memtables as `view.immutables`, which has them newest first.
-    pub(super) immutables: VecDeque<(Arc<Memtable>, FileId)>,
 }
 
 /// How far a tree's background work is behind.
@@ -66,6 +57,42 @@ pub struct Pressure {
     pub immutables_max: usize,
     /// Compaction debt: 0.0 nothing due, 1.0 writers should wait.
     pub compaction: f64,
+}
+
+impl Layers for View {
+    type Memtable = Memtable;
+    type Version = Arc<Version>;
+
+    fn active(&self) -> &Arc<Memtable> {
+        &self.active
+    }
+
+    fn rotated(&self, active: Arc<Memtable>) -> View {
+        let mut immutables = Vec::with_capacity(self.immutables.len() + 1);
+        immutables.push(Arc::clone(&self.active));
+        immutables.extend(self.immutables.iter().cloned());
+        View {
+            active,
+            immutables,
+            version: Arc::clone(&self.version),
+            hasher: self.hasher,
+            counters: Arc::clone(&self.counters),
+            closed: Arc::clone(&self.closed),
+        }
+    }
+
+    fn refreshed(&self, flushed: &[Arc<Memtable>], version: Arc<Version>) -> View {
+        let mut immutables = self.immutables.clone();
+        immutables.retain(|m| !is_one_of(m, flushed));
+        View {
+            active: Arc::clone(&self.active),
+            immutables,
+            version,
+            hasher: self.hasher,
+            counters: Arc::clone(&self.counters),
+            closed: Arc::clone(&self.closed),
+        }
+    }
 }
 
 impl Tree {
@@ -100,11 +127,7 @@ impl Tree {
             id: state.id,
             name: state.name.clone(),
             options,
-            view: ArcSwap::from_pointee(view),
-            waiting: Mutex::new(Waiting {
-                active_since: state.log_floor,
-                immutables: VecDeque::new(),
-            }),
+            views: Switch::new(view, state.log_floor),
             busy: Mutex::new(Busy::default()),
             flushing: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
@@ -130,12 +153,12 @@ impl Tree {
     /// What a point read looks at; held for the read only.
     #[inline]
     pub fn view(&self) -> Guard<Arc<View>> {
-        self.view.load()
+        self.views.view()
     }
 
     /// What an iterator looks at, for as long as it lives.
     pub fn view_owned(&self) -> Arc<View> {
-        self.view.load_full()
+        self.views.view_owned()
     }
 
     /// Marks the keyspace as dropped. Callers hold the write lock.
@@ -171,7 +194,7 @@ impl Tree {
     #[inline]
     pub fn apply(&self, operation: &Operation<'_>, hash: u64, seqno: SeqNo) -> Result<bool> {
         check_kind(operation.kind)?;
-        let view = self.view.load();
+        let view = self.views.view();
         let tag = Tag::new(seqno, operation.kind);
         view.active
             .insert(operation.key, hash, tag, operation.value);
@@ -180,13 +203,13 @@ impl Tree {
 
     /// True when the active memtable should be rotated.
     pub fn is_full(&self) -> bool {
-        self.view.load().active.is_full()
+        self.views.view().active.is_full()
     }
 
     /// Brings the memtable's index line for `hash` into the cache.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        self.view.load().active.prefetch(hash);
+        self.views.view().active.prefetch(hash);
     }
 
     /// True when replay must skip an operation with this number: the tables hold it.
@@ -216,73 +239,37 @@ impl Tree {
     }
 
     fn rotate_as(&self, segment: FileId, replay: bool) -> bool {
-        let mut waiting = self.waiting.lock();
-        let view = self.view.load_full();
-        if view.active.entries() == 0 {
-            waiting.active_since = waiting.active_since.max(segment);
-            return false;
-        }
-        view.active.end_replay();
-        let (common_prefix, index_slots) = view.active.successor_hint();
-        let active = Arc::new(Memtable::new(
-            MemtableOptions {
+        self.views.rotate(segment, |full| {
+            if full.entries() == 0 {
+                return None;
+            }
+            full.end_replay();
+            let (common_prefix, index_slots) = full.successor_hint();
+            let options = MemtableOptions {
                 capacity_bytes: self.options.write_buffer_bytes,
                 hasher: self.context.hasher,
                 common_prefix,
                 index_slots,
                 replay,
-            },
-            &self.context.pool,
-        ));
-        let since = std::mem::replace(&mut waiting.active_since, segment);
-        waiting
-            .immutables
-            .push_back((Arc::clone(&view.active), since));
-        let mut immutables = Vec::with_capacity(view.immutables.len() + 1);
-        immutables.push(Arc::clone(&view.active));
-        immutables.extend(view.immutables.iter().cloned());
-        self.view.store(Arc::new(View {
-            active,
-            immutables,
-            version: Arc::clone(&view.version),
-            hasher: view.hasher,
-            counters: Arc::clone(&view.counters),
-            closed: Arc::clone(&view.closed),
-        }));
-        true
+            };
+            Some(Memtable::new(options, &self.context.pool))
+        })
     }
 
     /// Ends a recovery: the active memtable takes live writes from now on.
     pub fn end_replay(&self) {
-        self.view.load().active.end_replay();
+        self.views.view().active.end_replay();
     }
 
     /// Puts the newest version in place, without the memtables in `flushed`.
     pub(super) fn refresh_view(&self, flushed: &[Arc<Memtable>]) {
-        let mut waiting = self.waiting.lock();
-        let view = self.view.load_full();
-        let mut immutables = view.immutables.clone();
-        let stays = |m: &Arc<Memtable>| !flushed.iter().any(|other| Arc::ptr_eq(m, other));
-        immutables.retain(stays);
-        waiting.immutables.retain(|(m, _)| stays(m));
-        // A dropped keyspace has no version any more; readers keep what they saw.
-        let Some(version) = self.context.versions.version(self.id) else {
-            return;
-        };
-        self.view.store(Arc::new(View {
-            active: Arc::clone(&view.active),
-            immutables,
-            version,
-            hasher: view.hasher,
-            counters: Arc::clone(&view.counters),
-            closed: Arc::clone(&view.closed),
-        }));
+        self.views
+            .refresh(flushed, || self.context.versions.version(self.id));
     }
 
     /// Forgets all memtables of a dropped keyspace.
     pub fn discard(&self) {
-        let mut waiting = self.waiting.lock();
-        waiting.immutables.clear();
+        self.views.discard();
     }
 
     /// The oldest log segment that holds something only memtables hold; `None`: none does.
@@ -292,39 +279,34 @@ impl Tree {
         if self.is_dropped() {
             return None;
         }
-        let waiting = self.waiting.lock();
-        if let Some((_, since)) = waiting.immutables.front() {
-            return Some(*since);
-        }
-        let view = self.view.load();
-        (view.active.entries() > 0).then_some(waiting.active_since)
+        self.views.oldest_log(|active| active.entries() > 0)
     }
 
     /// True when some writes are only in memtables and the log.
     pub fn has_unflushed(&self) -> bool {
-        let view = self.view.load();
+        let view = self.views.view();
         !self.is_dropped() && (!view.immutables.is_empty() || view.active.entries() > 0)
     }
 
     /// Memtables that wait for their flush.
     pub fn immutables(&self) -> usize {
-        self.waiting.lock().immutables.len()
+        self.views.waiting()
     }
 
     /// Bytes of entries in the active memtable.
     pub fn active_bytes(&self) -> u64 {
-        self.view.load().active.bytes()
+        self.views.view().active.bytes()
     }
 
     /// Memory of all memtables.
     pub fn memtable_memory(&self) -> u64 {
-        let view = self.view.load();
+        let view = self.views.view();
         view.active.memory() + view.immutables.iter().map(|m| m.memory()).sum::<u64>()
     }
 
     /// How far the background is behind.
     pub fn pressure(&self) -> Pressure {
-        let view = self.view.load();
+        let view = self.views.view();
         Pressure {
             immutables: view.immutables.len(),
             immutables_max: self.options.immutables_max as usize,

@@ -131,13 +131,8 @@ impl Tree {
         let Some(release) = self.begin_flush() else {
             return Ok(None);
         };
-        let (memtable, floor) = {
-            let waiting = self.waiting.lock();
-            let Some((memtable, since)) = waiting.immutables.front() else {
-                return Ok(None);
-            };
-            let next = waiting.immutables.get(1);
-            (Arc::clone(memtable), next.map_or(*since, |(_, next)| *next))
+        let Some((memtable, floor)) = self.views.oldest_waiting() else {
+            return Ok(None);
         };
         let Some(written) = self.write(vec![memtable], floor, release, work)? else {
             return Ok(None);
@@ -157,12 +152,7 @@ impl Tree {
         let Some(release) = self.begin_flush() else {
             return Ok(None);
         };
-        let (memtables, floor) = {
-            let waiting = self.waiting.lock();
-            let newest_first = waiting.immutables.iter().rev();
-            let memtables: Vec<_> = newest_first.map(|(m, _)| Arc::clone(m)).collect();
-            (memtables, waiting.active_since)
-        };
+        let (memtables, floor) = self.views.all_waiting();
         self.write(memtables, floor, release, work)
     }
 
@@ -223,9 +213,7 @@ impl Tree {
         match self.context.versions.install(edit) {
             Ok(()) => Ok(true),
             // The manifest knows of a drop before the tree does: see `Core::drop_keyspace`.
-            Err(_) if self.is_dropped() || self.context.versions.version(self.id()).is_none() => {
-                Ok(false)
-            }
+            Err(_) if self.context.versions.version(self.id()).is_none() => Ok(false),
             Err(error) => Err(error),
         }
     }

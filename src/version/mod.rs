@@ -16,6 +16,7 @@
 
 mod edit;
 mod file_meta;
+pub(crate) mod holdings;
 mod ledger;
 mod manifest;
 mod recover;

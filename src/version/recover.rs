@@ -18,11 +18,10 @@ use super::set::{Numbers, ROLLOVER_BYTES_MIN, State, VersionSet, Writing, joined
 use super::version::Version;
 use crate::base::error::{Error, ErrorKind, REPAIR, Result};
 use crate::base::sync::atomic::{AtomicBool, AtomicU64};
-use crate::base::sync::{Arc, Mutex};
+use crate::base::sync::{Arc, ArcSwap, Mutex};
 use crate::base::types::{FileId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::table::TableContext;
-use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::path::PathBuf;

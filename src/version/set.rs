@@ -22,10 +22,10 @@ use super::manifest::{self, Current, Manifest, SwitchError};
 use super::version::Version;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::base::sync::{Arc, Mutex};
+use crate::base::sync::{Arc, ArcSwap, Mutex};
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
-use arc_swap::ArcSwap;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 /// File numbers reserved at a time: making a file costs a sync at least, so one more sync for each
@@ -115,8 +115,8 @@ impl VersionSet {
         if let Err(error) = self.commit(&mut writing, &record, &next) {
             // Before `next` and its entries go: no moment without somebody holding the files.
             let files = record.edit.keyspaces.iter().flat_map(|k| &k.added);
-            self.shelf
-                .doubt(files.map(|added| added.meta.file), &record.edit.logs_added);
+            let holdings = &self.shelf.holdings;
+            holdings.doubt(files.map(|added| added.meta.file), &record.edit.logs_added);
             return Err(error);
         }
         writing.ledger.apply(&record.edit);
@@ -266,7 +266,7 @@ impl VersionSet {
         self.note(writing);
         let long = self.manifest_bytes().saturating_mul(ROLLOVER_RATIO);
         writing.rollover_at = long.max(writing.rollover_bytes_min);
-        self.shelf.settle();
+        self.shelf.holdings.settle();
         // Pairs with the Acquire in `poisoned`.
         self.poisoned.store(false, Ordering::Release);
         writing.stale.retain(|name| !self.removed(*name));
@@ -491,18 +491,18 @@ impl VersionSet {
 
     /// Tables that nothing can reach any more; each is given once.
     pub fn take_dead(&self) -> Vec<FileId> {
-        self.shelf.take_dead()
+        self.shelf.holdings.take_dead()
     }
 
     /// True for every table file that a version names, that somebody still holds or that a failed
     /// edit may have named, and for the manifest's own number: none of them may be removed.
     pub fn is_live_table(&self, file: FileId) -> bool {
-        self.shelf.holds(file) || file == self.manifest()
+        self.shelf.holdings.holds(file) || file == self.manifest()
     }
 
     /// True for every registered log segment, and for one that a failed edit may have registered.
     pub fn is_live_log(&self, file: FileId) -> bool {
-        self.state.load().logs.contains(&file) || self.shelf.holds_log(file)
+        self.state.load().logs.contains(&file) || self.shelf.holdings.holds_log(file)
     }
 
     /// The manifest in use, or the last one while poisoned.

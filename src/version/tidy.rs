@@ -8,7 +8,7 @@ impl VersionSet {
     /// Tables that a job made and nobody installed: they are dead. One that a failed edit may have
     /// named counts as live ([`Self::is_live_table`]) until a new manifest has settled that.
     pub fn give_up(&self, files: impl IntoIterator<Item = FileId>) {
-        self.shelf.give_up(files);
+        self.shelf.holdings.give_up(files);
     }
 
     /// Tries again to remove manifests that were replaced, and remains of switches that failed.

@@ -8,7 +8,8 @@ use super::*;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::Result;
 use crate::base::sync::Arc;
-use crate::base::sync::atomic::{AtomicU64, Ordering};
+use crate::base::sync::atomic::Ordering;
+use crate::base::sync::plain::AtomicU64;
 use crate::base::types::{Tag, ValueKind};
 use crate::fs::{FileName, Fs};
 

@@ -7,7 +7,8 @@ use super::*;
 use crate::base::checksum::{crc, crc_parts};
 use crate::base::error::{ErrorKind, Result};
 use crate::base::options::LogMode;
-use crate::base::sync::atomic::{AtomicU32, Ordering};
+use crate::base::sync::atomic::Ordering;
+use crate::base::sync::plain::AtomicU64;
 use crate::fs::{FileName, Fs, Region};
 use proptest::prelude::*;
 use std::path::Path;
@@ -20,7 +21,7 @@ struct Dir(Fs);
 
 impl Dir {
     fn new() -> Dir {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("alluvium-wal-{}-{n}", std::process::id()));
         let fs = Fs::os(&root);
