@@ -57,12 +57,19 @@ pub(crate) fn encode(options: &KeyspaceOptions) -> Vec<u8> {
     out
 }
 
-/// Reads what [`encode`] wrote.
+/// Reads what [`encode`] wrote. A number that no caller could have set is no option (P19).
 pub(crate) fn decode(bytes: &[u8]) -> Result<KeyspaceOptions> {
-    decode_fields(bytes).ok_or_else(|| {
-        Error::corruption("stored keyspace options that cannot be decoded")
-            .advice("Open the database with the version of alluvium that wrote it.")
-    })
+    const ADVICE: &str = "Open the database with the version of alluvium that wrote it.";
+    let options = decode_fields(bytes).ok_or_else(|| {
+        Error::corruption("stored keyspace options that cannot be decoded").advice(ADVICE)
+    })?;
+    match options.check() {
+        // A codec that is not compiled in is no damage: the error says what to do.
+        Err(error) if options.compression.iter().all(|codec| codec.is_supported()) => {
+            Err(Error::corruption(format!("stored keyspace options: {error}")).advice(ADVICE))
+        }
+        checked => checked.map(|()| options),
+    }
 }
 
 fn decode_fields(bytes: &[u8]) -> Option<KeyspaceOptions> {
@@ -187,5 +194,22 @@ mod tests {
     fn bytes_that_are_not_options_are_an_error() {
         assert!(decode(&[0, 9]).is_err());
         assert!(decode(&[0, 1, 1]).is_err(), "a number of one byte");
+    }
+
+    /// A manifest whose checksums are right may hold them; the tree divided by a ratio of 0.
+    #[test]
+    fn stored_options_that_nobody_could_have_set_are_damage() {
+        for wrong in [
+            KeyspaceOptions::new().size_ratio(0),
+            KeyspaceOptions::new().block_bytes(0),
+            KeyspaceOptions::new().block_bytes(300),
+            KeyspaceOptions::new().table_bytes(0),
+            KeyspaceOptions::new().level0_runs(u32::MAX),
+            KeyspaceOptions::new().write_buffer_bytes(u64::MAX),
+        ] {
+            let error = decode(&encode(&wrong)).unwrap_err();
+            assert_eq!(error.kind(), crate::base::error::ErrorKind::Corruption);
+            assert!(error.to_string().contains("out of range"), "{error}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Block codecs: into a given buffer, and back with a size that our own header declares.
 //!
 //! Compressed body = `raw length: u32 | codec's bytes`. The declared length is bounded by
-//! [`RAW_BYTES_MAX`] before anything is allocated (P19); larger blocks are stored plain.
+//! [`RAW_BYTES_MAX`], and by what the codec can make of so many bytes, before anything is
+//! allocated (P19); larger blocks are stored plain.
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Compression;
@@ -9,6 +10,8 @@ use crate::base::options::Compression;
 /// Largest body that is compressed: bounds what a hostile header can make a reader allocate.
 pub(super) const RAW_BYTES_MAX: usize = 4 << 20;
 const LENGTH_BYTES: usize = 4;
+/// LZ4 makes at most so many bytes of one: each byte that lengthens a match adds 255.
+const LZ4_EXPANSION_MAX: usize = 255;
 
 /// Compresses `raw` into `out` (cleared first). False when it is not worth it: the block is then
 /// stored plain. Worth it means an eighth saved, about what one decompression costs in reads.
@@ -37,12 +40,14 @@ pub(super) fn decompress(codec: u8, stored: &[u8]) -> Result<Vec<u8>> {
         .split_first_chunk::<LENGTH_BYTES>()
         .ok_or_else(|| Error::corruption("compressed block without a length"))?;
     let raw_len = u32::from_le_bytes(*declared) as usize;
-    if RAW_BYTES_MAX < raw_len {
+    let most = match codec {
+        Compression::Lz4 => RAW_BYTES_MAX.min(LZ4_EXPANSION_MAX.saturating_mul(compressed.len())),
+        Compression::None | Compression::Zstd => RAW_BYTES_MAX,
+    };
+    if most < raw_len {
         return Err(
-            Error::corruption("compressed block with an impossible length").expected(
-                format!("at most {RAW_BYTES_MAX} bytes"),
-                format!("{raw_len} bytes"),
-            ),
+            Error::corruption("compressed block with an impossible length")
+                .expected(format!("at most {most} bytes"), format!("{raw_len} bytes")),
         );
     }
     let mut raw = vec![0; raw_len];
@@ -129,6 +134,21 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Corruption);
         assert!(decompress(9, &hostile).is_err());
         assert!(decompress(0, &hostile).is_err());
+    }
+
+    /// A block of a hundred bytes could make a reader allocate 4 MiB.
+    #[test]
+    fn a_declared_length_is_bounded_by_what_lz4_makes_of_so_many_bytes() {
+        let mut hostile = (RAW_BYTES_MAX as u32).to_le_bytes().to_vec();
+        hostile.extend_from_slice(&[0; 100]);
+        let error = decompress(Compression::Lz4 as u8, &hostile).unwrap_err();
+        assert!(error.to_string().contains("25500 bytes"), "{error}");
+        // What compresses best is within the bound.
+        if Compression::Lz4.is_supported() {
+            let (raw, mut out) = (vec![7; RAW_BYTES_MAX], Vec::new());
+            assert!(compress(Compression::Lz4, &raw, &mut out).unwrap());
+            assert_eq!(decompress(Compression::Lz4 as u8, &out).unwrap(), raw);
+        }
     }
 
     #[test]

@@ -139,6 +139,7 @@ impl World {
                 self.spaces[n] = Some(db.keyspace(name, options)?);
             }
         }
+        self.visible = db.seqno();
         self.db = Some(db);
         if !self.is_crashed() {
             self.in_flight = None;

@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(super) in_flight: Option<usize>,
     /// The highest number of an acknowledged batch.
     pub(super) newest: SeqNo,
+    /// The highest visible number that was seen since the database was opened.
+    pub(super) visible: SeqNo,
     /// A sync may fail, or have failed: what it left in the page cache may not be on the disk.
     pub(super) syncs_fail: bool,
     /// The power will go at some call from now on.
@@ -80,6 +82,7 @@ impl World {
             slices: Vec::new(),
             in_flight: None,
             newest: SeqNo::ZERO,
+            visible: SeqNo::ZERO,
             syncs_fail: false,
             is_doomed: false,
             scratch: Vec::new(),
