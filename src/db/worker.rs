@@ -387,3 +387,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
