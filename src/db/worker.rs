@@ -276,3 +276,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

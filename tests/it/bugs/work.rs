@@ -25,8 +25,8 @@ fn bug_56_a_failed_read_is_an_error_of_scan_and_compaction_and_loses_nothing() {
         };
         sim.fail(rule());
         let mut iter = db.iter();
-        let good = iter.by_ref().take_while(|entry| entry.is_ok()).count();
-        assert!(good < 20, "the scan cannot be whole (read {nth})");
+        let failed = iter.by_ref().any(|entry| entry.is_err());
+        assert!(failed, "the scan says that it is not whole (read {nth})");
         assert!(iter.next().is_none(), "after an error it is over");
         sim.heal();
         sim.fail(rule());
@@ -40,7 +40,7 @@ fn bug_56_a_failed_read_is_an_error_of_scan_and_compaction_and_loses_nothing() {
 
 /// RocksDB 6.8: reads of many keys went on after an I/O error and gave older values.
 #[test]
-fn bug_57_58_no_read_gives_an_older_value_in_place_of_an_error() {
+fn bug_57_no_read_gives_an_older_value_in_place_of_an_error() {
     let options = options().read_mode(ReadMode::Pread);
     let mut errors = 0;
     for nth in 0..40 {
@@ -155,9 +155,54 @@ fn bug_68_an_iterator_made_during_a_flush_sees_everything() {
     });
 }
 
-/// RocksDB 6.29, 7.9: a flush reported success although it had failed.
+/// RocksDB 7.9: a failed flush was tried again behind later ones, and updates came in a wrong order.
 #[test]
-fn bug_69_70_a_flush_that_fails_at_any_call_says_so_and_can_be_repeated() {
+fn bug_69_memtables_that_waited_for_a_failed_flush_reach_the_tables_in_their_order() {
+    let options = options()
+        .background_threads(1)
+        .default_keyspace(busy().immutables_max(64).level0_runs(64));
+    let mut most = 0;
+    for attempt in 0..200 {
+        let sim = SimFs::new(69);
+        let db = open(&sim, &options);
+        sim.fail(
+            FaultRule::new(Fault::Enospc)
+                .kinds(&[CallKind::Sync])
+                .class(FileClass::Table)
+                .sticky(),
+        );
+        // Each put fills a memtable, until the first flush has failed and writes are stopped.
+        let mut last = 0;
+        while db
+            .put("k", [&u32::to_be_bytes(last + 1)[..], &[9; 8000]].concat())
+            .is_ok()
+        {
+            last += 1;
+        }
+        let waiting = db.stats().keyspaces[0].immutable_memtables;
+        most = most.max(waiting);
+        if waiting < 3 {
+            continue;
+        }
+        sim.heal();
+        let newest = |db: &Db| db.get("k").unwrap().unwrap()[..4].to_vec();
+        assert_eq!(newest(&db), last.to_be_bytes());
+        wait_until(&db, "the memtables are flushed", |db| {
+            db.stats().keyspaces[0].immutable_memtables == 0
+        });
+        assert_eq!(newest(&db), last.to_be_bytes(), "attempt {attempt}");
+        for image in sim.images(&[Family::Nothing, Family::Everything]) {
+            let db = open(&image.sim, &options);
+            assert_eq!(newest(&db), last.to_be_bytes(), "{}", image.id);
+        }
+        return;
+    }
+    panic!("three memtables never waited at a time, at most {most}");
+}
+
+/// RocksDB 6.29: a flush reported success although it had failed.
+#[test]
+fn bug_70_a_flush_that_fails_at_any_call_says_so_and_can_be_repeated() {
     let mut failed = 0;
     for nth in 0..16 {
         for class in [FileClass::Table, FileClass::Manifest, FileClass::Dir] {
@@ -297,4 +342,163 @@ fn bug_79_a_refused_open_leaves_the_lock_and_the_files_as_they_were() {
     db.close().unwrap();
     let db = options().open(dir.path()).unwrap();
     assert_eq!(db.get("k").unwrap().unwrap(), b"v");
+}
+
+/// RocksDB 6.0.0: a stalled write, an ingestion and a compaction waited for each other. Here it is
+/// everything else that waits: writers, flushes, compactions by hand, keyspaces made and dropped.
+#[test]
+fn bug_72_under_a_full_stall_with_one_worker_nobody_waits_for_ever() {
+    let (done, finished) = std::sync::mpsc::channel();
+    // On a thread of its own: a deadlock must fail this test and not hold it up.
+    std::thread::spawn(move || {
+        let options = options()
+            .background_threads(1)
+            .default_keyspace(busy().immutables_max(1));
+        let sim = SimFs::new(72);
+        let db = open(&sim, &options);
+        let running = AtomicU64::new(4);
+        std::thread::scope(|scope| {
+            let (db, running) = (&db, &running);
+            for thread in 0..4u32 {
+                scope.spawn(move || {
+                    for n in 0..300u32 {
+                        let key = [thread.to_be_bytes(), n.to_be_bytes()].concat();
+                        db.put(key, [3; 200]).unwrap();
+                    }
+                    running.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            let works: [fn(&Db); 4] = [
+                |db| db.compact().unwrap(),
+                |db| db.flush().unwrap(),
+                |db| db.sync().unwrap(),
+                |db| {
+                    let passing = db.keyspace("passing", busy()).unwrap();
+                    passing.put("k", [4; 5000]).unwrap();
+                    db.drop_keyspace("passing").unwrap();
+                },
+            ];
+            for work in works {
+                scope.spawn(move || {
+                    while 0 < running.load(Ordering::Relaxed) {
+                        work(db);
+                    }
+                });
+            }
+        });
+        assert_eq!(db.iter().count(), 1200);
+        db.close().unwrap();
+        done.send(()).unwrap();
+    });
+    let result = finished.recv_timeout(Duration::from_secs(60));
+    assert!(
+        result.is_ok(),
+        "{result:?}: somebody still waits, or failed"
+    );
+}
+
+/// RocksDB #8370: the free space was that of the superuser, and ordinary writes failed before it
+/// was used up.
+#[test]
+fn bug_80_free_space_is_what_an_ordinary_user_may_write() {
+    let dir = TempDir::new("bug-80");
+    let fs = Fs::os(dir.path());
+    fs.make_root().unwrap();
+    let reserved = |of: fn(&rustix::fs::StatVfs) -> u64| {
+        let stat = rustix::fs::statvfs(dir.path()).unwrap();
+        of(&stat) * stat.f_frsize
+    };
+    // Others write to the same disk meanwhile: the answer lies between a look before and one after.
+    let lies_between = |_: &u32| {
+        let (before, found) = (reserved(|s| s.f_bavail), fs.free_space().unwrap());
+        let after = reserved(|s| s.f_bavail);
+        before.min(after) <= found && found <= before.max(after)
+    };
+    assert!((0..1000).any(|n| lies_between(&n)));
+}
+
+/// sled #1452, RocksDB #9356: what was called a sync only started the writing.
+#[test]
+fn bug_81_only_a_real_sync_makes_a_write_durable() {
+    let sim = SimFs::new(81);
+    let db = open(&sim, &options().log_mode(LogMode::Write));
+    let calls = |act: &dyn Fn()| {
+        let before = sim.call_count() as usize;
+        act();
+        let script = sim.script();
+        let lines = script.lines().skip(before).map(str::to_owned);
+        lines.collect::<Vec<_>>()
+    };
+    let write = calls(&|| db.put_with("k", "v", synced()).unwrap());
+    let last = |calls: &[String], what: &str| calls.iter().rposition(|call| call.contains(what));
+    let log = (
+        last(&write, "Write").unwrap(),
+        last(&write, "Sync").unwrap(),
+    );
+    assert!(log.0 < log.1 && write[log.1].ends_with(".log"), "{write:?}");
+    let flush = calls(&|| db.flush().unwrap());
+    let table = |what: &str| {
+        let is = |call: &String| call.contains(what) && call.contains(".tbl");
+        flush.iter().rposition(is)
+    };
+    assert!(
+        table("Write").unwrap() < table("Sync").unwrap(),
+        "{flush:?}"
+    );
+    // Starting the write-back of a range is a hint: after it everything can still be lost.
+    let fs = Fs::sim(&sim, Path::new(ROOT));
+    let name = alluvium::fs::FileName::Table(alluvium::base::types::FileId(900));
+    let file = fs.create_new(name).unwrap();
+    fs.sync_dir().unwrap();
+    file.write_all_at(b"hint", 0).unwrap();
+    file.start_write_back(0, 4);
+    let kept = |sim: &SimFs| {
+        let mut images = sim.images(&[Family::Nothing]);
+        let image = images.next().unwrap().sim;
+        image.bytes(Path::new(ROOT), &name.to_string()).unwrap()
+    };
+    assert_eq!(kept(&sim), b"");
+    file.sync_data().unwrap();
+    assert_eq!(kept(&sim), b"hint");
+}
+
+/// TidesDB c8c737b: memory that was used again showed one thread what another had put there.
+#[test]
+fn bug_82_readers_of_an_old_memtable_never_see_what_its_memory_is_used_for_next() {
+    let options = options()
+        .background_threads(1)
+        .default_keyspace(quiet().write_buffer_bytes(16 << 10).level0_runs(8));
+    let sim = SimFs::new(82);
+    let db = open(&sim, &options);
+    let stop = AtomicBool::new(false);
+    let walks = AtomicU64::new(0);
+    let value = |key: &[u8], round: u32| [&round.to_be_bytes()[..], &key.repeat(20)].concat();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // Slowly, over a snapshot whose memtables are flushed and recycled meanwhile.
+                    let mut rounds = std::collections::BTreeSet::new();
+                    for entry in db.iter() {
+                        let (key, found) = entry.unwrap();
+                        let round = u32::from_be_bytes(found[..4].try_into().unwrap());
+                        assert_eq!(found, value(&key, round), "{key:?} of round {round}");
+                        rounds.insert(round);
+                        std::thread::yield_now();
+                    }
+                    assert!(rounds.len() <= 2, "an instant is in one round: {rounds:?}");
+                    walks.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 0..120u32 {
+            for n in 0..100u32 {
+                let key = n.to_be_bytes();
+                db.put(key, value(&key, round)).unwrap();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let stats = db.stats();
+    assert!(40 < stats.flushes && 3 < walks.into_inner(), "{stats}");
 }

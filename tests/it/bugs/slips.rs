@@ -1,0 +1,131 @@
+//! Slips that no other suite noticed when they were put into the engine on purpose (tests/seeded):
+//! no other engine is known for them.
+
+use super::*;
+use alluvium::base::checksum::crc_parts;
+use alluvium::base::types::KeyspaceId;
+use alluvium::fs::FileName;
+use alluvium::table::{BlockCache, TableContext};
+use alluvium::version::{VersionEdit, VersionSet};
+use alluvium::wal::{Predecessor, Writer, WriterOptions};
+use alluvium::{InKeyspace, SeqNo, Verify};
+use std::sync::Arc;
+
+/// R15: a write that was reported as failed and reached the disk all the same lies behind the end
+/// that the next segment states; it stays absent although every byte of it is whole.
+#[test]
+fn a_record_behind_the_cut_that_the_next_segment_states_is_ignored() {
+    struct Default;
+    impl InKeyspace for Default {
+        fn target(&self) -> (KeyspaceId, u64) {
+            (KeyspaceId::DEFAULT, 1)
+        }
+    }
+    let options = options().log_mode(LogMode::Write);
+    let sim = SimFs::new(15);
+    let db = open(&sim, &options);
+    db.put("a", "1").unwrap();
+    let cut = db.stats().log.bytes;
+    db.put("b", "2").unwrap();
+    let next = sim.kill();
+    sim.crash_at(sim.call_count());
+    drop(db);
+    // The next segment, as the writer would have begun it after the write of `b` had failed.
+    let fs = Fs::sim(&next, Path::new(ROOT));
+    let context = Arc::new(TableContext {
+        read_mode: ReadMode::Mmap,
+        verify: Verify::FirstTouch,
+        cache: BlockCache::new(1 << 20),
+    });
+    let set = VersionSet::recover(&fs, &context).unwrap().unwrap();
+    let old = *set.logs().last().unwrap();
+    let segment = set.allocate_file().unwrap();
+    let file = fs.create_new(FileName::Log(segment)).unwrap();
+    set.install(VersionEdit {
+        logs_added: vec![segment],
+        ..VersionEdit::default()
+    })
+    .unwrap();
+    let options_of_segment = WriterOptions {
+        database: set.database(),
+        segment,
+        mode: LogMode::Write,
+        capacity: 64 << 10,
+    };
+    let before = Predecessor {
+        segment: old,
+        end: cut,
+        last_seqno: SeqNo::new(1),
+    };
+    let mut writer = Writer::create(file, options_of_segment, Some(before)).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put(Default, "c", "3");
+    let (count, operations) = batch.encoded_parts();
+    let parts: [&[u8]; 2] = [&count, operations];
+    let number = SeqNo::new(3);
+    writer
+        .append(number, number, &parts, crc_parts(&parts))
+        .unwrap();
+    drop((writer, set));
+    let db = open(&next, &options);
+    assert_eq!(text(&db), "a=1 c=3");
+}
+
+/// One keyspace is flushed again and again, and its log goes; what another has written there and
+/// not flushed must not go with it.
+#[test]
+fn the_log_is_kept_for_the_keyspace_that_has_not_been_flushed() {
+    let options = options().log_segment_bytes(4 << 10);
+    let mut sim = SimFs::new(16);
+    let mut db = open(&sim, &options);
+    for round in 0..3 {
+        let idle = db.keyspace("idle", quiet()).unwrap();
+        let small = quiet().write_buffer_bytes(2 << 10);
+        let writing = db.keyspace("writing", small).unwrap();
+        idle.put(format!("{round}"), "once").unwrap();
+        // Four segments: fewer than the number at which idle keyspaces are flushed too.
+        for n in 0..30 {
+            writing.put(format!("{n:02}"), vec![b'v'; 500]).unwrap();
+        }
+        assert!(0 < db.stats().flushes);
+        drop((idle, writing));
+        (sim, db) = killed(&sim, db, &options);
+        let idle = db.keyspace("idle", KeyspaceOptions::new()).unwrap();
+        assert_eq!(idle.iter().count(), round + 1);
+    }
+    drop(sim);
+}
+
+/// A number that is visible before all of its batch is in the memtables shows the batch in part.
+#[test]
+fn a_batch_of_thousands_of_operations_becomes_visible_at_one_instant() {
+    let sim = SimFs::new(17);
+    let db = open(&sim, &options());
+    let keys: Vec<_> = (0..3000u32).map(u32::to_be_bytes).collect();
+    let write = |round: u32| {
+        let mut batch = WriteBatch::new();
+        for key in &keys {
+            batch.put(&db, key, round.to_be_bytes());
+        }
+        db.write(&batch, WriteOptions::new()).unwrap();
+    };
+    write(0);
+    let stop = AtomicBool::new(false);
+    let reads = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let snapshot = db.snapshot();
+                let round = |n: usize| snapshot.get(keys[n]).unwrap().unwrap().to_vec();
+                let seen = [0, 1500, 2999].map(round);
+                assert!(seen.iter().all(|r| *r == seen[0]), "{seen:?}");
+                reads.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for round in 1..60 {
+            write(round);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(0 < reads.into_inner());
+}
