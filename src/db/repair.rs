@@ -118,7 +118,7 @@ impl Options {
             Err(error) if error.kind() == ErrorKind::Corruption => {
                 let (remains, manifest) = Remains::read(&fs)?;
                 let mut repair = Repair::new(&fs, &context, &self, remains, false)?;
-                repair.from_what_is_there(manifest)
+                repair.rebuild_from_what_is_there(manifest)
             }
             Err(error) => Err(error),
         }
@@ -276,7 +276,7 @@ impl<'f> Repair<'f> {
     }
 
     /// The manifest cannot be believed.
-    fn from_what_is_there(&mut self, manifest: Option<FileId>) -> Result<RepairReport> {
+    fn rebuild_from_what_is_there(&mut self, manifest: Option<FileId>) -> Result<RepairReport> {
         self.report.manifest_rebuilt = true;
         self.lose_manifest(manifest)?;
         let mut kept = Vec::new();

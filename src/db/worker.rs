@@ -243,39 +243,4 @@ impl Core {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::error::ErrorKind;
-    use crate::base::options::Options;
-    use crate::db::State;
-    use crate::fs::{Fs, sim::SimFs};
-    use std::path::Path;
-
-    #[test]
-    fn a_panic_in_the_background_is_fatal_and_lets_nobody_wait() {
-        for threads in [0, 2] {
-            let fs = Fs::sim(&SimFs::new(1), Path::new("/db"));
-            let options = Options::new().background_threads(threads);
-            let db = options.log_segment_bytes(64 << 10).open_in(fs).unwrap();
-            db.put("k", "v").unwrap();
-            guarded(db.engine(), |_| panic!("on purpose"));
-            assert!(matches!(db.state(), State::Fatal(_)), "{}", db.state());
-            let refused = db.put("k", "w").unwrap_err();
-            assert_eq!(refused.kind(), ErrorKind::ReadOnly);
-            assert!(!refused.is_retryable());
-            let text = refused.to_string();
-            assert!(
-                text.contains("a thread of the database panicked")
-                    && text.contains("open it again"),
-                "{text}"
-            );
-            assert_eq!(db.get("k").unwrap().unwrap(), b"v", "reads go on");
-            assert!(db.flush().is_err() && db.sync().is_err() && db.compact().is_err());
-            let told = db.close().unwrap_err();
-            assert!(told.to_string().contains("panicked"), "R14: {told}");
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests;

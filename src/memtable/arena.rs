@@ -325,25 +325,19 @@ impl Chunk {
         };
         let end = start.as_ptr().addr() as u64 + bytes as u64;
         assert!(end >> ADDRESS_BITS == 0, "index slots hold 48 address bits");
-        let chunk = Chunk { start, bytes };
-        chunk.ask_for_huge_pages();
-        chunk
+        Chunk { start, bytes }.with_huge_pages()
     }
 
     /// Entries are read in another order than they were written in: with pages of 4 KiB nearly
     /// each of them costs a walk of the page table, for which even a prefetch waits. Whether the
     /// kernel grants the wish changes the speed only.
-    fn ask_for_huge_pages(&self) {
-        if cfg!(miri) || self.bytes != CHUNK_BYTES_MAX {
-            return;
+    fn with_huge_pages(self) -> Chunk {
+        if !cfg!(miri) && self.bytes == CHUNK_BYTES_MAX {
+            let (start, wish) = (self.start.as_ptr(), rustix::mm::Advice::LinuxHugepage);
+            // SAFETY: the range is exactly this chunk's memory, and no byte of it changes.
+            let _ = unsafe { rustix::mm::madvise(start.cast(), self.bytes, wish) };
         }
-        #[cfg(target_os = "linux")]
-        {
-            let start = self.start.as_ptr().cast();
-            let wish = rustix::mm::Advice::LinuxHugepage;
-            // SAFETY: the range is exactly this chunk's memory, and the advice changes no byte of it.
-            let _ = unsafe { rustix::mm::madvise(start, self.bytes, wish) };
-        }
+        self
     }
 
     pub(super) fn bytes(&self) -> usize {

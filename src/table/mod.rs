@@ -34,7 +34,7 @@ pub use builder::Builder;
 pub use cache::BlockCache;
 pub use cursor::TableCursor;
 pub use reader::{Table, TableValue};
-pub use salvage::{LostPart, SalvagedTable, TableFacts, salvage, stated_identity};
+pub use salvage::{LostPart, Neighbours, SalvagedTable, TableFacts, salvage, stated_identity};
 
 use crate::base::options::{Compression, ReadMode, Verify};
 use crate::base::types::{FileId, SeqNo};

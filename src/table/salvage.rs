@@ -48,6 +48,9 @@ pub struct TableFacts {
     pub entries: u64,
 }
 
+/// The last key before a lost stretch and the first behind it, where there are such.
+pub type Neighbours = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// A stretch of a table that cannot be read.
 #[derive(Clone, Debug)]
 pub struct LostPart {
@@ -56,7 +59,7 @@ pub struct LostPart {
     /// Where it lies.
     pub range: Range<u64>,
     /// The last key before it and the first behind it, when it held keys.
-    pub keys: Option<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    pub keys: Option<Neighbours>,
 }
 
 /// What [`salvage`] found beside the entries.

@@ -2,7 +2,9 @@
 
 use super::super::{Db, State};
 use super::*;
+use crate::base::error::ErrorKind;
 use crate::base::options::{KeyspaceOptions, Options};
+use crate::base::types::SeqNo;
 use crate::fs::Fs;
 use crate::fs::sim::SimFs;
 use std::path::Path;
@@ -65,4 +67,28 @@ fn bug_78_when_a_worker_panics_writers_flushes_and_compactions_are_told() {
     answer.expect("close returns").expect_err("and says why");
     let db = options.open_in(Fs::sim(&sim, Path::new("/db"))).unwrap();
     assert_eq!(db.get("k").unwrap().unwrap(), b"v", "nothing is lost");
+}
+
+#[test]
+fn a_panic_in_the_background_is_fatal_and_lets_nobody_wait() {
+    for threads in [0, 2] {
+        let fs = Fs::sim(&SimFs::new(1), Path::new("/db"));
+        let options = Options::new().background_threads(threads);
+        let db = options.log_segment_bytes(64 << 10).open_in(fs).unwrap();
+        db.put("k", "v").unwrap();
+        guarded(db.engine(), |_| panic!("on purpose"));
+        assert!(matches!(db.state(), State::Fatal(_)), "{}", db.state());
+        let refused = db.put("k", "w").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+        assert!(!refused.is_retryable());
+        let text = refused.to_string();
+        assert!(
+            text.contains("a thread of the database panicked") && text.contains("open it again"),
+            "{text}"
+        );
+        assert_eq!(db.get("k").unwrap().unwrap(), b"v", "reads go on");
+        assert!(db.flush().is_err() && db.sync().is_err() && db.compact().is_err());
+        let told = db.close().unwrap_err();
+        assert!(told.to_string().contains("panicked"), "R14: {told}");
+    }
 }
