@@ -2,10 +2,19 @@
 //!
 //! `cargo run --release --example seed`, in the directory of this package.
 
+#[path = "../../tests/model/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the suites that share it use different parts"
+)]
+mod model;
+
 use alluvium::fs::sim::{Family, SimFs};
 use alluvium::fs::{FileName, Fs};
 use alluvium::{Compression, Db, KeyspaceOptions, LogMode, Options, Result, WriteBatch};
-use alluvium_fuzz::table;
+use alluvium_fuzz::{database, table};
+use model::{Kind, Op, bytes};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -35,20 +44,14 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         )?;
         save_blocks(n)?;
     }
-    let mut random = 1u64;
-    for n in 0..12u64 {
-        let script = (0..200 + 100 * n).map(|_| {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (random >> 56) as u8
-        });
-        save(
-            "model",
-            &format!("random-{n}"),
-            &script.collect::<Vec<u8>>(),
-        )?;
+    for n in 0..16u16 {
+        let list = Op::random(n.into(), 20 + 30 * usize::from(n), true);
+        let seed = [&n.to_le_bytes()[..], &bytes(&list)].concat();
+        save("model", &format!("list-{n}"), &seed)?;
     }
+    save("model", "empty-synced-batch", &empty_synced_batches())?;
+    save_sections()?;
+    save_directories()?;
     Ok(())
 }
 
@@ -177,6 +180,76 @@ fn save_blocks(sample: u8) -> std::result::Result<(), Box<dyn Error>> {
         seed.extend_from_slice(&60u16.to_le_bytes());
         seed.extend_from_slice(&bytes[span]);
         save("block", &format!("sample-{sample}-{n}"), &seed)?;
+    }
+    Ok(())
+}
+
+/// A batch without a change that is to be synced makes durable what was written before it.
+fn empty_synced_batches() -> Vec<u8> {
+    let mut ops = Vec::new();
+    for n in 0..6u8 {
+        for (kind, key) in [
+            (Kind::Put, n),
+            (Kind::BatchEmptySynced, 0),
+            (Kind::PowerLoss, n),
+        ] {
+            ops.push(Op::decode([kind as u8, 0, key, key, 9, n, n * 7]));
+        }
+    }
+    [&[0, 0], &bytes(&ops)[..]].concat()
+}
+
+/// Index, filter and properties of every sample, whole and as edits; options of keyspaces.
+fn save_sections() -> std::io::Result<()> {
+    for (target, id) in [
+        ("index", table::SECTION_INDEX),
+        ("filter", table::SECTION_FILTER),
+        ("properties", table::SECTION_PROPERTIES),
+    ] {
+        for n in 0..4u8 {
+            let section = table::section_of(n.into(), id);
+            save(
+                target,
+                &format!("sample-{n}"),
+                &[&[n | n << 2], section].concat(),
+            )?;
+            save(
+                target,
+                &format!("stale-{n}"),
+                &[&[n | 16], section].concat(),
+            )?;
+            save(target, &format!("edits-{n}"), &[n | 32, 3 * n, 0, 1 << n])?;
+        }
+    }
+    for tag in 0..10u8 {
+        for control in [128, 129, 130, 131] {
+            let value = [1 << (tag % 8), u8::from(tag < 2), 0, 0, 0, 0, 0, 0];
+            let seed = [&[control, tag, 8], &value[..]].concat();
+            save("properties", &format!("option-{control}-{tag}"), &seed)?;
+        }
+    }
+    Ok(())
+}
+
+/// CURRENT, and neighbours of every kind, around the good database and alone.
+fn save_directories() -> std::io::Result<()> {
+    let current = database::good_files()
+        .iter()
+        .find(|(name, _)| name == "CURRENT");
+    let current = current.map_or(&[][..], |(_, bytes)| bytes);
+    for control in 0..8u8 {
+        let mut seed = vec![control];
+        if control & 2 != 0 {
+            seed.extend_from_slice(current);
+        }
+        for kind in 0..8u8 {
+            seed.extend_from_slice(&[kind, kind, 4]);
+            if kind == 7 {
+                seed.extend_from_slice(b"\x03\0a.b");
+            }
+            seed.extend_from_slice(b"\x05\0bytes");
+        }
+        save("directory", &format!("neighbours-{control}"), &seed)?;
     }
     Ok(())
 }

@@ -1,13 +1,24 @@
-//! The payload of a log record, decoded as a batch.
+//! The payload of a log record, decoded as a batch: as it is, and in the record of a good segment,
+//! which a database replays.
+//!
+//! Input: the payload.
 #![no_main]
 
 use alluvium::base::batch::Operations;
+use alluvium_fuzz::guard;
 use libfuzzer_sys::fuzz_target;
 
 /// Kind, keyspace and the length of the key: no operation is shorter.
 const OPERATION_BYTES_MIN: usize = 3;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| guard::run(data, target));
+
+fn target(data: &[u8]) {
+    guard::within(data.len(), || decode(data));
+    alluvium_fuzz::database::replay(data);
+}
+
+fn decode(data: &[u8]) {
     let Ok(operations) = Operations::decode(data) else {
         assert!(data.len() < 4, "only a missing count is refused at once");
         return;
@@ -27,4 +38,4 @@ fuzz_target!(|data: &[u8]| {
         assert!(decoded <= most && bytes <= data.len());
     }
     assert!(failed || decoded == stated);
-});
+}

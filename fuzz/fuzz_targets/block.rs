@@ -1,5 +1,5 @@
 //! A block's body, as after its checksum. One whose entries ascend and whose guides are right
-//! must answer as a sorted list does.
+//! must answer as a sorted list does. The target `table` has blocks with their checksums.
 //!
 //! Input: key (length u16, bytes) | sequence number u16 | body.
 #![no_main]
@@ -7,10 +7,13 @@
 use alluvium::base::checksum::KeyHasher;
 use alluvium::base::types::{SeqNo, Tag};
 use alluvium::table::probe;
+use alluvium_fuzz::guard;
 use alluvium_fuzz::input::Input;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| guard::run(data, target));
+
+fn target(data: &[u8]) {
     let mut input = Input(data);
     let key = input.part();
     let newest = Tag::newest_at(SeqNo::new(input.number() as u64));
@@ -23,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
             check(body, key, *tag);
         }
     }
-});
+}
 
 fn hash(key: &[u8]) -> u64 {
     KeyHasher::new(99).hash(key)

@@ -4,23 +4,24 @@
 //! payloads of records, each behind its length (u16), put into a good frame.
 #![no_main]
 
-use alluvium::base::checksum::crc;
 use alluvium::base::types::{FileId, KeyspaceId};
+use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
-use alluvium::fs::{FileName, Fs};
 use alluvium::table::{BlockCache, TableContext};
 use alluvium::version::{VersionSet, recode};
-use alluvium::{Options, ReadMode, Verify};
-use alluvium_fuzz::{input::Input, segment};
+use alluvium::{ReadMode, Verify};
+use alluvium_fuzz::database::{ROOT, open_and_use, plant};
+use alluvium_fuzz::{guard, input::Input, segment};
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 use std::sync::Arc;
 
-const ROOT: &str = "/db";
 /// Payloads that are framed at most.
 const RECORDS_MAX: usize = 64;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| guard::run(data, target));
+
+fn target(data: &[u8]) {
     let mut input = Input(data);
     if input.byte() == 0 {
         let repaired = input.below(256);
@@ -35,7 +36,8 @@ fuzz_target!(|data: &[u8]| {
         payloads.push(input.part());
     }
     for payload in &payloads {
-        if let Ok(encoded) = recode(payload) {
+        let recoded = guard::within(payload.len(), || recode(payload));
+        if let Ok(encoded) = recoded {
             let again = recode(&encoded).expect("what was encoded decodes");
             assert_eq!(again, encoded);
             assert!(encoded.len() <= payload.len(), "only unknown fields go");
@@ -48,7 +50,7 @@ fuzz_target!(|data: &[u8]| {
     });
     let database = database.unwrap_or(1);
     recover(&segment::framed(database, FileId(2), payloads.into_iter()));
-});
+}
 
 /// Recovers from the manifest twice: what the first recovery accepts, it must not spoil.
 fn recover(manifest: &[u8]) {
@@ -60,42 +62,22 @@ fn recover(manifest: &[u8]) {
         verify: Verify::FirstTouch,
         cache: BlockCache::new(0),
     });
-    let read_only = VersionSet::read_only(&fs, &context).map(|set| set.map(|set| facts(&set)));
-    let first = VersionSet::recover(&fs, &context).map(|set| set.map(|set| facts(&set)));
+    let facts_of = |set: Option<VersionSet>| guard::aside(|| set.map(|set| facts(&set)));
+    let read_only = guard::within(manifest.len(), || {
+        VersionSet::read_only(&fs, &context).map(facts_of)
+    });
+    let first = guard::within(manifest.len(), || {
+        VersionSet::recover(&fs, &context).map(facts_of)
+    });
     assert_eq!(read_only.as_ref().ok(), first.as_ref().ok());
     if let Ok(first) = first {
         let second = VersionSet::recover(&fs, &context).expect("what was recovered once");
         assert_eq!(second.map(|set| facts(&set)), first);
     }
-    open(manifest);
-}
-
-/// The whole database: keyspaces with hostile options, tables and logs that are missing.
-fn open(manifest: &[u8]) {
+    // The whole database: keyspaces with hostile options, tables and logs that are missing.
     let sim = SimFs::new(6);
     plant(&sim, manifest);
-    let options = Options::new()
-        .memory_bytes(1 << 20)
-        .log_segment_bytes(16 << 10)
-        .background_threads(0);
-    if let Ok(db) = options.open_in(Fs::sim(&sim, Path::new(ROOT))) {
-        let _ = db.put("key", "value");
-        let _ = db.flush();
-        let _ = db.close();
-    }
-}
-
-fn plant(sim: &SimFs, manifest: &[u8]) {
-    let (database, number) = segment::identity(manifest);
-    let name = FileName::Manifest(number);
-    sim.plant(Path::new(ROOT), &name.to_string(), manifest);
-    let mut current = b"ALLUVIUM".to_vec();
-    current.extend_from_slice(&1u32.to_le_bytes());
-    current.extend_from_slice(&number.0.to_le_bytes());
-    current.extend_from_slice(&database.to_le_bytes());
-    let checksum = crc(&current);
-    current.extend_from_slice(&checksum.to_le_bytes());
-    sim.plant(Path::new(ROOT), "CURRENT", &current);
+    open_and_use(&sim, manifest.len());
 }
 
 type Facts = (u64, u64, Vec<(KeyspaceId, String)>, Vec<FileId>);

@@ -7,11 +7,13 @@ use alluvium::base::types::FileId;
 use alluvium::fs::Region;
 use alluvium::wal::format::RECORD_HEADER_BYTES;
 use alluvium::wal::{Reader, Tail};
-use alluvium_fuzz::{input::Input, segment};
+use alluvium_fuzz::{guard, input::Input, segment};
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|data: &[u8]| guard::run(data, target));
+
+fn target(data: &[u8]) {
     let mut input = Input(data);
     let (repaired, limit) = (input.below(256), input.below(256));
     let mut bytes = input.0.to_vec();
@@ -20,15 +22,26 @@ fuzz_target!(|data: &[u8]| {
     read(&bytes, database, number, limit);
     segment::repair(&mut bytes, number, repaired);
     read(&bytes, database, number, limit);
-});
+}
 
 fn read(bytes: &[u8], database: u64, number: FileId, limit: Option<u64>) {
     let region = Region::from_vec(bytes.to_vec());
+    guard::within(bytes.len(), || {
+        read_region(region, bytes.len(), (database, number), limit)
+    });
+}
+
+fn read_region(
+    region: Region,
+    bytes: usize,
+    (database, number): (u64, FileId),
+    limit: Option<u64>,
+) {
     let path = Path::new("segment");
     let Ok(mut reader) = Reader::over(region, path, database, number, limit) else {
         return;
     };
-    let len = limit.unwrap_or(bytes.len() as u64);
+    let len = limit.unwrap_or(bytes as u64);
     let (mut records, mut payload_bytes, mut behind) = (0, 0, reader.end());
     let failed = loop {
         match reader.next() {
@@ -42,7 +55,7 @@ fn read(bytes: &[u8], database: u64, number: FileId, limit: Option<u64>) {
         }
         assert!(behind <= reader.end() && reader.end() <= len);
         records += 1;
-        assert!(records * RECORD_HEADER_BYTES + payload_bytes <= bytes.len());
+        assert!(records * RECORD_HEADER_BYTES + payload_bytes <= bytes);
     };
     match reader.next() {
         Ok(again) => assert!(failed.is_none() && again.is_none(), "I-wal-7"),

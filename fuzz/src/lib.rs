@@ -1,9 +1,13 @@
-//! What the fuzz targets share: inputs cut into parts, and files whose checksums are put right.
+//! What the fuzz targets share: inputs cut into parts, files whose checksums are put right, and
+//! the limits of what an input may cost.
 //!
 //! A mutation of a file that is protected by checksums tests the checksums and nothing else, so
 //! [`segment::repair`] and [`table::repair`] compute them anew, from the formats that DESIGN.md
 //! describes. Both accept any bytes, and leave alone what they cannot find.
 
+pub mod check_table;
+pub mod database;
+pub mod guard;
 pub mod input;
 pub mod segment;
 pub mod table;

@@ -41,6 +41,16 @@ pub fn framed<'a>(
     bytes
 }
 
+/// The head of this segment, and behind it one record with `payload`, numbered high.
+pub fn with_payload(segment: &[u8], number: FileId, payload: &[u8]) -> Vec<u8> {
+    let meta = u32_at(segment, META_AT).unwrap_or(0);
+    let head = RECORD_HEADER_BYTES + (meta & LENGTH_MASK) as usize;
+    let mut bytes = segment.get(..head).unwrap_or(segment).to_vec();
+    let payload = &payload[..payload.len().min(FRAGMENT_BYTES_MAX)];
+    append(&mut bytes, Kind::Full, number, 1 << 20, payload);
+    bytes
+}
+
 fn append(bytes: &mut Vec<u8>, kind: Kind, segment: FileId, number: u64, payload: &[u8]) {
     let header = Header {
         payload_crc: crc(payload),

@@ -16,7 +16,13 @@ const FOOTER_BYTES: usize = 72;
 const MAGIC: &[u8; 8] = b"alluvtbl";
 const ROW_BYTES: usize = 28;
 const CHECKSUM_BYTES: usize = 4;
-const SECTION_INDEX: u32 = 1;
+const SECTION_ALIGN: usize = 64;
+/// Where a block starts that may hold a key.
+pub const SECTION_INDEX: u32 = 1;
+/// Which keys are surely absent.
+pub const SECTION_FILTER: u32 = 2;
+/// Counts and bounds.
+pub const SECTION_PROPERTIES: u32 = 3;
 const INDEX_HEADER_BYTES: usize = 24;
 const INDEX_GROUP: usize = 64;
 /// Blocks and sections repaired at most: bounds the work for hostile bytes.
@@ -182,4 +188,63 @@ fn put_checksum(bytes: &mut [u8], identity: &BirthIdentity, range: Range<usize>,
     if let Some(stored) = bytes.get_mut(to..to + CHECKSUM_BYTES) {
         stored.copy_from_slice(&checksum.to_le_bytes());
     }
+}
+
+/// A sample table whose section `id` has these bytes: as it is, or with every checksum right.
+pub fn with_section(n: usize, id: u32, replaced: &[u8], has_checksums: bool) -> Vec<u8> {
+    let sample = sample(n);
+    let footer = sample.len() - FOOTER_BYTES;
+    let mut parts: Vec<(Range<usize>, &[u8])> = rows(sample, footer)
+        .unwrap_or(0..0)
+        .step_by(ROW_BYTES)
+        .filter_map(|row| Some((section(sample, row)?, &sample[row..row + ROW_BYTES])))
+        .collect();
+    parts.sort_by_key(|(range, _)| range.start);
+    let first = parts.first().map_or(footer, |(range, _)| range.start);
+    let (mut bytes, mut table) = (sample[..first].to_vec(), Vec::new());
+    for (range, row) in parts {
+        bytes.resize(bytes.len().next_multiple_of(SECTION_ALIGN), 0);
+        let content = match u32_at(row, 0) == Some(id) {
+            true => replaced,
+            false => &sample[range],
+        };
+        table.extend_from_slice(&row[..4]);
+        table.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        table.extend_from_slice(&(content.len() as u64).to_le_bytes());
+        table.extend_from_slice(&row[20..]);
+        bytes.extend_from_slice(content);
+    }
+    let at = bytes.len() as u64;
+    bytes.extend_from_slice(&table);
+    let footer = bytes.len();
+    bytes.extend_from_slice(&sample[sample.len() - FOOTER_BYTES..]);
+    bytes[footer..][..8].copy_from_slice(&at.to_le_bytes());
+    bytes[footer + 8..][..4].copy_from_slice(&(table.len() as u32).to_le_bytes());
+    let stale = bytes.clone();
+    repair(&mut bytes);
+    if !has_checksums {
+        // The file is whole but for the section: its checksum is that of the bytes before.
+        let rows = at as usize..footer;
+        let row = rows
+            .step_by(ROW_BYTES)
+            .find(|row| u32_at(&bytes, *row) == Some(id));
+        if let Some(row) = row {
+            bytes[row + 20..row + 24].copy_from_slice(&stale[row + 20..row + 24]);
+            let range = at as usize..footer;
+            put_checksum(&mut bytes, &identity(&stale), range, footer + 12);
+            let checksum = crc(&bytes[footer..footer + 60]);
+            bytes[footer + 60..][..4].copy_from_slice(&checksum.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// The bytes of a section of a sample.
+pub fn section_of(n: usize, id: u32) -> &'static [u8] {
+    let sample = sample(n);
+    let rows = rows(sample, sample.len() - FOOTER_BYTES).unwrap_or(0..0);
+    let mut rows = rows.step_by(ROW_BYTES);
+    let row = rows.find(|row| u32_at(sample, *row) == Some(id));
+    let range = row.and_then(|row| section(sample, row));
+    &sample[range.unwrap_or(0..0)]
 }
