@@ -222,7 +222,7 @@ fn a2_power_loss_at_every_call() {
     );
     let scale = Scale::now();
     let picks = scale.pick(Picks::InTurn(2), Picks::PerFamily(8), Picks::All);
-    let floor = scale.pick(0, 400_000, 20_000_000);
+    let floor = scale.pick(0, 250_000, 20_000_000);
     let mut opened = 0;
     for seed in 1.. {
         for script in SCRIPTS {
