@@ -7,6 +7,7 @@
 //! Under shuttle every lock, wait and atomic of the engine is a point where the schedule may go to
 //! another thread; everything else, the simulated disk and the clock among it, is deterministic. So
 //! a seed is a schedule, and a failing one is run again by `RACES_SEED=<scheduler>:<seed>`.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 #[cfg(not(any(shuttle, loom)))]
 mod ends;
