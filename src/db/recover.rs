@@ -184,8 +184,9 @@ fn check_names(fs: &Fs, found: &Found, logs: &[FileId], headless: &HashSet<FileI
         if database != found.versions().database() {
             continue;
         }
-        // Nothing is written to a segment before it is registered; only older ones are struck off.
-        if stated == log && newest < log {
+        // Nothing is written to a segment before it is registered. Those that are struck off are
+        // older than one that stays registered, or than the manifest that a recovery began with.
+        if stated == log && newest < log && found.manifest() < log {
             return Err(found.lost_edit(format!("the edit that added {name}")));
         }
         if stated != log && headless.contains(&stated) {

@@ -109,6 +109,7 @@ impl VersionSet {
 pub struct Found {
     set: VersionSet,
     survey: Survey,
+    id: FileId,
     manifest: PathBuf,
     /// Behind the manifest's last record.
     end: u64,
@@ -122,6 +123,7 @@ impl Found {
         let end = manifest::read(fs, current, |record| read.take(record))?;
         let found = Found {
             set: read.into_set(fs, context, &survey)?,
+            id: current.manifest,
             manifest: fs.path(FileName::Manifest(current.manifest)),
             end: end.records,
             survey,
@@ -135,6 +137,11 @@ impl Found {
     /// What the manifest says. Takes no change yet.
     pub fn versions(&self) -> &VersionSet {
         &self.set
+    }
+
+    /// The manifest's number: what was numbered later was made while it was written to.
+    pub fn manifest(&self) -> FileId {
+        self.id
     }
 
     /// The second half of [`VersionSet::recover`]: writes the new manifest and switches to it.
