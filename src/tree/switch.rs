@@ -6,7 +6,8 @@
 //! ```
 //! The view is replaced only under `waiting`, in one store, and a refresh asks for the newest
 //! version under the same lock: a flush, a rotation and a compaction never undo each other. It is
-//! *read* without the lock.
+//! *read* without the lock. A compaction that ends between a flush's edit and its refresh shows the
+//! memtable and its table together: the same entries, of which readers take one.
 //!
 //! Invariants: I1 (every entry with a visible number is in the view that a reader loads, because
 //! the view is in place before the first entry that needs it is published), I2.

@@ -66,7 +66,7 @@ struct TwinState {
 
 /// Wakes the others before the answers are in place and the lead is given up.
 const WAKES_EARLY: u8 = 0;
-/// Takes what waits only after others could join it, without looking again.
+/// Leaves what it leads among those that wait.
 const LEADS_TWICE: u8 = 1;
 
 impl<const MISTAKE: u8> Meeting for Twin<MISTAKE> {
@@ -95,7 +95,6 @@ impl<const MISTAKE: u8> Meeting for Twin<MISTAKE> {
             state.answers.extend(items.iter().copied().zip(answers));
             state.leading = false;
             if MISTAKE == LEADS_TWICE {
-                state.waiting.retain(|left| *left != item);
                 self.led.notify_all();
             }
         }

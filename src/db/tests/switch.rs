@@ -127,7 +127,8 @@ impl World {
         }
     }
 
-    /// Every number up to the visible one is in the view, once.
+    /// Every number up to the visible one is in the view. Once, or in a memtable *and* its table: a
+    /// compaction that ends between a flush's edit and its refresh shows both, which say the same.
     fn read(&self) {
         let mut at = self.published.visible();
         let view = self.switch.view_owned();
@@ -138,8 +139,7 @@ impl World {
         let mut found: Vec<u64> = memtables.map(|m| m.load(Ordering::Relaxed)).collect();
         found.extend(&view.tables);
         for number in 1..=at.get() {
-            let times = found.iter().filter(|n| **n == number).count();
-            assert_eq!(times, 1, "{number} of {at:?} in {found:?}");
+            assert!(found.contains(&number), "{number} of {at:?} in {found:?}");
         }
     }
 }
