@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::batch::Operation;
 use crate::base::checksum::KeyHasher;
+use crate::base::error::Result;
 use crate::base::options::{KeyspaceOptions, ReadMode, Verify};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::AtomicBool;
@@ -23,10 +24,8 @@ fn orders_change(edit: KeyspaceEdit) -> VersionEdit {
     }
 }
 
-/// The drop is in the manifest and the tree has not been told yet: between the two a worker may
-/// be anywhere in a flush. It took that for a failure, and the database took no more writes.
-#[test]
-fn a_flush_of_a_keyspace_that_is_being_dropped_is_no_failure() {
+/// The keyspace `orders` with one entry in a memtable that waits for its flush.
+fn world() -> (Arc<VersionSet>, Tree) {
     let fs = Fs::sim(&SimFs::new(1), Path::new("/db"));
     fs.make_root().unwrap();
     let table_context = Arc::new(TableContext {
@@ -59,21 +58,52 @@ fn a_flush_of_a_keyspace_that_is_being_dropped_is_no_failure() {
     tree.apply(&put, context.hasher.hash(b"k"), SeqNo::new(1))
         .unwrap();
     assert!(tree.rotate(versions.allocate_file().unwrap()));
+    (versions, tree)
+}
 
-    let work = Work {
+fn work<'a>(stop: &'a AtomicBool, sync_log: &'a dyn Fn() -> Result<()>) -> Work<'a> {
+    Work {
         snapshots: &|| vec![SeqNo::MAX],
-        stop: &AtomicBool::new(false),
+        stop,
         breathe: &|| {},
-        // The last thing before the flush is installed: the other thread was faster.
-        sync_log: &|| {
-            let dropped = KeyspaceEdit {
-                dropped: true,
-                ..KeyspaceEdit::default()
-            };
-            versions.install(orders_change(dropped))
-        },
+        sync_log,
+    }
+}
+
+/// The drop is in the manifest and the tree has not been told yet: between the two a worker may
+/// be anywhere in a flush. It took that for a failure, and the database took no more writes.
+#[test]
+fn a_flush_of_a_keyspace_that_is_being_dropped_is_no_failure() {
+    let (versions, tree) = world();
+    let stop = AtomicBool::new(false);
+    // The last thing before the flush is installed: the other thread was faster.
+    let drop_it = || {
+        let dropped = KeyspaceEdit {
+            dropped: true,
+            ..KeyspaceEdit::default()
+        };
+        versions.install(orders_change(dropped))
     };
-    let outcome = tree.flush(&work).unwrap();
+    let outcome = tree.flush(&work(&stop, &drop_it)).unwrap();
     assert!(outcome.is_none(), "there was nothing to install it in");
     assert!(!tree.is_dropped(), "nobody has told the tree");
+}
+
+/// Whoever found the place of the one flush taken freed it in passing, and two flushes of one
+/// memtable ran side by side: the later edit was refused, which stopped all writes (I2).
+#[test]
+fn a_flush_that_finds_another_at_work_leaves_it_its_place() {
+    let (_, tree) = world();
+    let stop = AtomicBool::new(false);
+    let ask_twice = || {
+        for _ in 0..2 {
+            let second = tree.flush(&work(&stop, &|| Ok(())))?;
+            assert!(second.is_none(), "another flush is at work");
+            assert!(!tree.wants_flush());
+        }
+        Ok(())
+    };
+    let outcome = tree.flush(&work(&stop, &ask_twice)).unwrap();
+    assert_eq!(outcome.unwrap().edit.added.len(), 1);
+    assert_eq!(tree.immutables(), 0);
 }

@@ -157,8 +157,11 @@ impl Tree {
     }
 
     fn begin_flush(&self) -> Option<Release<'_>> {
-        let taken = self.flushing.swap(true, Ordering::AcqRel);
-        (!taken).then_some(Release(&self.flushing))
+        // Only who took the place may free it: nothing is made, and so dropped, for the others.
+        if self.flushing.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        Some(Release(&self.flushing))
     }
 
     /// Writes memtables, newest first, to tables. `floor`: the oldest log segment that is needed

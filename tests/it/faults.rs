@@ -413,7 +413,10 @@ fn a_callback_that_panics_stops_nobody() {
         for _ in 0..3 {
             let read = || db.get_with("k", |_| -> usize { panic!("on purpose") });
             assert!(catch_unwind(AssertUnwindSafe(read)).is_err());
-            let fold = || db.iter().for_each(|_| panic!("on purpose"));
+            let fold = || {
+                db.iter()
+                    .for_each(|entry| assert!(entry.is_err(), "on purpose"))
+            };
             assert!(catch_unwind(AssertUnwindSafe(fold)).is_err());
             db.put_with("k", "v", synced()).unwrap();
             db.flush().unwrap();

@@ -42,14 +42,25 @@ impl UsedNames {
 
     fn insert(&mut self, name: &str) {
         match FileName::parse(name) {
-            // A temporary file is referenced by nothing, and the others have no number.
-            None | Some(FileName::Temp(_)) => {}
+            // A temporary file is referenced by nothing, a manifest by a CURRENT only (below), and
+            // the others have no number.
+            None | Some(FileName::Temp(_) | FileName::Manifest(_)) => {}
             Some(name) if name.id().is_none() => {}
-            Some(name) => {
-                if !self.now.contains(&name) {
-                    Arc::make_mut(&mut self.now).insert(name);
-                }
-            }
+            Some(name) => self.remember(name),
+        }
+    }
+
+    /// CURRENT names one of the manifests that are there.
+    fn insert_manifests<'n>(&mut self, names: impl Iterator<Item = &'n Arc<str>>) {
+        let named = names.filter_map(|name| FileName::parse(name));
+        for name in named.filter(|name| matches!(name, FileName::Manifest(_))) {
+            self.remember(name);
+        }
+    }
+
+    fn remember(&mut self, name: FileName) {
+        if !self.now.contains(&name) {
+            Arc::make_mut(&mut self.now).insert(name);
         }
     }
 
@@ -64,6 +75,11 @@ impl UsedNames {
 pub(super) fn names_change(dir: &mut DirState, op: &DirOp) {
     if let DirOp::Link { name, .. } | DirOp::Rename { to: name, .. } = op {
         dir.used.check(name);
+    }
+    if let DirOp::Rename { to, .. } = op
+        && &**to == "CURRENT"
+    {
+        dir.used.insert_manifests(dir.now.keys());
     }
     if !dir.now.contains_key("CURRENT") {
         return; // what is referenced by nothing yet may be started anew
