@@ -43,6 +43,20 @@ fn threads() -> Vec<String> {
     names.filter(|name| name.starts_with("alluvium-")).collect()
 }
 
+/// A thread that was waited for is still listed while the system takes it apart, some
+/// microseconds: one that is there after a second was left behind.
+fn check_no_thread(order: usize) {
+    let start = Instant::now();
+    while !threads().is_empty() {
+        let left = threads();
+        assert!(
+            start.elapsed() < Duration::from_secs(1),
+            "order {order}: {left:?}"
+        );
+        std::thread::yield_now();
+    }
+}
+
 fn tables(sim: &SimFs) -> Vec<String> {
     let entries = fs(sim).list().expect("the directory lists").into_iter();
     let names = entries.map(|entry| entry.name);
@@ -149,7 +163,7 @@ fn things_go_in_any_of_720_orders_and_leave_no_thread_and_no_lock() {
                 }
             }
             if !kept {
-                assert_eq!(threads(), Vec::<String>::new(), "order {n}");
+                check_no_thread(n);
             }
         }
     }
@@ -170,7 +184,7 @@ fn a_close_after_any_of_the_things_leaves_no_thread_and_no_lock() {
                 left.remove(*at).use_up(true);
             }
             db.close().unwrap();
-            assert_eq!(threads(), Vec::<String>::new(), "order {n}");
+            check_no_thread(n);
             let again = options().background_threads(0).open_in(fs(&sim)).unwrap();
             // What is left of the closed one says so, or reads what it owns; and goes.
             for thing in left {
@@ -251,5 +265,5 @@ fn a_user_callback_that_panics_holds_nothing() {
     }
     drop(snapshot);
     db.close().unwrap();
-    assert_eq!(threads(), Vec::<String>::new());
+    check_no_thread(0);
 }
