@@ -272,7 +272,9 @@ fn start_log(site: Site<'_>, capacity: u64, replayed: &Replayed) -> Result<Commi
     let used = versions.seqno_ceiling().max(replayed.last);
     let ceiling = SeqNo::new(used.get().saturating_add(super::commit::SEQNO_RESERVE));
     versions.raise_seqno_ceiling(ceiling)?;
-    let struck = replayed.passed_over.clone();
+    // By the edit that adds the next one, so that some segment is registered at any time: a segment
+    // beyond all those registered tells of an edit that is lost.
+    let struck = [&replayed.passed_over[..], &replayed.struck].concat();
     let segment = new_segment(site, capacity, None, struck)?;
     let writer = segment.begin(versions.database(), replayed.before)?;
     Ok(Commit {

@@ -54,7 +54,7 @@ pub(super) struct Replayed {
     pub(super) before: Option<Predecessor>,
     /// Registered segments that hold nothing that counts, to be struck off.
     pub(super) passed_over: Vec<FileId>,
-    /// Struck off: tables hold all of them that counts.
+    /// To be struck off as well: tables hold all of them that counts.
     pub(super) struck: Vec<FileId>,
     /// Some record read is not known to be durable.
     unsynced: bool,
@@ -299,12 +299,12 @@ pub(super) fn replay(
     }
     if out.unsynced {
         let last = out.before.map_or(FileId(0), |before| before.segment);
-        // What was passed over goes with the segments before it, by the same edit: without them it
+        flush_all(versions, trees, last)?;
+        // What was passed over goes with the segments before it, by one edit: without them it
         // would look like the first of the chain, and the next open would replay it (P2).
         out.struck = out.kept();
         out.read.clear();
         out.struck.append(&mut out.passed_over);
-        flush_all(versions, trees, last, out.struck.clone())?;
     }
     for tree in trees.by_id.values() {
         tree.end_replay();
@@ -339,15 +339,15 @@ fn replay_segment(
         }
         // Between batches only, as live writes do (I7).
         if full {
-            flush_all(versions, trees, log, Vec::new())?;
+            flush_all(versions, trees, log)?;
         }
     }
     Ok(())
 }
 
 /// Writes all memtables to tables, on this thread: nothing else runs during a recovery. One edit
-/// puts them in place and strikes off segments that nothing needs then; `log` is read on.
-fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId, struck: Vec<FileId>) -> Result<()> {
+/// puts them in place; `log` is read on.
+fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId) -> Result<()> {
     let stop = AtomicBool::new(false);
     let work = Work {
         // Nobody has a snapshot yet: only the newest version of a key can be asked for.
@@ -363,7 +363,6 @@ fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId, struck: Vec<File
     }
     versions.install(VersionEdit {
         keyspaces: written.iter().map(|tables| tables.edit()).collect(),
-        logs_removed: struck,
         ..VersionEdit::default()
     })?;
     for tables in written {
