@@ -59,8 +59,10 @@ pub(super) struct Moment {
     pub(super) profile: Profile,
     pub(super) ops: Vec<Op>,
     pub(super) files: BTreeMap<Inode, Bytes>,
-    /// The last removed file of each class: what its blocks still hold.
-    pub(super) removed: BTreeMap<FileClass, Bytes>,
+    /// The last removed file of each class: when, and what its blocks still hold.
+    pub(super) removed: BTreeMap<FileClass, (u64, Bytes)>,
+    /// When each file with pending ops began to grow, and was given blocks.
+    grown: BTreeMap<Inode, u64>,
     names: BTreeMap<Arc<Path>, Names>,
     used: BTreeMap<Arc<Path>, UsedNames>,
     inodes: Inode,
@@ -81,6 +83,7 @@ impl Moment {
             ops: pending(medium),
             files: files.map(|(i, f)| (*i, Arc::clone(&f.durable))).collect(),
             removed: medium.removed.clone(),
+            grown: grown(medium),
             names: dirs()
                 .map(|(p, d)| (Arc::clone(p), d.durable.clone()))
                 .collect(),
@@ -90,6 +93,14 @@ impl Moment {
             clock: medium.clock,
         }
     }
+}
+
+fn grown(medium: &Medium) -> BTreeMap<Inode, u64> {
+    let first = |file: &FileState| file.pending.first().map(|(at, _)| *at);
+    let files = medium.files.iter();
+    files
+        .filter_map(|(inode, file)| Some((*inode, first(file)?)))
+        .collect()
 }
 
 fn pending(medium: &Medium) -> Vec<Op> {
@@ -247,7 +258,11 @@ impl Disk {
                 FileOp::Write { offset, bytes, .. } => match kept {
                     Kept::Stale(class) => {
                         let grown = durable.len().max(*offset)..offset + bytes.len();
-                        write_stale(shadow, grown, &moment.removed[class]);
+                        // Blocks of a file that was removed later cannot be in this one.
+                        let (at, removed) = &moment.removed[class];
+                        if *at < moment.grown[inode] {
+                            write_stale(shadow, grown, removed);
+                        }
                     }
                     kept => write_part(shadow, *offset, bytes, kept),
                 },

@@ -214,8 +214,9 @@ pub(super) struct Medium {
     pub(super) seed: u64,
     pub(super) profile: Profile,
     pub(super) clock: SimClock,
-    /// The last removed file of each class: its blocks may come back where a file grows.
-    pub(super) removed: BTreeMap<FileClass, Arc<Vec<u8>>>,
+    /// The last removed file of each class, and when: its blocks may come back where a file grows
+    /// later.
+    pub(super) removed: BTreeMap<FileClass, (u64, Arc<Vec<u8>>)>,
 }
 
 impl Medium {
@@ -270,7 +271,7 @@ impl Medium {
         {
             let class = FileClass::of(FileName::parse(name));
             let bytes = Arc::clone(&self.file(inode).now);
-            self.removed.insert(class, bytes);
+            self.removed.insert(class, (order, bytes));
         }
         let dir = self.dir(root)?;
         misuse::names_change(dir, &op);

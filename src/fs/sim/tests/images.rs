@@ -198,6 +198,17 @@ fn family_7_shows_bytes_of_removed_files_where_a_file_grew() {
 }
 
 #[test]
+fn family_7_gives_no_blocks_to_a_file_before_they_are_free() {
+    let (sim, fs) = machine();
+    let file = settled(&fs, TABLE, b"--");
+    settled(&fs, LOG, b"removed");
+    file.write_all_at(b"new bytes", 1).unwrap();
+    fs.remove(LOG).unwrap();
+    fs.sync_dir().unwrap();
+    assert_eq!(images(&sim, Family::SizeOnly), set(["7.tbl=--.*8"]));
+}
+
+#[test]
 fn family_9_keeps_the_ends_of_a_write_and_loses_its_middle() {
     let (sim, fs) = machine();
     let file = settled(&fs, TABLE, &[b'-'; 2048]);
