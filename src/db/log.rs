@@ -265,7 +265,7 @@ impl Core {
     fn make_spare_now(&self, least: u64) -> Result<Spare> {
         let made = self.make_spare(least.max(self.options.log_segment_bytes));
         let Err(cause) = &made else { return made };
-        let has_reserve = self.give_up_reserve(cause) || self.health.ails(Part::Reserve);
+        let has_reserve = self.give_up_reserve(Part::Log, cause) || self.health.ails(Part::Reserve);
         if cause.kind() != ErrorKind::NoSpace || !has_reserve {
             return made;
         }

@@ -38,7 +38,7 @@ impl Core {
                         }
                         // What is made ahead of need is no reason to use up the reserve.
                         let can_wait = matches!(part, Part::Ahead | Part::Reserve);
-                        if can_wait || !self.give_up_reserve(&error) {
+                        if can_wait || !self.give_up_reserve(part, &error) {
                             self.board.retry_later();
                         }
                         self.health.suspend(part, error);
@@ -64,9 +64,11 @@ impl Core {
         cause
     }
 
-    /// Removes the reserve when space is what is missing; true when there was one to remove.
-    pub(crate) fn give_up_reserve(&self, cause: &Error) -> bool {
-        let given = cause.kind() == ErrorKind::NoSpace && self.reserve.give_up(&self.fs);
+    /// Gives up the reserve, or the part of it that is for `part`, when space is what is missing;
+    /// true when there was some to give.
+    pub(crate) fn give_up_reserve(&self, part: Part, cause: &Error) -> bool {
+        let all = !matches!(part, Part::Log | Part::Flush);
+        let given = cause.kind() == ErrorKind::NoSpace && self.reserve.give_up(&self.fs, all);
         if given {
             self.health.suspend(Part::Reserve, cause.clone());
         }

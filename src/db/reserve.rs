@@ -1,12 +1,13 @@
 //! The reserve: space set aside so that a full disk can be made emptier (P15).
 //!
 //! While all is well a file BALLAST holds some bytes of the disk. The first time that the
-//! manifest, the log, a flush or a compaction finds no space, the file is removed and what failed
-//! is done again at once. Writes then wait until the file could be made again, so that they do not
+//! manifest, the log, a flush or a compaction finds no space, space is given back and what failed is
+//! done again at once: half of it to the log and to flushes, and all of it to the manifest and to
+//! compactions, so that flushes cannot use up what the compaction needs that makes room. Writes then wait until the file could be made again, so that they do not
 //! use up what deletions and compactions need; those go on. The file's bytes mean nothing, and no
 //! orphan it is: a crash leaves it or not, the next open takes it as it is.
 //!
-//! It takes a thirty-second of a log segment, 2 MiB at most, and nothing where that is under 32 KiB.
+//! It takes a sixteenth of a log segment, 2 MiB at most, and nothing where that is under 32 KiB.
 
 use crate::base::error::{ErrorKind, Result};
 use crate::base::options::Options;
@@ -15,8 +16,8 @@ use crate::fs::{FileName, Fs};
 
 const RESERVE_BYTES_MAX: u64 = 2 << 20;
 const RESERVE_BYTES_MIN: u64 = 32 << 10;
-/// The default segment of 64 MiB gives the most, one of 1 MiB the least.
-const SHARE_OF_SEGMENT: u64 = 32;
+/// A segment of 32 MiB gives the most, one of 512 KiB the least.
+const SHARE_OF_SEGMENT: u64 = 16;
 /// Where space cannot be allocated without writing: so many zeros a call.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -24,7 +25,8 @@ const CHUNK_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Reserve {
     bytes: u64,
-    is_here: Mutex<bool>,
+    /// How much of it the file holds: all, half or nothing.
+    left: Mutex<u64>,
 }
 
 impl Reserve {
@@ -33,7 +35,7 @@ impl Reserve {
         let share = (options.log_segment_bytes / SHARE_OF_SEGMENT).min(RESERVE_BYTES_MAX);
         Reserve {
             bytes: if share < RESERVE_BYTES_MIN { 0 } else { share },
-            is_here: Mutex::new(false),
+            left: Mutex::new(0),
         }
     }
 
@@ -42,20 +44,35 @@ impl Reserve {
         self.bytes
     }
 
+    /// How much of it is still set aside.
+    pub(crate) fn left(&self) -> u64 {
+        *self.left.lock()
+    }
+
     /// Takes over a file of an earlier session; false when it is not of the right size.
     pub(crate) fn adopt(&self, len: u64) -> bool {
         let fits = 0 < self.bytes && len == self.bytes;
-        *self.is_here.lock() = fits;
+        *self.left.lock() = if fits { len } else { 0 };
         fits
     }
 
-    /// Gives its space back to the disk; false when there was none to give.
-    pub(crate) fn give_up(&self, fs: &Fs) -> bool {
-        let mut is_here = self.is_here.lock();
-        if !*is_here || fs.remove(FileName::Ballast).is_err() {
+    /// Gives space back to the disk, `all` or the first half; false when there was none to give.
+    pub(crate) fn give_up(&self, fs: &Fs, all: bool) -> bool {
+        let mut left = self.left.lock();
+        if *left == 0 || (!all && *left < self.bytes) {
             return false;
         }
-        *is_here = false;
+        let half = self.bytes / 2;
+        let given = if all {
+            fs.remove(FileName::Ballast)
+        } else {
+            fs.open_write(FileName::Ballast)
+                .and_then(|file| file.truncate(half))
+        };
+        if given.is_err() {
+            return false;
+        }
+        *left = if all { 0 } else { half };
         true
     }
 
@@ -70,9 +87,13 @@ impl Reserve {
     /// # Errors
     /// `NoSpace` while the disk is full; nothing stays of the attempt then.
     pub(crate) fn restore(&self, fs: &Fs) -> Result<()> {
-        let mut is_here = self.is_here.lock();
-        if *is_here || self.bytes == 0 {
+        let mut left = self.left.lock();
+        if *left == self.bytes {
             return Ok(());
+        }
+        if 0 < *left {
+            // While space is missing the half that is left stays for a compaction.
+            return self.restore_half(fs, &mut left);
         }
         // An attempt that could not be cleaned up is in the way.
         remove_if_there(fs)?;
@@ -80,8 +101,27 @@ impl Reserve {
             remove_if_there(fs)?;
             return Err(error);
         }
-        *is_here = true;
+        *left = self.bytes;
         Ok(())
+    }
+
+    fn restore_half(&self, fs: &Fs, left: &mut u64) -> Result<()> {
+        let file = fs.open_write(FileName::Ballast)?;
+        match file.preallocate(self.bytes) {
+            Ok(()) => {
+                *left = self.bytes;
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                drop(file);
+                *left = 0;
+                remove_if_there(fs)?;
+                fill(fs, self.bytes)?;
+                *left = self.bytes;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
