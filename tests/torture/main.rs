@@ -7,6 +7,7 @@
 //!
 //! `.ci/torture [ci|full]` builds with optimisation and assertions, runs them all and prints
 //! the table.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod crash;
@@ -14,6 +15,7 @@ mod histories;
 mod kill;
 mod metamorphic;
 mod recovery;
+#[cfg(feature = "lz4")]
 mod rot;
 mod scale;
 mod sim_speed;

@@ -11,6 +11,9 @@ use super::layout::{Layout, RECORD_FULL, RECORD_SEGMENT, Record, What, u32_at};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+/// The keys before a lost stretch and behind it, where there are such.
+pub(crate) type Neighbours = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 const RECORD_HEADER: usize = 32;
 const SECTOR: usize = 512;
 
@@ -37,7 +40,7 @@ pub(crate) struct CutAt {
 pub(crate) struct Unreadable {
     pub(crate) space: usize,
     /// Keys that may be refused lie strictly between these; none: open ended.
-    pub(crate) between: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>,
+    pub(crate) between: Vec<Neighbours>,
     /// The highest number in the table: newer keys are found before it is asked.
     pub(crate) newest: u64,
     /// Entries that cannot be read: key and number.
