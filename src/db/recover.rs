@@ -22,6 +22,7 @@ use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::tree::{Work, check_kind};
 use crate::version::{Found, VersionEdit, VersionSet};
+use crate::wal::format::SEGMENT_HEADER_BYTES;
 use crate::wal::{Predecessor, Reader, Tail, stated_segment};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -133,12 +134,22 @@ pub(super) fn survey(fs: &Fs, found: &Found) -> Result<Replayed> {
 }
 
 /// True when a segment that names `before` as its predecessor continues what was read so far.
+///
+/// Only records count. The header of a segment without records, or a footer, may never have been
+/// synced, because what an earlier process wrote is not (P13): nobody misses them.
 fn follows(before: Option<Predecessor>, out: &Replayed, logs: &[FileId]) -> bool {
     match (before, out.before) {
         // The first one read. Its predecessor must have been struck off, which happens only when
         // tables hold all of it; one that is registered and yet was not read is a hole.
-        (Some(before), None) => !logs.contains(&before.segment),
-        (Some(before), Some(read)) => before.segment == read.segment && before.end <= read.end,
+        (Some(before), None) => {
+            let is_first = logs.first() == Some(&before.segment);
+            let is_empty = before.end <= SEGMENT_HEADER_BYTES as u64;
+            !logs.contains(&before.segment) || is_first && is_empty
+        }
+        (Some(before), Some(read)) => {
+            let is_whole = before.segment == read.segment && before.end <= read.end;
+            is_whole || before.last_seqno <= read.last_seqno
+        }
         (None, None) => true,
         (None, Some(_)) => false,
     }

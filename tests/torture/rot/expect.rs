@@ -7,7 +7,7 @@
 
 use super::damage::Damaged;
 use super::golden::{Golden, History};
-use super::layout::{Layout, RECORD_FULL, RECORD_SEGMENT, Record, What, u32_at};
+use super::layout::{Layout, RECORD_FOOTER, RECORD_FULL, RECORD_SEGMENT, Record, What, u32_at};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -253,6 +253,11 @@ fn log(
     };
     let ranges = touched.clone().map(|i| layout.parts[i].range.clone());
     expect.places.insert(name.to_owned(), ranges.collect());
+    if record.kind == RECORD_FOOTER {
+        // It holds nothing: all data is there, whether it is noticed or not.
+        expect.opening = Opening::Either;
+        return;
+    }
     let later: Vec<&Record> = layout.parts[touched.end..]
         .iter()
         .filter_map(|part| match &part.what {
@@ -296,16 +301,7 @@ fn log(
     let must_report = !later.is_empty() || kept == golden.files[name].get(identity);
     let number = match record.kind {
         RECORD_SEGMENT => layout.records().nth(1).map_or(u64::MAX, |(_, r)| r.first),
-        6 => u64::MAX,
         _ => record.first,
-    };
-    // Segments behind the break go too.
-    let number = match (number, next.first()) {
-        (u64::MAX, Some(next)) => golden.layouts[next]
-            .records()
-            .nth(1)
-            .map_or(u64::MAX, |(_, r)| r.first),
-        (number, _) => number,
     };
     expect.cut = Some(CutAt {
         number,

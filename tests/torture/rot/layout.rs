@@ -49,6 +49,7 @@ pub(crate) struct Layout {
 
 pub(crate) const RECORD_FULL: u8 = 1;
 pub(crate) const RECORD_SEGMENT: u8 = 5;
+pub(crate) const RECORD_FOOTER: u8 = 6;
 const RECORD_HEADER: usize = 32;
 
 impl Layout {
