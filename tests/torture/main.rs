@@ -7,7 +7,6 @@
 //!
 //! `.ci/torture [ci|full]` builds with optimisation and assertions, runs them all and prints
 //! the table.
-#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod crash;

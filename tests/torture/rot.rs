@@ -4,6 +4,7 @@
 //!
 //! `golden` makes the stores, `damage` damages them, `layout` finds out by itself what lies where,
 //! `expect` says what may come of it, `check` opens, reads, compacts and compares.
+#![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 mod check;
 mod damage;
