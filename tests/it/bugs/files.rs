@@ -244,10 +244,14 @@ fn bug_45_a_rename_that_happened_although_it_failed_finds_its_manifest() {
 fn bug_46_no_number_is_given_twice_whatever_a_power_loss_hid() {
     let numbers = |sim: &SimFs| -> BTreeSet<u64> {
         let script = sim.script();
-        let created = script.lines().filter(|line| line.contains(" Create "));
-        let names = created.filter_map(|line| line.rsplit('/').next());
+        let created = script
+            .lines()
+            .filter_map(|line| line.split_once(" Create /db/"));
+        let names = created.filter_map(|(_, rest)| rest.split_whitespace().next());
         let ids = names.filter_map(|name| FileName::parse(name).and_then(FileName::id));
-        ids.map(|FileId(id)| id).collect()
+        let ids: BTreeSet<u64> = ids.map(|FileId(id)| id).collect();
+        assert!(!ids.is_empty() || !script.contains("Create"), "{script}");
+        ids
     };
     let work = |db: &Db| {
         let mut last = db.seqno();

@@ -129,3 +129,108 @@ fn a_batch_of_thousands_of_operations_becomes_visible_at_one_instant() {
     });
     assert!(0 < reads.into_inner());
 }
+
+/// R8: whatever a power loss leaves of a flush, every log segment that the manifest lists is there.
+#[test]
+fn a_segment_is_on_the_disk_for_as_long_as_the_manifest_lists_it() {
+    let options = options().log_segment_bytes(4 << 10);
+    let work = |sim: &SimFs| {
+        let Ok(db) = options.clone().open_in(Fs::sim(sim, Path::new(ROOT))) else {
+            return;
+        };
+        for n in 0..30 {
+            drop(db.put(format!("k{n:02}"), [b'v'; 700]));
+        }
+        drop(db.flush());
+        drop(db.close());
+    };
+    let sim = SimFs::new(18);
+    work(&sim);
+    let calls = sim.call_count();
+    for call in calls / 2..calls {
+        let sim = SimFs::new(18);
+        sim.crash_at(call);
+        work(&sim);
+        for image in sim.images(&[Family::Nothing, Family::Removals, Family::Everything]) {
+            let db = open(&image.sim, &options);
+            let report = db.verify().unwrap();
+            assert!(report.problems.is_empty(), "call {call}, {}", image.id);
+        }
+    }
+}
+
+/// I6: a flush of one keyspace never outlives, on the disk, the log that holds another's share of
+/// the same batches.
+#[test]
+fn a_batch_over_two_keyspaces_is_whole_although_only_one_of_them_was_flushed() {
+    let sim = SimFs::new(19);
+    let flushing = quiet().write_buffer_bytes(2 << 10);
+    let options = options().default_keyspace(flushing);
+    let db = open(&sim, &options);
+    let waiting = db.keyspace("waiting", quiet()).unwrap();
+    let mut most = 0;
+    for n in 0..12 {
+        let mut batch = WriteBatch::new();
+        batch.put(&db, format!("k{n:02}"), [1; 500]);
+        batch.put(&waiting, format!("k{n:02}"), [2; 500]);
+        db.write(&batch, WriteOptions::new()).unwrap();
+        for image in sim.images(&[Family::Nothing, Family::DataOrNames]) {
+            let db = open(&image.sim, &options);
+            let waiting = db.keyspace("waiting", KeyspaceOptions::new()).unwrap();
+            let counts = [db.iter().count(), waiting.iter().count()];
+            assert_eq!(counts[0], counts[1], "batch {n}, {}", image.id);
+            most = most.max(counts[0]);
+        }
+    }
+    assert!(4 < most && 1 < db.stats().flushes, "some of it is durable");
+}
+
+/// I7: a batch that is larger than a memtable goes into one all the same.
+#[test]
+fn a_batch_that_fills_memtables_is_durable_whole_or_not_at_all() {
+    let options = options().default_keyspace(quiet().write_buffer_bytes(2 << 10));
+    let work = |sim: &SimFs| {
+        let db = open(sim, &options);
+        let opened = sim.call_count();
+        let mut batch = WriteBatch::new();
+        for n in 0..30 {
+            batch.put(&db, format!("k{n:02}"), [1; 300]);
+        }
+        (opened, db.write(&batch, WriteOptions::new()).is_ok())
+    };
+    let sim = SimFs::new(20);
+    let (opened, written) = work(&sim);
+    assert!(written);
+    let mut counts = std::collections::BTreeSet::new();
+    for call in opened..=sim.call_count() {
+        let sim = SimFs::new(20);
+        sim.crash_at(call);
+        work(&sim);
+        for image in sim.images(&[Family::Nothing, Family::Everything, Family::OneLost]) {
+            counts.insert(open(&image.sim, &options).iter().count());
+        }
+    }
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [0, 30]);
+}
+
+/// R5: behind a torn tail the log goes on in a new segment, which is found at the next opening.
+#[test]
+fn writes_behind_a_torn_tail_are_found_again() {
+    let options = options().log_mode(LogMode::Write);
+    let sim = SimFs::new(21);
+    let db = open(&sim, &options);
+    db.put_with("a", "1", synced()).unwrap();
+    db.put("b", vec![b'x'; 3000]).unwrap();
+    let mut torn = 0;
+    for image in sim.images(&[Family::Torn]) {
+        let db = open(&image.sim, &options);
+        torn += u32::from(db.open_report().torn.is_some());
+        db.put_with("c", "3", synced()).unwrap();
+        for again in image.sim.images(&[Family::Nothing, Family::Everything]) {
+            let db = open(&again.sim, &options);
+            assert_eq!(db.get("a").unwrap().unwrap(), b"1", "{}", image.id);
+            assert_eq!(db.get("c").unwrap().unwrap(), b"3", "{}", image.id);
+        }
+    }
+    assert!(3 < torn, "{torn} tails were torn");
+}

@@ -492,14 +492,17 @@ fn bug_82_readers_of_an_old_memtable_never_see_what_its_memory_is_used_for_next(
                 }
             });
         }
-        for round in 0..120u32 {
+        let mut round = 0u32;
+        while round < 120 || walks.load(Ordering::Relaxed) < 4 {
             for n in 0..100u32 {
                 let key = n.to_be_bytes();
                 db.put(key, value(&key, round)).unwrap();
             }
+            round += 1;
+            assert!(round < 100_000, "readers come to the end of their walks");
         }
         stop.store(true, Ordering::Relaxed);
     });
     let stats = db.stats();
-    assert!(40 < stats.flushes && 3 < walks.into_inner(), "{stats}");
+    assert!(40 < stats.flushes, "{stats}");
 }
