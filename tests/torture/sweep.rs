@@ -12,7 +12,8 @@
 //! a fault get a second one on top of the first. The suite prints how many it has, lists what is
 //! missing, and fails then.
 //!
-//! `TORTURE_CASE=script/world/n/ending` runs one case; scripts, worlds and cases are numbered.
+//! `TORTURE_CASE=sweep/S/N` runs case N of script and world S with both endings; `N+M` are two
+//! faults at once, and `N@site@fault` puts a fault on what only the first one reaches.
 
 mod run;
 mod scripts;
@@ -36,7 +37,7 @@ struct Subject {
 }
 
 /// One fault at one call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Case {
     site: CallSite,
     nth: u64,
@@ -60,6 +61,12 @@ enum Ending {
 
 /// After so many failures a sweep gives up.
 const FAILURES_MAX: usize = 40;
+/// The power goes at most so many calls behind a fault: a repair is about as long.
+const CALLS_BEHIND: u64 = 13;
+/// A site that only trouble reaches is tried in so many ways, and again so many times, because
+/// one that needs two faults is known only when another was tried.
+const WAYS_MAX: usize = 6;
+const ROUNDS: usize = 3;
 /// Calls that change nothing are many and alike: so many of each site fail.
 const QUIET_CALLS_MAX: u64 = 4;
 
@@ -161,20 +168,18 @@ fn try_case(subject: &Subject, faults: &[Case], ending: Ending, what: &str) -> S
 struct Sweep {
     subjects: Vec<Subject>,
     coverage: Coverage,
-    /// How each site was reached first.
-    first: BTreeMap<CallSite, (usize, Vec<Case>)>,
+    /// How each site was reached first, in a few ways.
+    first: BTreeMap<CallSite, Vec<(usize, Vec<Case>, Ending)>>,
     tally: Tally,
     number: u64,
     failed: Vec<String>,
 }
 
 impl Sweep {
-    fn run(&mut self, s: usize, faults: &[Case], ending: Ending, id: &str) -> Option<Seen> {
+    fn run(&mut self, s: usize, faults: &[Case], ending: Ending) -> Option<Seen> {
         let subject = &self.subjects[s];
-        let what = format!(
-            "TORTURE_CASE={id}: {}, {faults:?}, {ending:?}",
-            subject.name
-        );
+        let id = self.id(s, faults);
+        let what = format!("TORTURE_CASE={id}: {}, {ending:?}", subject.name);
         let tried = || try_case(subject, faults, ending, &what);
         let Ok(seen) = catch_unwind(AssertUnwindSafe(tried)) else {
             self.failed.push(what);
@@ -187,23 +192,62 @@ impl Sweep {
         };
         self.tally.add(1);
         for (site, _) in seen.coverage.sites() {
-            self.first
-                .entry(site)
-                .or_insert_with(|| (s, faults.to_vec()));
+            let ways = self.first.entry(site).or_default();
+            if ways.len() < WAYS_MAX {
+                ways.push((s, faults.to_vec(), ending));
+            }
         }
         self.coverage.merge(&seen.coverage);
         Some(seen)
     }
 
+    /// What `TORTURE_CASE` says to run these faults again.
+    fn id(&self, s: usize, faults: &[Case]) -> String {
+        let cases = &self.subjects[s].cases;
+        let mut id = format!("sweep/{s}/");
+        for (i, fault) in faults.iter().enumerate() {
+            id += &match cases.iter().position(|case| case == fault) {
+                Some(n) if i == 0 => n.to_string(),
+                Some(n) => format!("+{n}"),
+                None => format!("@{}@{:?}", fault.site, fault.fault),
+            };
+        }
+        id
+    }
+
+    /// The faults that an id names, and their subject.
+    fn resolve(&self, id: &str) -> Option<(usize, Vec<Case>)> {
+        let (s, faults) = id.strip_prefix("sweep/")?.split_once('/')?;
+        let s: usize = s.parse().ok()?;
+        let subject = self.subjects.get(s)?;
+        let mut parts = faults.split('@');
+        let numbers = parts.next()?.split('+').map(|n| n.parse::<usize>().ok());
+        let cases = numbers.map(|n| subject.cases.get(n?).copied());
+        let mut faults: Vec<Case> = cases.collect::<Option<_>>()?;
+        while let (Some(site), Some(fault)) = (parts.next(), parts.next()) {
+            // Only what is there already leads to it.
+            let coverage = try_case(subject, &faults, Ending::Heal, id).coverage;
+            let (site, _) = coverage.sites().find(|(s, _)| s.to_string() == site)?;
+            let mut all = Fault::ALL.into_iter();
+            let fault = all.find(|f| format!("{f:?}") == fault)?;
+            faults.push(Case {
+                site,
+                nth: 0,
+                fault,
+                sticky: false,
+            });
+        }
+        Some((s, faults))
+    }
+
     /// A case with both endings.
     fn both(&mut self, s: usize, n: usize) {
         let case = self.subjects[s].cases[n];
-        let id = format!("sweep/{s}/{n}");
-        let seen = self.run(s, &[case], Ending::Heal, &id);
+        let seen = self.run(s, &[case], Ending::Heal);
         if let Some(struck) = seen.and_then(|seen| seen.struck) {
             self.number += 1;
-            let behind = 1 + self.number % 13;
-            self.run(s, &[case], Ending::Crash(struck + behind), &id);
+            let behind = 1 + self.number % CALLS_BEHIND;
+            self.run(s, &[case], Ending::Crash(struck + behind));
         }
     }
 
@@ -218,20 +262,23 @@ impl Sweep {
             }
         }
         // Sites on the way out of trouble: the trouble first, then the fault on top of it.
-        for _ in 0..3 {
+        for _ in 0..ROUNDS {
             for (site, fault) in self.coverage.missing() {
                 if !site.file.starts_with("src/") {
                     continue;
                 }
-                let (s, mut faults) = self.first[&site].clone();
-                faults.push(Case {
-                    site,
-                    nth: 0,
-                    fault,
-                    sticky: false,
-                });
-                let id = format!("sweep/{s}/{site}/{fault:?}");
-                self.run(s, &faults, Ending::Heal, &id);
+                for (s, mut faults, ending) in self.first[&site].clone() {
+                    faults.push(Case {
+                        site,
+                        nth: 0,
+                        fault,
+                        sticky: false,
+                    });
+                    self.run(s, &faults, ending);
+                    if self.coverage.hits(&site).contains(&fault) {
+                        break;
+                    }
+                }
             }
         }
     }
@@ -248,12 +295,17 @@ fn every_call_fails_in_every_way() {
         failed: Vec::new(),
     };
     if let Some(id) = only() {
-        let mut parts = id.split('/').skip(1).map(str::parse);
-        if let (true, Some(Ok(s)), Some(Ok(n))) =
-            (id.starts_with("sweep/"), parts.next(), parts.next())
-        {
-            sweep.both(s, n);
+        let Some((s, faults)) = sweep.resolve(&id) else {
+            return; // of another suite
+        };
+        println!("{}: {faults:#?}", sweep.subjects[s].name);
+        let seen = sweep.run(s, &faults, Ending::Heal);
+        if let Some(struck) = seen.and_then(|seen| seen.struck) {
+            for behind in 1..=CALLS_BEHIND {
+                sweep.run(s, &faults, Ending::Crash(struck + behind));
+            }
         }
+        assert!(sweep.failed.is_empty(), "{}", sweep.failed.join("\n"));
         return;
     }
     sweep.cover();
@@ -310,7 +362,6 @@ fn single_faults(sweep: &mut Sweep, target: u64) {
         let cases = &sweep.subjects[s].cases;
         let other = (random >> 13) as usize % cases.len();
         let faults = [cases[n], cases[other]];
-        let id = format!("sweep/{s}/{n}+{other}");
-        sweep.run(s, &faults, Ending::Heal, &id);
+        sweep.run(s, &faults, Ending::Heal);
     }
 }

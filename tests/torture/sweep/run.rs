@@ -1,7 +1,7 @@
 //! A database under a script and faults, with what must be true of it.
 
-use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
+use alluvium::fs::{FileName, Fs};
 use alluvium::{
     Db, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions, Options, State, WriteBatch,
     WriteOptions,
@@ -50,6 +50,7 @@ pub struct Run<'a> {
     pub spaces: KeyspaceOptions,
     pub db: Option<Db>,
     pub history: History,
+    is_damaged: bool,
     /// For values that are never written twice.
     writes: u64,
     pub what: &'a str,
@@ -63,6 +64,7 @@ impl<'a> Run<'a> {
             spaces: spaces.clone(),
             db: None,
             history: History::default(),
+            is_damaged: false,
             writes: 0,
             what,
         }
@@ -87,6 +89,7 @@ impl<'a> Run<'a> {
                 }
                 self.db = Some(db);
             }
+            Err(error) if self.is_damaged && error.kind() == ErrorKind::Corruption => {}
             Err(error) => self.expect_disk(&error),
         }
     }
@@ -243,6 +246,42 @@ impl<'a> Run<'a> {
         self.upkeep(false, |db| db.compact());
     }
 
+    /// Checks all tables: what it finds is of the disk, nothing is damaged.
+    pub fn verify(&self) {
+        let (Some(db), false) = (&self.db, self.is_dead()) else {
+            return;
+        };
+        match db.verify() {
+            Ok(report) => report.problems.iter().for_each(|p| self.expect_disk(p)),
+            Err(error) => self.expect_disk(&error),
+        }
+    }
+
+    /// Loses CURRENT by an accident, for a repair.
+    pub fn lose_current(&mut self) {
+        if self.db.is_none() && !self.is_dead() {
+            let fs = Fs::sim(self.sim, Path::new(ROOT));
+            // Not there where making the database failed.
+            self.is_damaged |= fs.remove(FileName::Current).is_ok();
+        }
+    }
+
+    /// Repairs what is closed: nothing is lost by it.
+    pub fn repair(&mut self) {
+        if self.db.is_some() || self.is_dead() {
+            return;
+        }
+        let fs = Fs::sim(self.sim, Path::new(ROOT));
+        match self.options.clone().repair_in(fs) {
+            Ok(report) => {
+                assert!(!report.has_lost_data(), "{}: {report}", self.what);
+                self.is_damaged = false;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => self.expect_disk(&error),
+        }
+    }
+
     pub fn close(&mut self) {
         if let Some(db) = self.db.take() {
             let answer = db.close();
@@ -279,6 +318,9 @@ impl<'a> Run<'a> {
     /// is there, and after a close nothing is left over.
     pub fn check_healed(&mut self) {
         self.sim.heal();
+        if self.is_damaged {
+            self.repair();
+        }
         if self.db.is_none() {
             self.open();
         }
@@ -332,6 +374,11 @@ impl<'a> Run<'a> {
     pub fn check_image(&self, image: &SimFs, lied: bool, id: &str) {
         let what = format!("{}, {id}", self.what);
         let fs = Fs::sim(image, Path::new(ROOT));
+        if self.is_damaged {
+            let repaired = self.options.clone().repair_in(fs.clone());
+            let report = repaired.unwrap_or_else(|e| panic!("{what}: repair: {e}"));
+            assert!(!report.has_lost_data(), "{what}: {report}");
+        }
         let db = match self.options.clone().open_in(fs) {
             Ok(db) => db,
             Err(error) if lied && error.kind() == ErrorKind::Corruption => {

@@ -7,7 +7,7 @@ use alluvium::{
 
 pub type Script = fn(&mut Run<'_>);
 
-pub const SCRIPTS: [(&str, Script); 8] = [
+pub const SCRIPTS: [(&str, Script); 9] = [
     ("puts and deletes", puts_and_deletes),
     ("batches over keyspaces", batches_over_keyspaces),
     ("segments rotate and are recycled", segments_rotate),
@@ -16,6 +16,7 @@ pub const SCRIPTS: [(&str, Script); 8] = [
     ("large batches", large_batches),
     ("keyspaces come and go", keyspaces_come_and_go),
     ("synced writes and reads", synced_writes_and_reads),
+    ("repairs", repairs),
 ];
 
 const SPACES: [&str; 2] = ["default", "orders"];
@@ -100,6 +101,7 @@ fn flushes_and_compactions(run: &mut Run<'_>) {
             run.compact();
         }
     }
+    run.verify();
     run.check_keys();
 }
 
@@ -157,6 +159,23 @@ fn synced_writes_and_reads(run: &mut Run<'_>) {
     }
     run.check_keys();
     run.close();
+    run.open();
+    run.check_keys();
+    run.put_synced("orders", 3, 30);
+}
+
+fn repairs(run: &mut Run<'_>) {
+    run.open();
+    for n in 0..12 {
+        run.put(SPACES[n as usize % 2], n, 200);
+        if n % 5 == 4 {
+            run.flush();
+        }
+    }
+    run.close();
+    run.repair();
+    run.lose_current();
+    run.repair();
     run.open();
     run.check_keys();
     run.put_synced("orders", 3, 30);
