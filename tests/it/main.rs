@@ -8,6 +8,8 @@ mod faults;
 mod model;
 mod modes;
 mod recovery;
+#[cfg(feature = "lz4")]
+mod released;
 mod rot;
 mod spec;
 mod support;
