@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! manifest whole    tables keep their places; damaged ones are rewritten without the lost blocks
-//! manifest damaged  every table in the directory, merged by the numbers of its entries
+//! manifest damaged  every table in the directory, merged by the numbers of its entries; so, too,
+//!                   when it ends early: the log contradicts it, and tables came after it
 //! log whole         stays; else its records, before a damage and behind it, become a new log
 //! ```
 //! Everything is written to new files first, and synced. Then damaged files get a second name that
@@ -31,8 +32,7 @@ use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::table::{BirthIdentity, BlockCache, TableContext, stated_identity};
 use crate::version::{
-    Found, KeyspaceEdit, Rebuild, Remains, SEQNOS_AHEAD, VersionEdit, VersionSet, check_name,
-    find_whole,
+    KeyspaceEdit, Rebuild, Remains, SEQNOS_AHEAD, VersionEdit, VersionSet, check_name, find_whole,
 };
 use crate::wal::stated_segment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,18 +110,39 @@ impl Options {
         });
         match find_whole(&fs, &context) {
             Ok(Some((found, by_current))) => {
+                let is_surveyed = match recover::survey(&fs, &found) {
+                    Ok(_) => true,
+                    Err(error) if error.kind() == ErrorKind::Corruption => false,
+                    Err(error) => return Err(error),
+                };
+                let (read, manifest) = Remains::read(&fs)?;
+                if !is_surveyed && read.misses_tables_after(&fs, found.manifest())? {
+                    drop(found);
+                    return self.rebuild_without_manifest(&fs, &context, read, manifest);
+                }
                 let remains = Remains::of(found.versions());
+                drop(found);
                 let mut repair = Repair::new(&fs, &context, &self, remains, true)?;
-                repair.by_the_book(found, by_current)
+                repair.by_the_book(is_surveyed, by_current)
             }
             Ok(None) => Err(missing(&fs)),
             Err(error) if error.kind() == ErrorKind::Corruption => {
                 let (remains, manifest) = Remains::read(&fs)?;
-                let mut repair = Repair::new(&fs, &context, &self, remains, false)?;
-                repair.rebuild_from_what_is_there(manifest)
+                self.rebuild_without_manifest(&fs, &context, remains, manifest)
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn rebuild_without_manifest(
+        &self,
+        fs: &Fs,
+        context: &Arc<TableContext>,
+        remains: Remains,
+        manifest: Option<FileId>,
+    ) -> Result<RepairReport> {
+        let mut repair = Repair::new(fs, context, self, remains, false)?;
+        repair.rebuild_from_what_is_there(manifest)
     }
 }
 
@@ -233,7 +254,7 @@ impl<'f> Repair<'f> {
     }
 
     /// The manifest is whole.
-    fn by_the_book(&mut self, found: Found, by_current: bool) -> Result<RepairReport> {
+    fn by_the_book(&mut self, is_surveyed: bool, by_current: bool) -> Result<RepairReport> {
         let keyspaces: Vec<KeyspaceEdit> = self.remains.keyspaces.values().cloned().collect();
         let mut kept = Vec::new();
         for mut edit in keyspaces {
@@ -251,19 +272,13 @@ impl<'f> Repair<'f> {
             edit.added = added;
             kept.push(edit);
         }
-        let surveyed = match recover::survey(self.fs, &found) {
-            Ok(_) => true,
-            Err(error) if error.kind() == ErrorKind::Corruption => false,
-            Err(error) => return Err(error),
-        };
-        drop(found);
-        if surveyed && by_current && self.aside.is_empty() && self.report.losses.is_empty() {
+        if is_surveyed && by_current && self.aside.is_empty() && self.report.losses.is_empty() {
             return self.finish(&kept);
         }
         if !by_current {
             self.lose_current();
         }
-        let logs = if surveyed {
+        let logs = if is_surveyed {
             self.remains.logs.iter().copied().collect()
         } else {
             let mut flushed: BTreeMap<KeyspaceId, SeqNo> = kept
@@ -297,7 +312,10 @@ impl<'f> Repair<'f> {
                 self.learn_options(id, &tables);
             }
             let stated = known.as_ref().and_then(|edit| edit.flushed_through);
-            let through = Self::seqno_max(&tables).max(stated.unwrap_or_default());
+            self.seqno_max = self.seqno_max.max(Self::seqno_max(&tables));
+            // What a table holds that was never finished is in the log too.
+            let finished = tables.iter().filter(|table| table.is_finished);
+            let through = Self::seqno_max(finished).max(stated.unwrap_or_default());
             self.seqno_max = self.seqno_max.max(through);
             flushed.insert(id, through);
             let added = match tables.is_empty() {

@@ -136,13 +136,16 @@ struct Damaged<'a> {
     sections: Option<Sections>,
 }
 
-/// Gives every entry that can be read to `take`, in ascending order.
+/// Gives every entry that can be read to `take`, in ascending order. `expected` is how many the
+/// table held, where its properties cannot say it: zeros behind the last block are padding only
+/// when nothing is missing.
 ///
 /// # Errors
 /// What reading the file or `take` gives; damage is no error.
 pub fn salvage(
     file: &File,
     identity: &BirthIdentity,
+    expected: Option<u64>,
     mut take: impl FnMut(&[u8], Tag, &[u8]) -> Result<()>,
 ) -> Result<SalvagedTable> {
     let len = file.len()?;
@@ -166,6 +169,7 @@ pub fn salvage(
         gap: None,
         lost: &mut out.lost,
         entries: 0,
+        expected: properties.map(|p| p.entries).or(expected),
     };
     match table.spans() {
         Some(spans) => {
@@ -308,6 +312,7 @@ struct Walk<'w, 'a, F> {
     gap: Option<Range<usize>>,
     lost: &'w mut Vec<LostPart>,
     entries: u64,
+    expected: Option<u64>,
 }
 
 impl<F: FnMut(&[u8], Tag, &[u8]) -> Result<()>> Walk<'_, '_, F> {
@@ -364,11 +369,12 @@ impl<F: FnMut(&[u8], Tag, &[u8]) -> Result<()>> Walk<'_, '_, F> {
             self.gap = None;
             self.search_by(1, end, &mut budget)?;
         }
-        // With sections a gap up to the end is padding, unless it is as long as a block.
+        // With sections zeros up to the end are padding, unless an entry is missing.
         let known = self.table.sections.is_some();
+        let is_missing = self.expected.is_some_and(|n| self.entries < n);
         if let Some(gap) = self.gap.take() {
             let padding = self.table.bytes.get(gap.clone()).unwrap_or(&[]);
-            if !(known && padding.iter().all(|b| *b == 0)) {
+            if is_missing || !(known && padding.iter().all(|b| *b == 0)) {
                 self.gap = Some(gap);
                 self.end_gap(None);
             }

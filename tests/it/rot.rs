@@ -239,3 +239,92 @@ fn a_footer_that_is_lost_is_missed_by_nobody() {
     let db = open(&sim).unwrap();
     assert_eq!(db.iter().count(), 3);
 }
+
+/// A manifest that ends between two records reads as an older one. Repair believed it, and swept
+/// the tables that only the lost edits named.
+#[test]
+fn repair_does_not_believe_a_manifest_that_ends_early() {
+    let sim = SimFs::new(10);
+    let db = open(&sim).unwrap();
+    for n in 0..60 {
+        db.put_with(format!("k{n:02}"), vec![b'v'; 100], synced())
+            .unwrap();
+        if n % 25 == 24 {
+            db.flush().unwrap();
+        }
+    }
+    let sim = killed(&sim, db);
+    let manifest = sim.bytes(Path::new(ROOT), "000001.manifest").unwrap();
+    let mut refused = 0;
+    for record in records(&manifest) {
+        let sim = sim.kill();
+        sim.plant(
+            Path::new(ROOT),
+            "000001.manifest",
+            &manifest[..record.start],
+        );
+        refused += u32::from(open(&sim.kill()).is_err());
+        let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+        let what = format!("ends at {}: {repaired}", record.start);
+        assert!(!repaired.has_lost_data(), "{what}");
+        assert_eq!(open(&sim).unwrap().iter().count(), 60, "{what}");
+    }
+    assert!(
+        4 < refused,
+        "{refused} are noticed when the database is opened"
+    );
+}
+
+/// What a crash left of a flush does not say how much of the log is in tables.
+#[test]
+fn repair_without_a_manifest_reads_the_log_behind_an_unfinished_table() {
+    let sim = SimFs::new(11);
+    let db = open(&sim).unwrap();
+    for n in 0..40 {
+        db.put(format!("k{n:02}"), vec![b'v'; 60]).unwrap();
+    }
+    let before = sim.kill();
+    db.flush().unwrap();
+    let (name, table) = files(&sim)
+        .into_iter()
+        .find(|(name, _)| name.ends_with("tbl"))
+        .unwrap();
+    before.plant(Path::new(ROOT), &name, &table[..600]);
+    let fs = Fs::sim(&before, Path::new(ROOT));
+    fs.remove(FileName::parse("000001.manifest").unwrap())
+        .unwrap();
+    let repaired = options().repair_in(fs).unwrap();
+    assert!(2 < repaired.log_records_kept, "{repaired}");
+    assert_eq!(open(&before).unwrap().iter().count(), 40, "{repaired}");
+}
+
+/// Zeros over the last block and the index were taken for padding, and the loss was reported at
+/// the file's end.
+#[test]
+fn repair_reports_a_last_block_of_zeros_where_it_was() {
+    let sim = SimFs::new(12);
+    let db = open(&sim).unwrap();
+    for n in 0..40 {
+        db.put(format!("k{n:02}"), vec![b'v'; 60]).unwrap();
+    }
+    db.flush().unwrap();
+    db.close().unwrap();
+    let sim = sim.kill();
+    let (name, mut table) = files(&sim)
+        .into_iter()
+        .find(|(name, _)| name.ends_with("tbl"))
+        .unwrap();
+    let last = table.windows(3).rposition(|key| key == b"vvv").unwrap();
+    let zeros = last / 256 * 256..last + 60;
+    table[zeros.clone()].fill(0);
+    sim.plant(Path::new(ROOT), &name, &table);
+    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    let block = repaired.losses.iter().find(|loss| loss.what == "block");
+    let block = block.unwrap_or_else(|| panic!("{repaired}"));
+    assert!(block.offset <= zeros.start as u64, "{repaired}");
+    assert!(
+        zeros.start as u64 <= block.offset + block.bytes,
+        "{repaired}"
+    );
+    assert!(repaired.has_lost_data());
+}

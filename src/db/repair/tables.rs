@@ -21,6 +21,8 @@ pub(super) struct Whole {
     pub(super) table: Arc<Table>,
     pub(super) meta: FileMeta,
     pub(super) facts: Option<TableFacts>,
+    /// It has a footer, so that all of it was written once.
+    pub(super) is_finished: bool,
 }
 
 /// What became of one table.
@@ -118,7 +120,7 @@ impl Repair<'_> {
         let checked = self.check(
             file,
             meta.identity,
-            Some(meta.summary.bytes),
+            Some(&meta.summary),
             Some((keyspace, options, added.level)),
         )?;
         Ok(match checked {
@@ -179,13 +181,13 @@ impl Repair<'_> {
         &mut self,
         file: FileId,
         identity: BirthIdentity,
-        bytes: Option<u64>,
+        listed: Option<&TableSummary>,
         place: Option<(KeyspaceId, &KeyspaceOptions, u8)>,
     ) -> Result<Checked> {
         let name = FileName::Table(file);
         let handle = self.fs.open_read(name)?;
-        let bytes = match bytes {
-            Some(bytes) => bytes,
+        let bytes = match listed {
+            Some(summary) => summary.bytes,
             None => handle.len()?,
         };
         let opened = Table::open(handle, identity, bytes, false, self.context).map(Arc::new);
@@ -203,9 +205,11 @@ impl Repair<'_> {
                     summary,
                 },
                 facts: Some(facts),
+                is_finished: true,
             })),
             Err(error) if error.kind() == ErrorKind::Corruption => {
-                self.salvage_table(file, identity, place, &error)
+                let entries = listed.map(|summary| summary.entries);
+                self.salvage_table(file, identity, entries, place, &error)
             }
             Err(error) => Err(error),
         }
@@ -215,13 +219,14 @@ impl Repair<'_> {
         &mut self,
         file: FileId,
         identity: BirthIdentity,
+        entries: Option<u64>,
         place: Option<(KeyspaceId, &KeyspaceOptions, u8)>,
         cause: &Error,
     ) -> Result<Checked> {
         let name = FileName::Table(file);
         let handle = self.fs.open_read(name)?;
         // First without writing, because the table may have to say itself which keyspace it is of.
-        let found = salvage(&handle, &identity, |_, _, _| Ok(()))?;
+        let found = salvage(&handle, &identity, entries, |_, _, _| Ok(()))?;
         let facts = found.facts;
         let keyspace = match (place, facts.and_then(|facts| facts.keyspace)) {
             (Some((keyspace, ..)), _) => keyspace,
@@ -253,7 +258,7 @@ impl Repair<'_> {
         let context = Arc::clone(self.context);
         let fs = self.fs.clone();
         let mut outlet = Outlet::new(self, keyspace, &options, level);
-        salvage(&handle, &identity, |key, tag, value| {
+        salvage(&handle, &identity, entries, |key, tag, value| {
             outlet.add(key, tag, value)
         })?;
         let Some(meta) = outlet.finish()?.pop() else {
@@ -269,6 +274,7 @@ impl Repair<'_> {
             table: own,
             meta,
             facts: Some(facts_now),
+            is_finished: stated_identity(&handle).is_ok(),
         };
         Ok(Checked::Rewritten(Some(whole)))
     }
@@ -391,12 +397,12 @@ impl Repair<'_> {
     }
 
     /// The highest number in any of the tables, of entries that were lost too.
-    pub(super) fn seqno_max(tables: &[Whole]) -> SeqNo {
-        let of = |table: &Whole| {
+    pub(super) fn seqno_max<'t>(tables: impl IntoIterator<Item = &'t Whole>) -> SeqNo {
+        let of = |table: &'t Whole| {
             let stated = table.facts.map_or(SeqNo::ZERO, |facts| facts.seqno_max);
             table.meta.summary.seqnos.1.max(stated)
         };
-        tables.iter().map(of).max().unwrap_or_default()
+        tables.into_iter().map(of).max().unwrap_or_default()
     }
 }
 
