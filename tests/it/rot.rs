@@ -6,7 +6,7 @@ use alluvium::fs::{FileName, Fs};
 use alluvium::{
     Db, Durability, ErrorKind, KeyspaceOptions, LogMode, Options, Result, WriteOptions,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 fn options() -> Options {
@@ -277,25 +277,41 @@ fn repair_does_not_believe_a_manifest_that_ends_early() {
 
 /// What a crash left of a flush does not say how much of the log is in tables.
 #[test]
-fn repair_without_a_manifest_reads_the_log_behind_an_unfinished_table() {
+fn repair_without_a_whole_manifest_reads_the_log_behind_an_unfinished_table() {
     let sim = SimFs::new(11);
     let db = open(&sim).unwrap();
-    for n in 0..40 {
+    // Downwards: what comes first in the table came last into the log.
+    for n in (0..40).rev() {
+        if n == 30 {
+            db.flush().unwrap();
+        }
         db.put(format!("k{n:02}"), vec![b'v'; 60]).unwrap();
     }
     let before = sim.kill();
     db.flush().unwrap();
     let (name, table) = files(&sim)
         .into_iter()
-        .find(|(name, _)| name.ends_with("tbl"))
+        .rfind(|(name, _)| name.ends_with("tbl"))
         .unwrap();
-    before.plant(Path::new(ROOT), &name, &table[..600]);
-    let fs = Fs::sim(&before, Path::new(ROOT));
-    fs.remove(FileName::parse("000001.manifest").unwrap())
-        .unwrap();
-    let repaired = options().repair_in(fs).unwrap();
-    assert!(2 < repaired.log_records_kept, "{repaired}");
-    assert_eq!(open(&before).unwrap().iter().count(), 40, "{repaired}");
+    for len in (100..table.len()).step_by(100) {
+        let sim = before.kill();
+        sim.plant(Path::new(ROOT), &name, &table[..len]);
+        garble(&sim, "000001.manifest", |count| count - 2);
+        let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+        assert!(repaired.manifest_rebuilt, "{repaired}");
+        let db = open(&sim).unwrap();
+        let found: BTreeSet<_> = db
+            .keyspaces()
+            .iter()
+            .flat_map(|name| {
+                let keyspace = db.keyspace(name, KeyspaceOptions::new()).unwrap();
+                let keys = keyspace.iter().map(|entry| entry.unwrap().0.to_vec());
+                keys.collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(found.len(), 40, "{len} bytes: {repaired}");
+        assert_eq!(db.iter().count(), 40, "{len} bytes: {repaired}");
+    }
 }
 
 /// Zeros over the last block and the index were taken for padding, and the loss was reported at
@@ -314,17 +330,20 @@ fn repair_reports_a_last_block_of_zeros_where_it_was() {
         .into_iter()
         .find(|(name, _)| name.ends_with("tbl"))
         .unwrap();
+    let lost_block = |table: &[u8]| {
+        let sim = sim.kill();
+        sim.plant(Path::new(ROOT), &name, table);
+        let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+        assert!(repaired.has_lost_data(), "{repaired}");
+        let block = repaired.losses.iter().find(|loss| loss.what == "block");
+        let block = block.unwrap_or_else(|| panic!("{repaired}"));
+        block.offset as usize..(block.offset + block.bytes) as usize
+    };
     let last = table.windows(3).rposition(|key| key == b"vvv").unwrap();
-    let zeros = last / 256 * 256..last + 60;
-    table[zeros.clone()].fill(0);
-    sim.plant(Path::new(ROOT), &name, &table);
-    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
-    let block = repaired.losses.iter().find(|loss| loss.what == "block");
-    let block = block.unwrap_or_else(|| panic!("{repaired}"));
-    assert!(block.offset <= zeros.start as u64, "{repaired}");
-    assert!(
-        zeros.start as u64 <= block.offset + block.bytes,
-        "{repaired}"
-    );
-    assert!(repaired.has_lost_data());
+    table[last] = b'w';
+    let block = lost_block(&table);
+    let before_footer = table.len() - 256;
+    assert!(block.end < before_footer, "the index is between them");
+    table[block.start..before_footer].fill(0);
+    assert_eq!(lost_block(&table).start, block.start);
 }

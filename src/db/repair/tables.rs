@@ -228,10 +228,20 @@ impl Repair<'_> {
         // First without writing, because the table may have to say itself which keyspace it is of.
         let found = salvage(&handle, &identity, entries, |_, _, _| Ok(()))?;
         let facts = found.facts;
-        let keyspace = match (place, facts.and_then(|facts| facts.keyspace)) {
-            (Some((keyspace, ..)), _) => keyspace,
-            (None, Some(keyspace)) => keyspace,
-            (None, None) => self.unknown_keyspace(file),
+        let stated = place.map(|(keyspace, ..)| keyspace);
+        let stated = stated.or(facts.and_then(|facts| facts.keyspace));
+        let keyspace = match stated {
+            Some(keyspace) => keyspace,
+            // Nothing in it, and nobody's: no keyspace is made for that.
+            None if found.entries == 0 => {
+                self.set_aside(name);
+                let path = self.fs.path(name);
+                let lost = found.lost.into_iter();
+                let losses = lost.map(|part| loss_of(path.clone(), part, None));
+                self.report.losses.extend(losses);
+                return Ok(Checked::Rewritten(None));
+            }
+            None => self.unknown_keyspace(file),
         };
         let (options, level) = match place {
             Some((_, options, level)) => (options.clone(), level),
