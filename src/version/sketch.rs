@@ -64,7 +64,8 @@ fn parse_line(line: &str, tables: &mut Vec<(u8, u64, FileMeta)>) -> Option<()> {
         } else {
             let (keys, size) = word.rsplit_once(':')?;
             let (smallest, largest) = keys.split_once('-')?;
-            let next = tables.iter().map(|t| t.2.file.0).max().unwrap_or(0) + 1;
+            let newest = tables.iter().map(|t| t.2.file.0).max();
+            let next = newest.unwrap_or(0).checked_add(1)?;
             tables.push((
                 level,
                 order,
