@@ -163,3 +163,24 @@ fn a_record_whose_numbers_reach_the_largest_is_refused_and_not_kept_by_repair() 
         assert_eq!(db.get("b").unwrap(), None);
     }
 }
+
+/// Near the largest number the sum of what is used and what is reserved was cut to 56 bits: a
+/// small number, which reserved nothing, and numbers could name two writes (P6).
+#[test]
+fn near_the_largest_number_each_is_reserved_before_it_is_given() {
+    let first = SeqNo::MAX.get() - 100;
+    let sim = with_record(SeqNo::new(first), &["b"]);
+    let db = open(&sim);
+    let mut written = 0;
+    let error = loop {
+        match db.put("c", "3") {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+        let reserved = version_set(&sim.kill()).seqno_ceiling();
+        assert!(first + written <= reserved.get(), "{written}: {reserved}");
+    };
+    assert_eq!(written, 99, "the largest number is nobody's");
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    assert_eq!(db.get("c").unwrap().unwrap(), b"3");
+}
