@@ -11,6 +11,11 @@
 //!
 //! Not here: files. A sketched table cannot be opened.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::file_meta::{FileMeta, TableEntry};
 use super::version::Version;
 use crate::base::error::{Error, Result};
@@ -111,6 +116,7 @@ fn parse_size(text: &str) -> Option<u64> {
 struct Size(u64);
 
 impl fmt::Display for Size {
+    #[expect(clippy::arithmetic_side_effects, reason = "no unit is 0")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = |(_, unit): &(char, u64)| self.0 != 0 && self.0.is_multiple_of(*unit);
         match UNITS.into_iter().find(whole) {
