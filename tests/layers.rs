@@ -1,7 +1,8 @@
 //! The rules of the building, checked on the source text.
 //!
 //! The storey table of DESIGN.md says which module may import which; beside it stand the rules on
-//! headers, length, `std::fs`, clocks, `unsafe` and `unwrap`. Each rule is a function from one file's text
+//! headers, length, `std::fs`, clocks, `unsafe` and `unwrap`, and on the lints of the files that
+//! `tests/unreached.txt` calls decoders. Each rule is a function from one file's text
 //! to complaints, so that a self-test below shows it failing on a sample.
 //!
 //! The text is read line by line, with strings and comments blanked first; it is not parsed. That
@@ -21,6 +22,12 @@ const ISLANDS: &[&str] = &[
 const DISK: &str = "src/fs/disk.rs";
 /// Whoever asks for the time asks its machine's clock. `Duration` is anybody's.
 const CLOCKS: &[&str] = &["src/fs/env.rs", "src/fs/sim/clock.rs", "src/fs/sim/mod.rs"];
+
+/// What a decoder denies, outside its tests.
+const DECODER_LINTS: &[&str] = &[
+    "clippy::indexing_slicing",
+    "clippy::arithmetic_side_effects",
+];
 
 /// Module → what it may import.
 type Storeys = BTreeMap<String, Vec<String>>;
@@ -306,6 +313,31 @@ fn check_words(source: &Source) -> Vec<String> {
     complaints
 }
 
+/// The files of `decoder FILE` lines.
+fn decoders(unreached: &str) -> Vec<&str> {
+    let lines = unreached.lines();
+    lines.filter_map(|l| l.strip_prefix("decoder ")).collect()
+}
+
+/// A decoder denies its lints for the whole file: by an inner attribute, which stands before every
+/// item. What a function expects instead, with its reason, is seen where it stands.
+fn check_decoder(source: &Source) -> Vec<String> {
+    let blanked = blank(&source.text);
+    let attributes: String = blanked
+        .split_once("#![")
+        .map_or("", |(_, behind)| behind)
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let denied = attributes
+        .split_once("deny(")
+        .map_or("", |(_, lints)| lints);
+    let missing = DECODER_LINTS.iter().filter(|lint| !denied.contains(**lint));
+    missing
+        .map(|lint| format!("{}:1: a decoder that does not deny `{lint}`", source.path))
+        .collect()
+}
+
 fn check(source: &Source, storeys: &Storeys) -> Vec<String> {
     let mut complaints = check_words(source);
     if !source.is_test() {
@@ -344,6 +376,24 @@ fn the_source_keeps_the_rules_of_the_building() {
         "nothing was read"
     );
     let complaints: Vec<String> = sources.iter().flat_map(|s| check(s, &storeys)).collect();
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn decoders_deny_what_may_panic_or_wrap() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unreached = root.join("tests/unreached.txt");
+    let unreached = fs::read_to_string(unreached).expect("tests/unreached.txt is there");
+    let decoders = decoders(&unreached);
+    assert!(!decoders.is_empty(), "nothing was read");
+    let complaints: Vec<String> = decoders
+        .iter()
+        .map(|path| {
+            let text = fs::read_to_string(root.join(path));
+            Source::new(path, &text.unwrap_or_else(|e| panic!("{path}: {e}")))
+        })
+        .flat_map(|source| check_decoder(&source))
+        .collect();
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
@@ -450,6 +500,31 @@ mod self_tests {
         assert!(complaints("src/table/mod.rs", &behind).contains("mod.rs:6: `unwrap`"));
         let item = "//! A.\n#[cfg(test)]\nmod tests;\nfn h() { g().unwrap(); }\n";
         assert!(complaints("src/table/mod.rs", item).contains("mod.rs:4: `unwrap`"));
+    }
+
+    #[test]
+    fn a_decoder_denies_both_lints_for_the_whole_file() {
+        let complaints = |text: &str| check_decoder(&Source::new("src/a.rs", text)).join("\n");
+        let both = "deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)";
+        assert_eq!(complaints(&format!("//! A.\n\n#![{both}]\n\nuse b;\n")), "");
+        let outside_tests = format!("//! A.\n\n#![cfg_attr(\n    not(test),\n    {both}\n)]\n");
+        assert_eq!(complaints(&outside_tests), "");
+        let one = "//! A.\n\n#![deny(clippy::indexing_slicing)]\n\nuse b;\n";
+        assert_eq!(
+            complaints(one),
+            "src/a.rs:1: a decoder that does not deny `clippy::arithmetic_side_effects`"
+        );
+        for text in [
+            format!("//! A.\n\n#[{both}]\nfn f() {{}}\n"),
+            format!("//! A.\n\n// #![{both}]\n"),
+            format!("//! A.\n\n#![allow(a)]\n\n#[{both}]\nfn f() {{}}\n"),
+        ] {
+            assert_eq!(complaints(&text).lines().count(), 2, "{text}");
+        }
+        assert_eq!(
+            decoders("# why\ndecoder src/a.rs\nsrc/a.rs: x -- y\n"),
+            ["src/a.rs"]
+        );
     }
 
     #[test]

@@ -14,6 +14,11 @@
 //! Operation `i` has sequence number `first + i`, where `first` stands in the record's header.
 //! A live write and recovery decode the same bytes and apply them by the same function.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::coding::{Decoder, put_bytes, put_varint};
 use super::error::{Error, ErrorKind, Result};
 use super::key::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -72,7 +77,7 @@ impl WriteBatch {
 
     /// An empty batch with room for `bytes` of operations.
     pub fn with_capacity(bytes: usize) -> Self {
-        let mut buffer = Vec::with_capacity(COUNT_BYTES + bytes);
+        let mut buffer = Vec::with_capacity(bytes.saturating_add(COUNT_BYTES));
         buffer.extend_from_slice(&[0; COUNT_BYTES]);
         WriteBatch {
             bytes: buffer,
@@ -204,14 +209,23 @@ impl WriteBatch {
     #[doc(hidden)]
     #[inline]
     pub fn encoded_parts(&self) -> ([u8; COUNT_BYTES], &[u8]) {
-        (self.count.to_le_bytes(), &self.bytes[COUNT_BYTES..])
+        (self.count.to_le_bytes(), self.behind_the_count())
+    }
+
+    #[inline]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a batch begins with room for its count: `with_capacity` and `clear` leave it"
+    )]
+    fn behind_the_count(&self) -> &[u8] {
+        &self.bytes[COUNT_BYTES..]
     }
 
     /// The operations in order.
     #[inline]
     pub(crate) fn operations(&self) -> Operations<'_> {
         Operations {
-            decoder: Decoder::new(&self.bytes[COUNT_BYTES..]),
+            decoder: Decoder::new(self.behind_the_count()),
             left: self.count,
         }
     }
@@ -288,7 +302,7 @@ impl<'a> Iterator for Operations<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
+        let Some(left) = self.left.checked_sub(1) else {
             if self.decoder.is_empty() {
                 return None;
             }
@@ -296,10 +310,10 @@ impl<'a> Iterator for Operations<'a> {
             return Some(Err(Error::corruption(
                 "batch with bytes behind its last operation",
             )));
-        }
+        };
         match self.one() {
             Some(operation) => {
-                self.left -= 1;
+                self.left = left;
                 Some(Ok(operation))
             }
             None => {

@@ -3,6 +3,11 @@
 //! Every length read from a file is compared with what remains before anything is allocated or
 //! added (P19). A [`Decoder`] therefore never panics and never allocates.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 /// Appends `n` as a LEB128 varint: 7 bits a byte, low bits first, at most 10 bytes.
 #[inline]
 pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
@@ -22,6 +27,10 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// How many bytes [`put_varint`] appends for `n`.
 #[inline]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "64 bits have at most 64 leading zeros"
+)]
 pub const fn varint_len(n: u64) -> usize {
     (64 - (n | 1).leading_zeros() as usize).div_ceil(7)
 }
@@ -94,10 +103,11 @@ impl<'a> Decoder<'a> {
     /// A varint of at most 10 bytes. The shortest form is the only one accepted, so that decoding
     /// and encoding again gives the same bytes.
     #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "`i` is below 10")]
     pub fn varint(&mut self) -> Option<u64> {
-        let first = *self.rest.first()?;
+        let (&first, behind) = self.rest.split_first()?;
         if first < 0x80 {
-            self.rest = &self.rest[1..];
+            self.rest = behind;
             return Some(u64::from(first));
         }
         let mut n = 0u64;
@@ -111,7 +121,7 @@ impl<'a> Decoder<'a> {
                 if byte == 0 && i > 0 {
                     return None;
                 }
-                self.rest = &self.rest[i + 1..];
+                self.rest = self.rest.get(i + 1..)?;
                 return Some(n);
             }
         }

@@ -4,6 +4,11 @@
 //! skips tags it does not know. An option that the caller leaves unset takes the stored value; one
 //! that shapes existing files and differs is refused by name.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use crate::base::coding::{Decoder, put_bytes, put_varint};
 use crate::base::error::{Error, Result};
 use crate::base::options::{CompactionStyle, Compression, KeyspaceOptions};

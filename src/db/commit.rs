@@ -25,6 +25,12 @@ use std::cell::RefCell;
 /// seconds of the fastest writing, and 2^32 reopenings before 56 bits run out.
 pub(crate) const SEQNO_RESERVE: u64 = 1 << 24;
 
+/// Up to where to reserve, to have `more` above `used`: never the largest number, which stands for
+/// "after every write".
+pub(super) fn reserved_above(used: u64, more: u64) -> SeqNo {
+    SeqNo::new(used.saturating_add(more).min(SeqNo::MAX.get() - 1))
+}
+
 /// What the write lock guards.
 #[derive(Debug)]
 pub(crate) struct Commit {
@@ -341,7 +347,7 @@ impl Core {
 
     #[cold]
     fn raise_ceiling(&self, commit: &mut Commit, least: u64) -> Result<()> {
-        let to = SeqNo::new(least.saturating_add(SEQNO_RESERVE));
+        let to = reserved_above(least, SEQNO_RESERVE);
         if least >= SeqNo::MAX.get() {
             return Err(
                 Error::new(ErrorKind::TooLarge, "all sequence numbers are used up")
@@ -362,7 +368,7 @@ impl Core {
             (commit.next, commit.ceiling)
         };
         if ceiling.saturating_sub(next) < SEQNO_RESERVE / 2 {
-            let to = SeqNo::new(next.saturating_add(2 * SEQNO_RESERVE));
+            let to = reserved_above(next, 2 * SEQNO_RESERVE);
             self.versions.raise_seqno_ceiling(to)?;
             let mut commit = self.commit.lock();
             commit.ceiling = commit.ceiling.max(to.get());

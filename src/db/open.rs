@@ -2,7 +2,7 @@
 
 use super::board::Board;
 use super::catalog::{self, DEFAULT_NAME, Trees};
-use super::commit::Commit;
+use super::commit::{Commit, SEQNO_RESERVE, reserved_above};
 use super::core::{Core, Lease, Totals};
 use super::group::Group;
 use super::health::{Health, Part};
@@ -19,7 +19,7 @@ use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::{KeyspaceOptions, Options};
 use crate::base::sync::{Arc, ArcSwap, Mutex};
-use crate::base::types::{KeyspaceId, SeqNo};
+use crate::base::types::KeyspaceId;
 use crate::fs::{FileName, Fs};
 use crate::memtable::Pool;
 use crate::read::SnapshotList;
@@ -270,7 +270,7 @@ pub(super) fn store_options(versions: &VersionSet, id: KeyspaceId, encoded: Vec<
 fn start_log(site: Site<'_>, capacity: u64, replayed: &Replayed) -> Result<Commit> {
     let versions = site.versions;
     let used = versions.seqno_ceiling().max(replayed.last);
-    let ceiling = SeqNo::new(used.get().saturating_add(super::commit::SEQNO_RESERVE));
+    let ceiling = reserved_above(used.get(), SEQNO_RESERVE);
     versions.raise_seqno_ceiling(ceiling)?;
     // By the edit that adds the next one, so that some segment is registered at any time: a segment
     // beyond all those registered tells of an edit that is lost.

@@ -13,6 +13,11 @@
 //! is durable. Anything else is written to tables before the database is open, by one edit over all
 //! keyspaces (else a power cut could keep the newer of two writes and lose the older, P2).
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::catalog::Trees;
 use crate::base::batch::Operations;
 use crate::base::checksum::KeyHasher;
@@ -84,6 +89,10 @@ impl Replayed {
 /// # Errors
 /// `Corruption` for damage below a synced mark, for a segment that is missing or stands under
 /// another's name, and for a log that tells of an edit that the manifest has lost.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "counts segments that are registered"
+)]
 pub(super) fn survey(fs: &Fs, found: &Found) -> Result<Replayed> {
     let versions = found.versions();
     let flushed: HashMap<KeyspaceId, SeqNo> = versions
@@ -107,7 +116,8 @@ pub(super) fn survey(fs: &Fs, found: &Found) -> Result<Replayed> {
     let headless = heads.iter().filter(|(_, tail, _)| *tail == Tail::Empty);
     check_names(fs, found, &logs, &headless.map(|(log, ..)| *log).collect())?;
     let mut broken = None;
-    for (i, &(log, tail, before)) in heads.iter().enumerate() {
+    let mut heads = heads.iter();
+    while let Some(&(log, tail, before)) = heads.next() {
         let is_headless = matches!(tail, Tail::Empty | Tail::Torn { .. });
         if let (Tail::Torn { end }, None) = (tail, broken) {
             out.report.torn = Some((path_of(fs, log), end));
@@ -123,7 +133,7 @@ pub(super) fn survey(fs: &Fs, found: &Found) -> Result<Replayed> {
             out.passed_over.push(log);
             continue;
         }
-        let said = heads[i + 1..].iter().filter_map(|(_, _, before)| *before);
+        let said = heads.clone().filter_map(|(_, _, before)| *before);
         let limit = said
             .filter(|before| before.segment == log)
             .map(|b| b.end)
@@ -229,6 +239,10 @@ fn open_reader(fs: &Fs, versions: &VersionSet, log: FileId, limit: Option<u64>) 
     Reader::open(&file, versions.database(), log, limit)
 }
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "counts segments, batches and operations that were read, each in bytes of its own"
+)]
 fn survey_segment(
     fs: &Fs,
     found: &Found,
@@ -247,15 +261,26 @@ fn survey_segment(
         let offset = record.offset;
         let place = |error: Error| error.at(&path).offset_at(offset);
         let operations = Operations::decode(&record.payload).map_err(place)?;
-        let count = u64::from(operations.left());
-        if record.first <= last || count == 0 {
+        let others = operations.left().checked_sub(1);
+        let Some(others) = others.filter(|_| last < record.first) else {
             return Err(place(
                 Error::corruption("log record out of order")
                     .expected(format!("a sequence number above {last}"), record.first)
                     .advice(REPAIR),
             ));
+        };
+        // The largest number stands for "after every write", and `plus` stops at it.
+        last = record.first.plus(u64::from(others));
+        if last == SeqNo::MAX {
+            return Err(place(
+                Error::corruption("log record with numbers that no write has")
+                    .expected(
+                        format!("{} below {last}", u64::from(others).saturating_add(1)),
+                        format!("{} and more", record.first),
+                    )
+                    .advice(REPAIR),
+            ));
         }
-        last = record.first.plus(count - 1);
         out.report.batches += 1;
         let mut seqno = record.first;
         for operation in operations {

@@ -8,6 +8,11 @@
 //! `parse` accepts exactly what `Display` writes, so that `7.log`, `0000007.log` or `000007.LOG`
 //! are somebody else's files and stay untouched (P5).
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use crate::base::types::FileId;
 use std::fmt;
 

@@ -4,6 +4,11 @@
 //! [`RAW_BYTES_MAX`], and by what the codec can make of so many bytes, before anything is
 //! allocated (P19); larger blocks are stored plain.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Compression;
 
@@ -25,7 +30,7 @@ pub(super) fn compress(codec: Compression, raw: &[u8], out: &mut Vec<u8>) -> Res
     }
     out.extend_from_slice(&(raw.len() as u32).to_le_bytes());
     encode(codec, raw, out)?;
-    Ok(out.len() <= raw.len() - raw.len() / 8)
+    Ok(out.len() <= raw.len().saturating_sub(raw.len() / 8))
 }
 
 /// The body that `stored` was made from.
@@ -64,10 +69,11 @@ fn encode(codec: Compression, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
         #[cfg(feature = "lz4")]
         Compression::Lz4 => {
             let bound = lz4_flex::block::get_maximum_output_size(raw.len());
-            out.resize(LENGTH_BYTES + bound, 0);
-            let written = lz4_flex::block::compress_into(raw, &mut out[LENGTH_BYTES..])
+            out.resize(LENGTH_BYTES.saturating_add(bound), 0);
+            let room = out.get_mut(LENGTH_BYTES..).unwrap_or_default();
+            let written = lz4_flex::block::compress_into(raw, room)
                 .expect("the output is as large as the worst case");
-            out.truncate(LENGTH_BYTES + written);
+            out.truncate(LENGTH_BYTES.saturating_add(written));
         }
         #[cfg(feature = "zstd")]
         Compression::Zstd => {

@@ -10,6 +10,11 @@
 //! so a block is not valid at another place or in another file. Decoding never allocates more
 //! than the bytes it was given, and gives an error without file name: the reader adds it.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::BirthIdentity;
 use crate::base::checksum::{crc, crc_parts};
 use crate::base::coding::Decoder;
@@ -22,6 +27,7 @@ pub(super) const MAGIC: [u8; 8] = *b"alluvtbl";
 pub(super) const VERSION: u32 = 1;
 /// Size of the footer.
 pub(super) const FOOTER_BYTES: usize = 72;
+const FOOTER_MAGIC_AT: usize = FOOTER_BYTES - MAGIC.len();
 /// Size of one row of the section table.
 pub(super) const SECTION_ROW_BYTES: usize = 28;
 /// Bytes behind the stored body of a block: codec `u8`, checksum `u32`.
@@ -197,6 +203,7 @@ pub(super) struct Footer {
 
 impl Footer {
     /// The stored form.
+    #[expect(clippy::indexing_slicing, reason = "`start` was the length before")]
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.sections_offset.to_le_bytes());
@@ -219,7 +226,7 @@ impl Footer {
     /// `Corruption`, or `Unsupported` for a later version or an unknown feature.
     pub(super) fn decode(bytes: &[u8; FOOTER_BYTES], offset: u64) -> Result<Footer> {
         let damaged = |what: &str| Error::corruption(what).offset_at(offset);
-        let (rest, magic) = bytes.split_at(FOOTER_BYTES - MAGIC.len());
+        let (rest, magic) = bytes.split_at(FOOTER_MAGIC_AT);
         if magic != MAGIC {
             return Err(damaged("file that does not end as a table does").expected(
                 format!("\"{}\"", MAGIC.escape_ascii()),

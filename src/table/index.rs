@@ -18,6 +18,11 @@
 //! and before the next. Checksum and sizes are checked once; what is read afterwards is read with
 //! bounds, so hostile bytes give a wrong place, an error, but no panic (P19).
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use crate::base::key::{common_prefix, compare, head8};
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::types::Tag;
@@ -39,6 +44,11 @@ pub(super) struct IndexBuilder {
     separators: Vec<u8>,
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "writes what it collected itself, in positions below its own count"
+)]
 impl IndexBuilder {
     /// Blocks so far.
     pub(super) fn count(&self) -> usize {
@@ -137,7 +147,7 @@ impl Index {
         let index = Index {
             heads: part(words(count))?,
             tops: part(words(count.div_ceil(GROUP)))?,
-            offsets: part(words(count + 1))?,
+            offsets: part(count.checked_add(1).and_then(words))?,
             tags: part(words(count))?,
             ends: part(words(count))?,
             prefix: part(Some(prefix_len as usize))?,
@@ -181,8 +191,8 @@ impl Index {
     #[inline]
     pub(super) fn span(&self, section: &[u8], i: usize) -> Option<(u64, usize)> {
         let offsets = words(section, &self.offsets);
-        let start = u64::from_le_bytes(*offsets.get(i)?);
-        let end = u64::from_le_bytes(*offsets.get(i + 1)?);
+        let [start, end] = *offsets.get(i..)?.first_chunk()?;
+        let (start, end) = (u64::from_le_bytes(start), u64::from_le_bytes(end));
         Some((start, usize::try_from(end.checked_sub(start)?).ok()?))
     }
 
@@ -236,6 +246,11 @@ impl Index {
     /// How many separators are at or before `(key, tag)`: 0 when the entry would come before the
     /// whole table, else it belongs into the block before this number. `None` for bad bytes.
     #[inline]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "positions of blocks, and of groups rounded up: a count has 32 bits, and `decode` \
+                  found 40 bytes in the section for each"
+    )]
     pub(super) fn locate(&self, section: &[u8], key: &[u8], tag: Tag) -> Option<usize> {
         let prefix = self.prefix(section);
         let Some(tail) = key.strip_prefix(prefix) else {

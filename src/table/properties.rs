@@ -6,6 +6,11 @@
 //! Fields come in ascending order; unknown ones are passed over. No clock, no host name: the
 //! same entries and options give the same bytes.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use crate::base::coding::{Decoder, put_bytes, put_varint};
 use crate::base::types::{KeyspaceId, SeqNo};
 

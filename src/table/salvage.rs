@@ -8,6 +8,11 @@
 //! Invariants: nothing is given that does not check; memory stays within the file and one block.
 //! The search is bounded (P19), however damaged the file is. Not here: what becomes of the entries.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::block::Layout;
 use super::compression::decompress;
 use super::format::{
@@ -219,7 +224,8 @@ impl<'a> Damaged<'a> {
         let mut broken = |section: &Section, what| {
             lost.push(LostPart {
                 what,
-                range: section.offset..section.offset + section.len,
+                // `Sections::decode` found the sum inside the file.
+                range: section.offset..section.offset.saturating_add(section.len),
                 keys: None,
             });
         };
@@ -284,21 +290,21 @@ impl<'a> Damaged<'a> {
         let mut crc = RunningCrc::default();
         crc.update(&place_bytes(self.identity, start as u64));
         let mut covered = start;
-        let mut candidate = start + step.max(TRAILER_BYTES + 1);
+        let mut candidate = start.checked_add(step.max(TRAILER_BYTES + 1))?;
         while candidate <= end && 0 < *budget {
-            let checked = candidate - 4;
-            crc.update(self.bytes.get(covered..checked)?);
-            *budget = budget.saturating_sub((checked - covered) as u64);
-            covered = checked;
-            let stored = self.bytes.get(checked..candidate)?.first_chunk()?;
+            let uncovered = self.bytes.get(covered..candidate)?;
+            let (uncovered, stored) = uncovered.split_last_chunk::<4>()?;
+            crc.update(uncovered);
+            *budget = budget.saturating_sub(uncovered.len() as u64);
+            covered = candidate.checked_sub(stored.len())?;
             // The codec first: it rules out nearly all places.
-            let codec = *self.bytes.get(checked - 1)?;
+            let codec = *uncovered.last()?;
             if Compression::from_byte(codec).is_some()
                 && crc.masked() == u32::from_le_bytes(*stored)
             {
                 return Some(candidate);
             }
-            candidate += step;
+            candidate = candidate.checked_add(step)?;
         }
         None
     }
@@ -340,7 +346,7 @@ impl<F: FnMut(&[u8], Tag, &[u8]) -> Result<()>> Walk<'_, '_, F> {
                 |(last, tag): &(Vec<u8>, Tag)| compare(last, *tag, &key, entry.tag).is_lt();
             if self.last.as_ref().is_none_or(ascends) {
                 (self.take)(&key, entry.tag, entry.value)?;
-                self.entries += 1;
+                self.entries = self.entries.saturating_add(1); // each has bytes of its own
                 self.last = Some((key.clone(), entry.tag));
             }
         }
@@ -365,7 +371,7 @@ impl<F: FnMut(&[u8], Tag, &[u8]) -> Result<()>> Walk<'_, '_, F> {
             .saturating_mul(SEARCH_FACTOR)
             .saturating_add(SEARCH_BYTES);
         let found = self.search_by(PLAIN_STEP, end, &mut budget)?;
-        if found == 0 {
+        if !found {
             self.gap = None;
             self.search_by(1, end, &mut budget)?;
         }
@@ -382,18 +388,18 @@ impl<F: FnMut(&[u8], Tag, &[u8]) -> Result<()>> Walk<'_, '_, F> {
         Ok(())
     }
 
-    fn search_by(&mut self, step: usize, end: usize, budget: &mut u64) -> Result<u64> {
-        let (mut at, mut found) = (0, 0);
+    fn search_by(&mut self, step: usize, end: usize, budget: &mut u64) -> Result<bool> {
+        let (mut at, mut found) = (0, false);
         while at < end && 0 < *budget {
             match self.table.end_of_block(at, end, step, budget) {
                 Some(block_end) => {
                     self.block(at..block_end)?;
-                    found += 1;
+                    found = true;
                     at = block_end;
                 }
                 None => {
                     let start = self.gap.take().map_or(at, |gap| gap.start);
-                    at += step;
+                    at = at.saturating_add(step);
                     self.gap = Some(start..at.min(end));
                 }
             }

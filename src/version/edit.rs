@@ -13,6 +13,11 @@
 //!
 //! Not here: whether an edit makes sense (`ledger`, `version`); files (`manifest`).
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::file_meta::FileMeta;
 use crate::base::coding::{Decoder, put_bytes, put_varint};
 use crate::base::error::{Error, ErrorKind, Result};

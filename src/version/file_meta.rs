@@ -9,6 +9,11 @@
 //! Threads: any. `table` is one load once the table is open; opening is done by one thread at a
 //! time for each table. Not here: who lives at which level (`version`), when that changes (`set`).
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::holdings::{Holding, Holdings};
 use crate::base::error::{Error, ErrorKind, REPAIR_TABLE, Result};
 use crate::base::sync::{Arc, Mutex};

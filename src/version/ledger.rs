@@ -8,6 +8,11 @@
 //! `flushed_through` never go back; L4 every number in use is below its ceiling.
 //! Not here: key ranges (`version` checks them when it makes runs); disk.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::edit::{KeyspaceEdit, VersionEdit};
 use super::version::{LEVELS_MAX, Version};
 use crate::base::error::{Error, Result};

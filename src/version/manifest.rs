@@ -17,6 +17,11 @@
 //!
 //! Threads: used under the set's lock. Not here: what records mean (`edit`, `ledger`).
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::edit::{FORMAT, Record};
 use crate::base::checksum::{crc, crc_parts};
 use crate::base::coding::Decoder;
@@ -201,11 +206,11 @@ impl Manifest {
         let (head, tail) = payload.split_at(payload.len().min(FIRST_PART_BYTES));
         let parts = [head, tail];
         // A manifest's records have their places as numbers, from 1 upwards.
-        let number = SeqNo::ZERO.plus(self.records + 1);
+        let number = SeqNo::ZERO.plus(self.records).plus(1);
         self.writer
             .append(number, number, &parts, crc_parts(&parts))?;
         self.syncer.sync()?;
-        self.records += 1;
+        self.records = number.get();
         Ok(())
     }
 

@@ -10,6 +10,11 @@
 //!
 //! Threads: the caller holds the directory's lock. Not here: logs and tables (`db` sweeps them).
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::edit::{Ceilings, Identity, Record};
 use super::file_meta::{FileMeta, Shelf, TableEntry};
 use super::ledger::{KeyspaceState, Ledger, Limits};

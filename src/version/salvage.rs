@@ -6,6 +6,11 @@
 //!
 //! Threads: the caller holds the directory's lock. Not here: tables and logs (`db::repair`).
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::edit::{Ceilings, Identity, KeyspaceEdit, Record, VersionEdit};
 use super::manifest::Current;
 use super::recover::{Found, Read, Survey, begin};
@@ -117,23 +122,23 @@ impl Remains {
             };
             let mut remains = Remains::default();
             let mut lost = Vec::new();
-            let mut records = 0;
+            let mut has_records = false;
             let segment = salvage(region.bytes(), manifest, None, |piece| {
                 match piece {
                     Piece::Lost { range, .. } => lost.push(range),
                     Piece::Record(at, _, payload) => match Record::decode(payload) {
                         Ok(record) => {
                             remains.take(record);
-                            records += 1;
+                            has_records = true;
                         }
-                        Err(_) => lost.push(at..at + payload.len() as u64),
+                        Err(_) => lost.push(at..at.saturating_add(payload.len() as u64)),
                     },
                 }
                 Ok(())
             })?;
             remains.database = remains.database.or(segment.database);
             remains.lost = lost;
-            if records > 0 {
+            if has_records {
                 return Ok((remains, Some(manifest)));
             }
         }

@@ -11,6 +11,11 @@
 //!
 //! Not here: files. A sketched table cannot be opened.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::file_meta::{FileMeta, TableEntry};
 use super::version::Version;
 use crate::base::error::{Error, Result};
@@ -64,7 +69,8 @@ fn parse_line(line: &str, tables: &mut Vec<(u8, u64, FileMeta)>) -> Option<()> {
         } else {
             let (keys, size) = word.rsplit_once(':')?;
             let (smallest, largest) = keys.split_once('-')?;
-            let next = tables.iter().map(|t| t.2.file.0).max().unwrap_or(0) + 1;
+            let newest = tables.iter().map(|t| t.2.file.0).max();
+            let next = newest.unwrap_or(0).checked_add(1)?;
             tables.push((
                 level,
                 order,
@@ -110,6 +116,7 @@ fn parse_size(text: &str) -> Option<u64> {
 struct Size(u64);
 
 impl fmt::Display for Size {
+    #[expect(clippy::arithmetic_side_effects, reason = "no unit is 0")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = |(_, unit): &(char, u64)| self.0 != 0 && self.0.is_multiple_of(*unit);
         match UNITS.into_iter().find(whole) {

@@ -19,6 +19,11 @@
 //!
 //! Nothing here reads or writes a file. Decoding checks every field and never panics.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::Predecessor;
 use crate::base::checksum::{crc, unmask};
 use crate::base::coding::Decoder;
@@ -154,10 +159,14 @@ impl Header {
         self.segment == segment_bits(segment) && u64::from(self.offset) == offset
     }
 
-    /// Bytes of header and payload.
+    /// Where the record's payload ends, which is where the next record begins.
     #[inline]
-    pub(super) fn total(&self) -> u64 {
-        RECORD_HEADER_BYTES as u64 + u64::from(self.len)
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "two numbers of 32 bits and a small one, added in 64"
+    )]
+    pub(super) fn end(&self) -> u64 {
+        u64::from(self.offset) + RECORD_HEADER_BYTES as u64 + u64::from(self.len)
     }
 }
 
@@ -265,7 +274,7 @@ pub(super) fn flipped_bit(bytes: &[u8], stored: u32) -> Option<usize> {
     const POLYNOMIAL: u32 = 0xedb8_8320;
     let difference = unmask(crc(bytes)) ^ unmask(stored);
     let mut change = POLYNOMIAL;
-    for bit in (0..bytes.len() * 8).rev() {
+    for bit in (0..bytes.len().checked_mul(8)?).rev() {
         if change == difference {
             return Some(bit);
         }

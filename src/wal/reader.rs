@@ -10,6 +10,11 @@
 //!
 //! Memory: the fragments of one long record. Threads: one for each reader.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::Predecessor;
 use super::format::{
     Footer, Header, Kind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, VERSION,
@@ -212,7 +217,7 @@ impl Reader {
                 (Kind::Footer, None) => {
                     let footer = self.check_footer(life, &header, payload)?;
                     self.synced = self.synced.max(u64::from(header.synced));
-                    self.end = at + header.total();
+                    self.end = header.end();
                     self.tail = Some(Tail::Sealed(Predecessor {
                         segment: self.segment,
                         end: self.end,
@@ -225,19 +230,20 @@ impl Reader {
                     return Err(life.damage(at).expected("a record's next part", name(kind)));
                 }
             };
-            payload_len += payload.len();
+            // Saturated, it is above the limit too.
+            payload_len = payload.len().saturating_add(payload_len);
             if RECORD_BYTES_MAX < payload_len {
                 return Err(life.damage(start).expected(
                     format!("at most {RECORD_BYTES_MAX} bytes"),
                     format!("{payload_len} and more"),
                 ));
             }
-            at += header.total();
+            at = header.end();
             if is_whole || header.kind == Kind::Last {
                 self.end = at;
                 self.synced = self.synced.max(u64::from(header.synced));
                 self.newest = self.newest.max(header.first);
-                self.records += 1;
+                self.records = self.records.saturating_add(1); // each has bytes of its own
                 return Ok(Some(Span {
                     start,
                     end: at,
@@ -271,7 +277,8 @@ impl Reader {
     fn record(&self, span: &Span) -> Result<Record<'_>> {
         let header_len = RECORD_HEADER_BYTES as u64;
         let payload = if span.is_whole {
-            let at = span.start + header_len;
+            // Saturated, it is outside the region, which `block` refuses.
+            let at = span.start.saturating_add(header_len);
             Cow::Borrowed(self.region.block(at, span.payload_len)?)
         } else {
             let life = life(&self.region, self.len, self.segment, &self.path)?;
@@ -285,7 +292,7 @@ impl Reader {
                         .advice("The file changed while it was read."));
                 };
                 joined.extend_from_slice(payload);
-                at += header.total();
+                at = header.end();
             }
             Cow::Owned(joined)
         };
@@ -345,7 +352,7 @@ fn read_segment_header(life: Life<'_>, database: u64) -> Result<Start> {
             format!("segment {}", stated.segment),
         ));
     }
-    Ok(Start::Header(stated.before, header.total()))
+    Ok(Start::Header(stated.before, header.end()))
 }
 
 /// A recycled file may still begin with its earlier life. A valid header that cannot be one is

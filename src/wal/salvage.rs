@@ -7,10 +7,15 @@
 //! Invariants: nothing is given that does not check; bytes of another life are not given; time is
 //! linear but for what looks like a header and is none. Not here: what the records mean.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::Predecessor;
-use super::format::{Kind, MAGIC_AT, SegmentHeader, VERSION};
+use super::format::{Kind, SegmentHeader, VERSION};
 use super::reader::RECORD_BYTES_MAX;
-use super::verdict::{Ending, Life, find_magic};
+use super::verdict::{Ending, Life};
 use crate::base::error::Result;
 use crate::base::types::{FileId, SeqNo};
 use std::ops::Range;
@@ -72,7 +77,7 @@ pub fn salvage(
                 // A record of several fragments that is cut short is lost as a whole.
                 let start = long.take().map_or(at, |(start, ..)| start);
                 let start = *gap.get_or_insert(start);
-                match next_fragment(&life, at + 1) {
+                match next_fragment(&life, at.saturating_add(1)) {
                     Some(next) => at = next,
                     None => {
                         let range = start..len as u64;
@@ -90,11 +95,12 @@ pub fn salvage(
             }
         };
         out.has_records = true;
-        let end = at + header.total();
+        let end = header.end();
         let fits = match (header.kind, &long) {
             (Kind::Full | Kind::First | Kind::Segment | Kind::Footer, None) => true,
             (Kind::Middle | Kind::Last, Some((_, first, joined))) => {
-                *first == header.first && joined.len() + payload.len() <= RECORD_BYTES_MAX
+                let len = joined.len().saturating_add(payload.len());
+                *first == header.first && len <= RECORD_BYTES_MAX
             }
             _ => false,
         };
@@ -143,12 +149,12 @@ pub fn salvage(
 
 /// The next place at or behind `from` with a valid record of this life.
 fn next_fragment(life: &Life<'_>, from: u64) -> Option<u64> {
-    let mut at = from;
+    let mut from = from;
     loop {
-        at += find_magic(life.rest(at + MAGIC_AT as u64))? as u64;
+        let at = life.next_magic(from)?;
         if life.is_ours(at) && life.fragment_at(at).is_ok() {
             return Some(at);
         }
-        at += 1;
+        from = at.saturating_add(1);
     }
 }

@@ -15,6 +15,11 @@
 //! linear: the rest of the segment is scanned once. One gap stays: damage to several bits of the
 //! last records, which no later record vouches for, looks like a torn write.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
 use super::format::{
     Header, MAGIC, MAGIC_AT, RECORD_HEADER_BYTES, SECTOR_BYTES, flipped_bit, segment_bits,
 };
@@ -78,8 +83,7 @@ impl<'a> Life<'a> {
     /// The record or fragment at `offset`: its header and payload.
     #[inline]
     pub(super) fn fragment_at(&self, offset: u64) -> Result<(Header, &'a [u8]), Flaw> {
-        let header = self.header_at(offset).ok_or(Flaw::Header)?;
-        let rest = self.rest(offset + RECORD_HEADER_BYTES as u64);
+        let (header, rest) = self.header_at(offset).ok_or(Flaw::Header)?;
         let payload = rest.get(..header.len as usize).ok_or(Flaw::Short)?;
         if crc(payload) != header.payload_crc {
             return Err(Flaw::Payload(header));
@@ -94,8 +98,8 @@ impl<'a> Life<'a> {
     /// `Corruption` when it is damage.
     pub(super) fn judge(&self, start: u64, at: u64, flaw: Flaw) -> Result<Ending> {
         let behind = match flaw {
-            Flaw::Header => at + 1,
-            Flaw::Payload(header) => at + header.total(),
+            Flaw::Header => at.saturating_add(1), // saturated, nothing is found there
+            Flaw::Payload(header) => header.end(),
             Flaw::Short => self.bytes.len() as u64,
         };
         let evidence = self.look_ahead(behind, start);
@@ -140,11 +144,18 @@ impl<'a> Life<'a> {
             .unwrap_or_default()
     }
 
-    /// The header at `offset`, if it is valid and of this life.
+    /// The header at `offset`, if it is valid and of this life, and the bytes behind it.
     #[inline]
-    fn header_at(&self, offset: u64) -> Option<Header> {
-        let header = Header::decode(self.rest(offset).first_chunk()?)?;
-        header.is_of(self.segment, offset).then_some(header)
+    fn header_at(&self, offset: u64) -> Option<(Header, &'a [u8])> {
+        let (stored, rest) = self.rest(offset).split_first_chunk()?;
+        let header = Header::decode(stored)?;
+        header.is_of(self.segment, offset).then_some((header, rest))
+    }
+
+    /// The first place at or behind `from` where a header's magic byte would stand right.
+    pub(super) fn next_magic(&self, from: u64) -> Option<u64> {
+        let skipped = find_magic(self.rest(from).get(MAGIC_AT..)?)?;
+        from.checked_add(skipped as u64)
     }
 
     /// True when the identity at `offset` is that of this life, whatever the checksum says.
@@ -167,32 +178,31 @@ impl<'a> Life<'a> {
             end: from,
             synced: 0,
         };
-        let mut at = from;
-        while let Some(skipped) = find_magic(self.rest(at + MAGIC_AT as u64)) {
-            at += skipped as u64;
+        let mut from = from;
+        while let Some(at) = self.next_magic(from) {
             // Comparing the identity first keeps the scan cheap where random bytes look like it.
             let header = if self.is_ours(at) {
                 self.header_at(at)
             } else {
                 None
             };
-            let Some(header) = header else {
-                at += 1;
+            let Some((header, _)) = header else {
+                from = at.saturating_add(1);
                 continue;
             };
             evidence.synced = evidence.synced.max(u64::from(header.synced));
             if enough < evidence.synced {
                 break;
             }
-            at += header.total();
-            evidence.end = at;
+            from = header.end();
+            evidence.end = from;
         }
         evidence
     }
 
     /// The one flipped bit that explains the flaw at `at`, if there is one.
     fn flip(&self, at: u64, flaw: Flaw) -> Option<Flip> {
-        let payload_at = at + RECORD_HEADER_BYTES as u64;
+        let payload_at = at.checked_add(RECORD_HEADER_BYTES as u64)?;
         match flaw {
             Flaw::Header => {
                 let found: &[u8; RECORD_HEADER_BYTES] = self.rest(at).first_chunk()?;
@@ -202,24 +212,24 @@ impl<'a> Life<'a> {
                 let bit = if difference.count_ones() == 1 {
                     difference.trailing_zeros() as usize
                 } else {
-                    32 + flipped_bit(checked, stored)?
+                    flipped_bit(checked, stored)?.checked_add(32)?
                 };
                 let mut repaired = *found;
                 *repaired.get_mut(bit / 8)? ^= 1 << (bit % 8);
                 let header = Header::decode(&repaired)?;
                 header.is_of(self.segment, at).then_some(Flip {
-                    byte: at + bit as u64 / 8,
+                    byte: at.checked_add(bit as u64 / 8)?,
                     unit: at..payload_at,
-                    end: at + header.total(),
+                    end: header.end(),
                 })
             }
             Flaw::Payload(header) => {
                 let payload = self.rest(payload_at).get(..header.len as usize)?;
                 let bit = flipped_bit(payload, header.payload_crc)?;
                 Some(Flip {
-                    byte: payload_at + bit as u64 / 8,
-                    unit: payload_at..at + header.total(),
-                    end: at + header.total(),
+                    byte: payload_at.checked_add(bit as u64 / 8)?,
+                    unit: payload_at..header.end(),
+                    end: header.end(),
                 })
             }
             Flaw::Short => None,
@@ -232,6 +242,11 @@ impl<'a> Life<'a> {
     /// Older bytes are zeros, or of an earlier life. Zeros reach from the flip to an edge of the
     /// unit or of the sector. Those of an earlier life may be anything, and must be reckoned with
     /// unless zeros follow the records; then only part of the header cannot be mistaken.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a flip lies in the bytes and not before `at`, and records end within 64 KiB \
+                  behind the bytes: a sector more is far from the largest number"
+    )]
     fn is_believable(&self, at: u64, flip: &Flip, records_end: u64) -> bool {
         let sector = flip.byte / SECTOR_BYTES * SECTOR_BYTES;
         let start = flip.unit.start.max(sector);
@@ -249,10 +264,10 @@ impl<'a> Life<'a> {
 }
 
 /// The first place of a magic byte, looked for 64 bytes at a time.
-pub(super) fn find_magic(bytes: &[u8]) -> Option<usize> {
+fn find_magic(bytes: &[u8]) -> Option<usize> {
     let has_magic = |chunk: &[u8]| chunk.iter().fold(false, |has, &b| has | (b == MAGIC));
     let chunk = bytes.chunks(64).position(has_magic)?;
-    let skipped = chunk * 64;
+    let skipped = chunk.checked_mul(64)?;
     let within = bytes.get(skipped..)?.iter().position(|&b| b == MAGIC)?;
-    Some(skipped + within)
+    skipped.checked_add(within)
 }

@@ -1,10 +1,16 @@
 //! Recoveries that are themselves cut off, in small worlds.
 
 use crate::support::ROOT;
-use alluvium::fs::Fs;
+use alluvium::base::checksum::crc_parts;
+use alluvium::base::types::KeyspaceId;
 use alluvium::fs::sim::{Family, SimFs};
-use alluvium::{Db, Options};
+use alluvium::fs::{FileName, Fs};
+use alluvium::table::{BlockCache, TableContext};
+use alluvium::version::{VersionEdit, VersionSet};
+use alluvium::wal::{Predecessor, Writer, WriterOptions};
+use alluvium::{Db, ErrorKind, InKeyspace, LogMode, Options, ReadMode, SeqNo, Verify, WriteBatch};
 use std::path::Path;
+use std::sync::Arc;
 
 fn options() -> Options {
     Options::new()
@@ -67,4 +73,114 @@ fn a_segment_behind_a_hole_stays_lost_when_the_recovery_from_it_is_cut_off() {
             );
         }
     }
+}
+
+/// The default keyspace of any database.
+struct Default;
+
+impl InKeyspace for Default {
+    fn target(&self) -> (KeyspaceId, u64) {
+        (KeyspaceId::DEFAULT, 1)
+    }
+}
+
+fn version_set(sim: &SimFs) -> VersionSet {
+    let context = Arc::new(TableContext {
+        read_mode: ReadMode::Mmap,
+        verify: Verify::FirstTouch,
+        cache: BlockCache::new(1 << 20),
+    });
+    let found = VersionSet::recover(&Fs::sim(sim, Path::new(ROOT)), &context);
+    found.unwrap().expect("there is a database")
+}
+
+/// A database with `a` in it, and behind that a segment that puts `keys` by one record with the
+/// number `first`, each checksum of it right.
+fn with_record(first: SeqNo, keys: &[&str]) -> SimFs {
+    let sim = SimFs::new(2);
+    let db = open(&sim);
+    db.put("a", "1").unwrap();
+    let end = db.stats().log.bytes;
+    let next = sim.kill();
+    drop(db);
+    let set = version_set(&next);
+    let old = *set.logs().last().unwrap();
+    let segment = set.allocate_file().unwrap();
+    let fs = Fs::sim(&next, Path::new(ROOT));
+    let file = fs.create_new(FileName::Log(segment)).unwrap();
+    set.install(VersionEdit {
+        logs_added: vec![segment],
+        ..VersionEdit::default()
+    })
+    .unwrap();
+    let options = WriterOptions {
+        database: set.database(),
+        segment,
+        mode: LogMode::Write,
+        capacity: 4 << 10,
+    };
+    let before = Predecessor {
+        segment: old,
+        end,
+        last_seqno: SeqNo::new(1),
+    };
+    let mut writer = Writer::create(file, options, Some(before)).unwrap();
+    let mut batch = WriteBatch::new();
+    for key in keys {
+        batch.put(Default, key, "2");
+    }
+    let (count, operations) = batch.encoded_parts();
+    let parts: [&[u8]; 2] = [&count, operations];
+    let last = first.plus(keys.len() as u64 - 1);
+    writer
+        .append(first, last, &parts, crc_parts(&parts))
+        .unwrap();
+    next
+}
+
+/// Numbers stop at the largest one: operations of one record had the same number, and a key in it
+/// twice had two values at one instant. Opening refuses it, and repair does not keep it.
+#[test]
+fn a_record_whose_numbers_reach_the_largest_is_refused_and_not_kept_by_repair() {
+    let largest = SeqNo::MAX.get();
+    for (first, keys) in [
+        (largest, &["b"][..]),
+        (largest, &["b", "b"]),
+        (largest - 1, &["b", "b"]),
+        (largest - 2, &["b", "b", "b", "b"]),
+    ] {
+        let sim = with_record(SeqNo::new(first), keys);
+        let fs = Fs::sim(&sim, Path::new(ROOT));
+        let error = options().open_in(fs.clone()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("numbers that no write has"), "{text}");
+        assert!(text.contains(".log at offset"), "{text}");
+        let report = options().repair_in(fs).unwrap();
+        assert!(!report.losses.is_empty());
+        let db = open(&sim);
+        assert_eq!(db.get("a").unwrap().unwrap(), b"1");
+        assert_eq!(db.get("b").unwrap(), None);
+    }
+}
+
+/// Near the largest number the sum of what is used and what is reserved was cut to 56 bits: a
+/// small number, which reserved nothing, and numbers could name two writes (P6).
+#[test]
+fn near_the_largest_number_each_is_reserved_before_it_is_given() {
+    let first = SeqNo::MAX.get() - 100;
+    let sim = with_record(SeqNo::new(first), &["b"]);
+    let db = open(&sim);
+    let mut written = 0;
+    let error = loop {
+        match db.put("c", "3") {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+        let reserved = version_set(&sim.kill()).seqno_ceiling();
+        assert!(first + written <= reserved.get(), "{written}: {reserved}");
+    };
+    assert_eq!(written, 99, "the largest number is nobody's");
+    assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
+    assert_eq!(db.get("c").unwrap().unwrap(), b"3");
 }

@@ -160,7 +160,7 @@ impl Repair<'_> {
     }
 
     /// Writes a record to the new log when some of it is in no table. Gives its last number;
-    /// `None` when it cannot be decoded.
+    /// `None` when it is none that a write made.
     fn take_record(
         &mut self,
         first: SeqNo,
@@ -177,6 +177,10 @@ impl Repair<'_> {
         if count == 0 || first <= last {
             // A second copy of a record that was read already.
             return Ok(Some(last));
+        }
+        if end == SeqNo::MAX {
+            // No write has that number: opening would refuse the record.
+            return Ok(None);
         }
         let mut seqno = first;
         let mut wanted = false;

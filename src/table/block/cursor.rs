@@ -30,7 +30,7 @@ impl Layout {
                 Some(line) => equal_bytes(line, fingerprint),
                 None => {
                     let mut line = [0; 16];
-                    line[..bytes.len()].copy_from_slice(bytes);
+                    line.get_mut(..bytes.len())?.copy_from_slice(bytes);
                     equal_bytes(&line, fingerprint)
                 }
             };

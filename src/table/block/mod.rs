@@ -16,7 +16,21 @@
 //! read, so that hostile bytes give `None` and never a panic (P19). A first touch costs no pass
 //! over the entries.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "writes blocks, of entries that it was given"
+)]
 pub(super) mod builder;
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "positions are at most the count, which has 16 bits; bytes are read by `get`"
+)]
 pub(super) mod cursor;
 pub(super) mod probe;
 #[expect(unsafe_code, reason = "SSE2, and prefetching takes an address")]
@@ -85,9 +99,10 @@ impl Layout {
         if count == 0 || !known || SeqNo::MAX.get() < base {
             return None;
         }
-        let heads_at = HEADER_BYTES + count;
-        let offsets_at = heads_at + 2 * count;
-        let prefix_at = offsets_at + (count + 1) * width(wide);
+        let heads_at = HEADER_BYTES.checked_add(count)?;
+        let offsets_at = heads_at.checked_add(count.checked_mul(2)?)?;
+        let offsets_bytes = count.checked_add(1)?.checked_mul(width(wide))?;
+        let prefix_at = offsets_at.checked_add(offsets_bytes)?;
         let entries_at = prefix_at.checked_add(prefix_len)?;
         (entries_at <= body.len()).then_some(Layout {
             count,
@@ -115,13 +130,17 @@ impl Layout {
 
     /// The stored fingerprint and head of entry `i`: what `verify` compares with the key.
     pub(super) fn stored_guide(&self, body: &[u8], i: usize) -> Option<(u8, u16)> {
-        let head = body.get(self.heads_at + 2 * i..)?.first_chunk()?;
-        Some((*body.get(HEADER_BYTES + i)?, u16::from_le_bytes(*head)))
+        let fingerprints = body.get(HEADER_BYTES..self.heads_at)?;
+        Some((
+            *fingerprints.get(i)?,
+            u16::from_le_bytes(*self.heads(body).get(i)?),
+        ))
     }
 
     /// What [`Layout::stored_guide`] must say for a key with this hash.
     pub(super) fn guide_of(&self, key: &[u8], hash: u64) -> Option<(u8, u16)> {
-        let suffix = key.get(self.entries_at - self.prefix_at..)?;
+        let prefix_len = self.entries_at.checked_sub(self.prefix_at)?;
+        let suffix = key.get(prefix_len..)?;
         Some((fingerprint(hash), head(suffix)))
     }
 
@@ -134,6 +153,10 @@ impl Layout {
     }
 
     #[inline]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "`i` is at most the count, of 16 bits, and `parse` found the offsets in a body"
+    )]
     fn offset(&self, body: &[u8], i: usize) -> Option<usize> {
         let at = self.offsets_at + i * width(self.wide);
         read_width(body.get(at..)?, self.wide)
@@ -141,6 +164,10 @@ impl Layout {
 
     /// Entry `i < count`; `None` when the bytes are not those of an entry.
     #[inline]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "`i` is below the count, a base has 56 bits, and a value ends at `end`"
+    )]
     pub(super) fn entry<'a>(&self, body: &'a [u8], i: usize) -> Option<Entry<'a>> {
         debug_assert!(i < self.count);
         let start = self.offset(body, i)?;

@@ -8,6 +8,16 @@
 //! Invariants: a key that is in the table is never said to be absent. A filter that is damaged
 //! or of an unknown kind is not used at all; that costs time and no answer.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a bit of a line has a number of 9 bits; the rest multiplies 32 bits by 32 in 64"
+)]
 mod blocked;
 
 use super::block::search::prefetch;
@@ -17,6 +27,11 @@ const TAIL_BYTES: usize = 8;
 const KIND_BLOCKED: u8 = 1;
 
 /// Appends the section for keys with these hashes.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "writes lines into room that it made for them"
+)]
 pub(super) fn encode(hashes: &[u64], bits_per_key: u32, out: &mut Vec<u8>) {
     let start = out.len();
     let lines = blocked::lines(hashes.len(), bits_per_key);
@@ -55,17 +70,29 @@ impl Filter {
         )
     }
 
+    /// Where the line of a key starts in the section.
+    #[inline]
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "the line is one of `lines`, which `decode` found inside a section"
+    )]
+    fn line_at(&self, hash: u64) -> usize {
+        blocked::line_of(hash, self.lines) * LINE_BYTES
+    }
+
     /// Brings the line of a key nearer.
     #[inline]
     pub(super) fn prefetch(&self, section: &[u8], hash: u64) {
-        prefetch(section, blocked::line_of(hash, self.lines) * LINE_BYTES);
+        prefetch(section, self.line_at(hash));
     }
 
     /// False when no key has this hash.
     #[inline]
     pub(super) fn may_contain(&self, section: &[u8], hash: u64) -> bool {
-        let at = blocked::line_of(hash, self.lines) * LINE_BYTES;
-        match section.get(at..).and_then(|rest| rest.first_chunk()) {
+        match section
+            .get(self.line_at(hash)..)
+            .and_then(|rest| rest.first_chunk())
+        {
             Some(line) => blocked::is_set(line, hash, self.probes),
             None => true,
         }

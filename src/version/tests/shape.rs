@@ -65,6 +65,14 @@ fn what_is_no_version_is_refused() {
     assert!(error.to_string().contains("level is too deep"), "{error}");
 }
 
+/// The next free number was that number and 1.
+#[test]
+fn a_sketch_without_a_number_left_for_its_next_table_is_refused() {
+    let most = u64::MAX;
+    assert!(Version::parse(&format!("L0.1 a-b:1 #{most}")).is_ok());
+    assert!(Version::parse(&format!("L0.1 a-b:1 #{most} c-d:1")).is_err());
+}
+
 #[test]
 fn overlapping_tables_are_those_that_share_a_key_with_the_range() {
     let version = Version::parse("L1.2 a-c:1 e-g:1 k-m:1\nL1.1 b-l:1").unwrap();
