@@ -3,21 +3,25 @@
 //! While all is well a file BALLAST holds some bytes of the disk. The first time that the
 //! manifest, the log, a flush or a compaction finds no space, space is given back and what failed is
 //! done again at once: half of it to the log and to flushes, and all of it to the manifest and to
-//! compactions, so that flushes cannot use up what the compaction needs that makes room. Writes then wait until the file could be made again, so that they do not
-//! use up what deletions and compactions need; those go on. The file's bytes mean nothing, and no
-//! orphan it is: a crash leaves it or not, the next open takes it as it is.
+//! compactions, so that flushes cannot use up what the compaction needs that makes room: they wait
+//! until it has ended, and what it has freed becomes this half again first. Writes wait until the whole file could be made again,
+//! so that they do not use up what deletions and compactions need; those go on. The file's bytes
+//! mean nothing, and no orphan it is: a crash leaves it or not, the next open takes it as it is.
 //!
 //! It takes a sixteenth of a log segment, 2 MiB at most, and nothing where that is under 32 KiB.
 
 use crate::base::error::{ErrorKind, Result};
 use crate::base::options::Options;
-use crate::base::sync::Mutex;
+use crate::base::sync::atomic::{AtomicBool, Ordering};
+use crate::base::sync::{Mutex, MutexGuard};
 use crate::fs::{FileName, Fs};
 
 const RESERVE_BYTES_MAX: u64 = 2 << 20;
 const RESERVE_BYTES_MIN: u64 = 32 << 10;
 /// A segment of 32 MiB gives the most, one of 512 KiB the least.
 const SHARE_OF_SEGMENT: u64 = 16;
+/// Less than this is no help to a compaction.
+const REFILL_BYTES_MIN: u64 = 4 << 10;
 /// Where space cannot be allocated without writing: so many zeros a call.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -25,8 +29,25 @@ const CHUNK_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Reserve {
     bytes: u64,
-    /// How much of it the file holds: all, half or nothing.
+    /// How much of it the file holds: all, half, less than that, or nothing.
     left: Mutex<u64>,
+    /// Held by the compaction that it was given up for.
+    lease: Mutex<()>,
+    is_lent: AtomicBool,
+}
+
+/// While it lives, what was given up is for one compaction, and flushes wait.
+#[derive(Debug)]
+pub(crate) struct Lease<'r> {
+    is_lent: &'r AtomicBool,
+    _one_at_a_time: MutexGuard<'r, ()>,
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        // Relaxed: as in `lend`.
+        self.is_lent.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Reserve {
@@ -36,6 +57,8 @@ impl Reserve {
         Reserve {
             bytes: if share < RESERVE_BYTES_MIN { 0 } else { share },
             left: Mutex::new(0),
+            lease: Mutex::new(()),
+            is_lent: AtomicBool::new(false),
         }
     }
 
@@ -44,9 +67,22 @@ impl Reserve {
         self.bytes
     }
 
-    /// How much of it is still set aside.
-    pub(crate) fn left(&self) -> u64 {
-        *self.left.lock()
+    /// For a compaction that found no space: until it ends nobody else gets what is given up for
+    /// it. Waits for another one that has it, whose end may have made room.
+    pub(crate) fn lend(&self) -> Lease<'_> {
+        let one_at_a_time = self.lease.lock();
+        // Relaxed: a flush that has begun goes on, so nothing depends on who sees this when.
+        self.is_lent.store(true, Ordering::Relaxed);
+        Lease {
+            is_lent: &self.is_lent,
+            _one_at_a_time: one_at_a_time,
+        }
+    }
+
+    /// True while flushes should wait for a compaction.
+    pub(crate) fn is_lent(&self) -> bool {
+        // Relaxed: as in `lend`.
+        self.is_lent.load(Ordering::Relaxed)
     }
 
     /// Takes over a file of an earlier session; false when it is not of the right size.
@@ -82,6 +118,31 @@ impl Reserve {
         0 < self.bytes && fs.remove(FileName::Ballast).is_ok()
     }
 
+    /// Sets aside what only compactions get, when nothing is left of the reserve: of space that has
+    /// just been freed, before flushes use it up. Half of the reserve, or what there is of that.
+    ///
+    /// # Errors
+    /// What the file system says, except `NoSpace`.
+    pub(crate) fn refill(&self, fs: &Fs) -> Result<()> {
+        let mut left = self.left.lock();
+        if self.bytes == 0 || 0 < *left {
+            return Ok(());
+        }
+        let mut wanted = self.bytes / 2;
+        while REFILL_BYTES_MIN <= wanted {
+            remove_if_there(fs)?;
+            match fill(fs, wanted) {
+                Ok(()) => {
+                    *left = wanted;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::NoSpace => wanted /= 2,
+                Err(error) => return remove_if_there(fs).and(Err(error)),
+            }
+        }
+        remove_if_there(fs)
+    }
+
     /// Makes it again where it is missing.
     ///
     /// # Errors
@@ -92,8 +153,8 @@ impl Reserve {
             return Ok(());
         }
         if 0 < *left {
-            // While space is missing the half that is left stays for a compaction.
-            return self.restore_half(fs, &mut left);
+            // While space is missing what is left stays for a compaction.
+            return self.restore_rest(fs, &mut left);
         }
         // An attempt that could not be cleaned up is in the way.
         remove_if_there(fs)?;
@@ -105,7 +166,7 @@ impl Reserve {
         Ok(())
     }
 
-    fn restore_half(&self, fs: &Fs, left: &mut u64) -> Result<()> {
+    fn restore_rest(&self, fs: &Fs, left: &mut u64) -> Result<()> {
         let file = fs.open_write(FileName::Ballast)?;
         match file.preallocate(self.bytes) {
             Ok(()) => {

@@ -60,8 +60,13 @@ impl Core {
             }
             match self.health.check() {
                 Ok(()) => Ok(false),
-                // The reserve may be there for it, or space may be back.
-                Err(_) if self.health.lacks_only_space() && self.flush_one(tree) => Ok(false),
+                // A compaction may be making room; the reserve may be there, or space be back.
+                Err(_)
+                    if self.health.lacks_only_space()
+                        && (self.reserve.is_lent() || self.flush_one(tree)) =>
+                {
+                    Ok(false)
+                }
                 Err(refusal) => Err(refusal),
             }
         })?;
@@ -95,19 +100,7 @@ impl Core {
             self.health.check_making_room()?;
             tree.check_open()?;
             match tree.next_manual_job(&manual) {
-                ManualStep::Run(job) => {
-                    let reserve = self.reserve.left();
-                    let outcome = self.with_work(tree, |work| tree.run_job(&job, work));
-                    // Its inputs are dead once it lets go of them.
-                    drop(job);
-                    match self.count_compaction(outcome) {
-                        // The reserve was given up for it: once more, at once (P15).
-                        Err(full)
-                            if full.kind() == ErrorKind::NoSpace
-                                && self.reserve.left() < reserve => {}
-                        other => other?,
-                    }
-                }
+                ManualStep::Run(job) => self.run_compaction(tree, job)?,
                 // Tables that it needs are in a running job.
                 ManualStep::Wait => self.board.wait_done(seen),
                 ManualStep::Done => return Ok(()),

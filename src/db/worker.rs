@@ -9,9 +9,10 @@
 use super::core::Core;
 use super::health::Part;
 use super::stall::StallCause;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::atomic::Ordering;
 use crate::base::sync::{Arc, thread};
+use crate::compaction::Job;
 use crate::tree::{Tree, Work};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -133,8 +134,12 @@ impl Core {
         false
     }
 
-    /// Writes one waiting memtable of `tree`; false when there was none, or it failed.
+    /// Writes one waiting memtable of `tree`; false when there was none, it failed, or the space that
+    /// there is belongs to a compaction.
     pub(crate) fn flush_one(&self, tree: &Tree) -> bool {
+        if self.reserve.is_lent() {
+            return false;
+        }
         let running = self.board.flushing();
         let env = self.board.env();
         let start = env.now();
@@ -172,9 +177,32 @@ impl Core {
         let oldest = self.oldest_snapshot();
         let job = tree.next_job(oldest, idle)?;
         let running = self.board.compacting();
-        let outcome = self.with_work(tree, |work| tree.run_job(&job, work));
-        drop((running, job));
-        Some(self.count_compaction(outcome))
+        let outcome = self.run_compaction(tree, job);
+        drop(running);
+        Some(outcome)
+    }
+
+    /// Runs a compaction. Where space is missing for it, it gets the reserve and runs once more, at
+    /// once: flushes wait meanwhile, or they would use up what was given up for it (P15).
+    pub(crate) fn run_compaction(&self, tree: &Tree, job: Job) -> Result<()> {
+        let mut lease = None;
+        let outcome = self.with_work(tree, |work| {
+            tree.run_job(&job, work, |error| {
+                let is_full = error.kind() == ErrorKind::NoSpace;
+                if is_full {
+                    lease = Some(self.reserve.lend());
+                    self.give_up_reserve(Part::Compaction, error);
+                }
+                is_full
+            })
+        });
+        // Its inputs are dead once it lets go of them.
+        drop(job);
+        let counted = self.count_compaction(outcome);
+        if lease.take().is_some() {
+            self.board.notify_done();
+        }
+        counted
     }
 
     /// Counts a finished compaction and tidies up behind it.
@@ -207,7 +235,11 @@ impl Core {
 
     /// After files changed: dead ones go, writers are told, waiters look again.
     fn after_change(&self, logs: Result<()>) {
-        self.settle(Part::Files, logs.and_then(|()| self.sweep_dead()));
+        let mut swept = logs.and_then(|()| self.sweep_dead());
+        if self.health.ails(Part::Reserve) {
+            swept = swept.and_then(|()| self.reserve.refill(&self.fs));
+        }
+        self.settle(Part::Files, swept);
         self.update_stall();
         self.board.notify_done();
     }

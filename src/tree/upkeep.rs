@@ -1,7 +1,7 @@
 //! Flushes and compactions of one tree, run by whichever worker asks.
 
 use super::state::Tree;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::types::{FileId, SeqNo};
@@ -235,9 +235,18 @@ impl Tree {
         Some(job)
     }
 
-    /// Runs a reserved job, installs what it made, and frees its inputs.
-    pub fn run_job(&self, job: &Job, work: &Work<'_>) -> Result<Outcome> {
-        let result = self.run_reserved(job, work);
+    /// Runs a reserved job, installs what it made, and frees its inputs. When it fails, and `again`
+    /// says so, it is run once more before that.
+    pub fn run_job(
+        &self,
+        job: &Job,
+        work: &Work<'_>,
+        again: impl FnOnce(&Error) -> bool,
+    ) -> Result<Outcome> {
+        let result = match self.run_reserved(job, work) {
+            Err(error) if again(&error) => self.run_reserved(job, work),
+            other => other,
+        };
         self.busy.lock().release(job);
         result
     }
