@@ -212,7 +212,7 @@ impl<'f> Repair<'f> {
         if self.remains.database.is_none() || self.remains.hash_seed.is_none() {
             for &file in &self.tables {
                 let handle = self.fs.open_read(FileName::Table(file))?;
-                if let Ok((identity, _)) = stated_identity(&handle) {
+                if let Some((identity, _)) = tables::readable(stated_identity(&handle))? {
                     let vote = (identity.database, identity.hash_seed);
                     *votes.entry(vote).or_default() += 1;
                 }
@@ -258,6 +258,8 @@ impl<'f> Repair<'f> {
         };
         drop(found);
         if surveyed && by_current && self.aside.is_empty() && self.report.losses.is_empty() {
+            // A repair that failed at its last step has switched already, for as long as power lasts.
+            self.fs.sync_dir()?;
             return self.finish(&kept);
         }
         if !by_current {
