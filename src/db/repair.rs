@@ -233,7 +233,7 @@ impl<'f> Repair<'f> {
         if self.remains.database.is_none() || self.remains.hash_seed.is_none() {
             for &file in &self.tables {
                 let handle = self.fs.open_read(FileName::Table(file))?;
-                if let Ok((identity, _)) = stated_identity(&handle) {
+                if let Some((identity, _)) = tables::readable(stated_identity(&handle))? {
                     let vote = (identity.database, identity.hash_seed);
                     *votes.entry(vote).or_default() += 1;
                 }
@@ -273,10 +273,12 @@ impl<'f> Repair<'f> {
             kept.push(edit);
         }
         if is_surveyed && by_current && self.aside.is_empty() && self.report.losses.is_empty() {
+            // A repair that failed at its last step has switched already, for as long as power lasts.
+            self.fs.sync_dir()?;
             return self.finish(&kept);
         }
         if !by_current {
-            self.lose_current();
+            self.lose_current()?;
         }
         let logs = if is_surveyed {
             self.remains.logs.iter().copied().collect()
@@ -413,16 +415,19 @@ impl<'f> Repair<'f> {
         }
     }
 
-    fn lose_current(&mut self) {
+    fn lose_current(&mut self) -> Result<()> {
         let path = self.fs.path(FileName::Current);
         self.report.losses.push(Loss {
             what: "CURRENT".to_owned(),
             kind: LossKind::Derived,
             ..Loss::at(path, 0..0)
         });
-        if self.is_there(FileName::Current) {
-            self.set_aside(FileName::Current);
+        match self.fs.open_read(FileName::Current) {
+            Ok(_) => self.set_aside(FileName::Current),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     fn lose_manifest(&mut self, manifest: Option<FileId>) -> Result<()> {
@@ -449,10 +454,6 @@ impl<'f> Repair<'f> {
             });
         }
         Ok(())
-    }
-
-    fn is_there(&self, name: FileName) -> bool {
-        self.fs.open_read(name).is_ok()
     }
 
     fn set_aside(&mut self, name: FileName) {

@@ -257,7 +257,9 @@ impl Fs {
     /// with a number behind it. A copy where links cannot be made. Returns the name.
     ///
     /// The name is durable after [`Fs::sync_dir`], the bytes when they were.
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
     pub fn keep_aside(&self, name: FileName) -> Result<String> {
+        from_caller!();
         on!(Root, &self.0, dir => dir.keep_aside(name))
             .map_err(|e| failed("link", &self.path(name), e))
     }

@@ -67,10 +67,12 @@ pub fn find_whole(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<(Found,
             continue;
         };
         let current = Current { manifest, database };
-        if stated == manifest
-            && let Ok(found) = Found::of(fs, context, current)
-        {
-            return Ok(Some((found, false)));
+        if stated == manifest {
+            match Found::of(fs, context, current) {
+                Ok(found) => return Ok(Some((found, false))),
+                Err(error) if error.kind() == ErrorKind::Corruption => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     first.map(|_| None)

@@ -436,3 +436,79 @@ fn a_callback_that_panics_stops_nobody() {
         db.close().unwrap();
     }
 }
+
+/// A closed database of three keys in three tables, the last one deleted again in the log.
+fn closed(sim: &SimFs) {
+    let db = open(sim, 0);
+    for n in 0..3 {
+        db.put(key(n), [n as u8; 100]).unwrap();
+        db.flush().unwrap();
+    }
+    db.delete(key(2)).unwrap();
+    db.close().unwrap();
+}
+
+fn repair(sim: &SimFs) -> alluvium::Result<alluvium::RepairReport> {
+    let options = Options::new().memory_bytes(1 << 20).background_threads(0);
+    options.repair_in(Fs::sim(sim, Path::new(ROOT)))
+}
+
+fn expect_closed(sim: &SimFs, what: &str) {
+    let db = open(sim, 0);
+    let found: Vec<_> = db.iter().map(|e| e.unwrap().0.to_vec()).collect();
+    assert_eq!(found, [key(0), key(1)], "{what}");
+}
+
+/// What cannot be read now is not damaged: a repair that took it for that would put whole tables
+/// aside, and the database would be without them.
+#[test]
+fn a_repair_on_a_disk_that_gives_errors_fails_and_sets_nothing_aside() {
+    for nth in 0..12 {
+        let sim = SimFs::new(5);
+        closed(&sim);
+        for name in names(&sim).iter().filter(|n| n.ends_with(".manifest")) {
+            sim.plant(Path::new(ROOT), name, b"no manifest");
+        }
+        let before = names(&sim);
+        let failing = FaultRule::new(Fault::Eio).kinds(&[CallKind::Read]);
+        sim.fail(failing.class(FileClass::Table).nth(nth).sticky());
+        match repair(&sim) {
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Io, "{nth}: {error}");
+                assert_eq!(names(&sim), before, "{nth}");
+            }
+            // Behind the last read.
+            Ok(report) => assert!(!report.has_lost_data(), "{nth}: {report}"),
+        }
+        sim.heal();
+        let report = repair(&sim).unwrap();
+        assert!(!report.has_lost_data(), "{nth}: {report}");
+        expect_closed(&sim, &format!("read {nth}"));
+    }
+}
+
+/// A repair switches to the new manifest by a rename, and fails when the directory cannot be
+/// synced then. The next one finds nothing to do, and says so only when that lasts.
+#[test]
+fn a_repair_that_finds_nothing_to_do_behind_one_that_failed_lasts() {
+    let mut failed = 0;
+    for nth in 0..8 {
+        let sim = SimFs::new(6);
+        closed(&sim);
+        let fs = Fs::sim(&sim, Path::new(ROOT));
+        fs.remove(alluvium::fs::FileName::Current).unwrap();
+        fs.sync_dir().unwrap();
+        sim.fail(
+            FaultRule::new(Fault::Eio)
+                .kinds(&[CallKind::SyncDir])
+                .nth(nth),
+        );
+        failed += u32::from(repair(&sim).is_err());
+        sim.heal();
+        repair(&sim).unwrap();
+        for image in sim.images(&[Family::Nothing]) {
+            expect_closed(&image.sim, &format!("sync of the directory {nth}"));
+        }
+    }
+    assert!(3 < failed, "{failed}");
+}

@@ -145,7 +145,8 @@ impl Repair<'_> {
                 let missing = meta.summary.entries.saturating_sub(left);
                 if 0 < missing && !self.report.losses.iter().any(of_it) {
                     // Not even where they lay is there.
-                    let end = self.fs.open_read(FileName::Table(file))?.len()?;
+                    let handle = self.fs.open_read(FileName::Table(file))?;
+                    let end = handle.len()?;
                     let last = whole.as_ref().map(|w| w.meta.summary.largest.clone());
                     let part = LostPart {
                         what: "rest of the table",
@@ -163,17 +164,14 @@ impl Repair<'_> {
     /// The file that says it is the table of `meta`, or the one that has its name.
     fn place_of(&mut self, meta: &FileMeta) -> Result<Option<FileId>> {
         let own = self.tables.contains(&meta.file);
-        let says = |repair: &Self, file| {
-            let handle = repair.fs.open_read(FileName::Table(file));
-            let stated = handle.and_then(|handle| stated_identity(&handle));
-            stated.is_ok_and(|(identity, _)| identity == meta.identity)
-        };
-        if own && says(self, meta.file) {
-            return Ok(Some(meta.file));
+        let others = self.tables.iter().filter(|file| **file != meta.file);
+        for &file in own.then_some(&meta.file).into_iter().chain(others) {
+            let handle = self.fs.open_read(FileName::Table(file))?;
+            if readable(stated_identity(&handle))?.is_some_and(|(id, _)| id == meta.identity) {
+                return Ok(Some(file));
+            }
         }
-        let mut others = self.tables.iter().copied().filter(|f| *f != meta.file);
-        let other = others.find(|file| says(self, *file));
-        Ok(other.or(own.then_some(meta.file)))
+        Ok(own.then_some(meta.file))
     }
 
     /// Reads a whole table, and what can be read of a damaged one.
@@ -312,11 +310,10 @@ impl Repair<'_> {
             }
             let handle = self.fs.open_read(FileName::Table(file))?;
             let listed = self.listed(file);
-            let identity = match (stated_identity(&handle), listed) {
-                (Ok((identity, _)), _) => identity,
-                (Err(error), _) if error.kind() == ErrorKind::Unsupported => return Err(error),
-                (Err(_), Some((_, meta))) => meta.identity,
-                (Err(_), None) => BirthIdentity {
+            let identity = match (readable(stated_identity(&handle))?, listed) {
+                (Some((identity, _)), _) => identity,
+                (None, Some((_, meta))) => meta.identity,
+                (None, None) => BirthIdentity {
                     file,
                     ..self.identity
                 },
@@ -413,6 +410,15 @@ impl Repair<'_> {
             table.meta.summary.seqnos.1.max(stated)
         };
         tables.into_iter().map(of).max().unwrap_or_default()
+    }
+}
+
+/// `None` for what is damaged. What the disk does not give now may be whole: then repair fails,
+/// and nothing is set aside.
+pub(super) fn readable<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
+        other => other.map(Some),
     }
 }
 

@@ -233,7 +233,7 @@ impl SimDir {
     }
 
     pub(in crate::fs) fn guarantees_preallocation(&self) -> bool {
-        true
+        !self.sim.world().medium.no_preallocation
     }
 
     pub(in crate::fs) fn random(&self) -> u64 {

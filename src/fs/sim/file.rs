@@ -144,6 +144,9 @@ impl SimFile {
     pub(in crate::fs) fn preallocate(&self, len: u64) -> io::Result<()> {
         self.check_writable(Errno::BADF)?;
         let (mut world, _) = self.enter(CallKind::Resize, 0, len)?;
+        if world.medium.no_preallocation {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let file = world.medium.file(self.inode);
         if (file.now.len() as u64) < len {
             misuse::size_changes(file, self.name);

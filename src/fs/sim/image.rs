@@ -57,6 +57,7 @@ pub(super) struct Moment {
     pub(super) call: u64,
     pub(super) seed: u64,
     pub(super) profile: Profile,
+    no_preallocation: bool,
     pub(super) ops: Vec<Op>,
     pub(super) files: BTreeMap<Inode, Bytes>,
     /// The last removed file of each class: when, and what its blocks still hold.
@@ -80,6 +81,7 @@ impl Moment {
             call: world.next_call(),
             seed: medium.seed,
             profile: medium.profile,
+            no_preallocation: medium.no_preallocation,
             ops: pending(medium),
             files: files.map(|(i, f)| (*i, Arc::clone(&f.durable))).collect(),
             removed: medium.removed.clone(),
@@ -292,6 +294,7 @@ impl Disk {
             order: moment.order,
             seed: moment.seed,
             profile: moment.profile,
+            no_preallocation: moment.no_preallocation,
             removed: moment.removed.clone(),
             clock: moment.clock,
             ..Medium::default()

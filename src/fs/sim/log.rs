@@ -213,6 +213,8 @@ pub(super) struct Medium {
     pub(super) order: u64,
     pub(super) seed: u64,
     pub(super) profile: Profile,
+    /// As NFS and old file systems: no `fallocate`.
+    pub(super) no_preallocation: bool,
     pub(super) clock: SimClock,
     /// The last removed file of each class, and when: its blocks may come back where a file grows
     /// later.

@@ -172,6 +172,12 @@ impl SimFs {
         self.world().changed().profile = profile;
     }
 
+    /// Makes this machine, and all that come from it, one whose file system cannot preallocate
+    /// (NFS): `File::preallocate` gives `Unsupported` from now on.
+    pub fn without_preallocation(&self) {
+        self.world().changed().no_preallocation = true;
+    }
+
     /// The image with this id, on a machine of the same seed and history as that which gave it.
     pub fn image(&self, id: ImageId) -> Option<SimFs> {
         self.world().album().image(id)

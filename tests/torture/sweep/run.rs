@@ -1,13 +1,13 @@
 //! A database under a script and faults, with what must be true of it.
 
-use alluvium::fs::sim::SimFs;
+use alluvium::fs::sim::{Fault, SimFs};
 use alluvium::fs::{FileName, Fs};
 use alluvium::{
-    Db, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions, Options, State, WriteBatch,
-    WriteOptions,
+    Db, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions, LossKind, Options, RepairReport,
+    State, WriteBatch, WriteOptions,
 };
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 pub const ROOT: &str = "/db";
 const SPACES: [&str; 2] = ["default", "orders"];
@@ -43,6 +43,42 @@ fn apply(contents: &mut Contents, changes: &[Change]) {
     }
 }
 
+/// What happens to a closed database between two sessions. None of it loses anything that is
+/// visible: what is hit is had from elsewhere, or newer writes hide it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// CURRENT is gone.
+    Current,
+    /// A byte of the manifest's header: what the manifest says can be read, and not believed.
+    ManifestHeader,
+    /// All of the manifest. The names of keyspaces go with it.
+    Manifest,
+    /// A byte of the filter of every table.
+    Filters,
+    /// The second half of the only table, when the log has something newer of each key.
+    HalfTable,
+    /// All of the only table, which stays as an empty file; when the log has it all.
+    WholeTable,
+}
+
+impl Damage {
+    /// True when the database can be opened all the same: nobody does, before it is repaired.
+    fn is_seen_late(self) -> bool {
+        matches!(
+            self,
+            Damage::Filters | Damage::HalfTable | Damage::WholeTable
+        )
+    }
+}
+
+/// A damage that was not repaired yet.
+struct Damaged {
+    damage: Damage,
+    /// The files that were there and were not hit: nothing of them is lost. What an interrupted
+    /// repair leaves is not among them, and may look damaged to the next one.
+    whole: BTreeSet<PathBuf>,
+}
+
 /// See the module's text.
 pub struct Run<'a> {
     pub sim: &'a SimFs,
@@ -50,7 +86,11 @@ pub struct Run<'a> {
     pub spaces: KeyspaceOptions,
     pub db: Option<Db>,
     pub history: History,
-    is_damaged: bool,
+    damaged: Option<Damaged>,
+    /// What was not synced may be gone: see [`Run::is_taken_back`].
+    is_unsure: bool,
+    /// At the last flush: how many batches there were, and the tables.
+    flushed: (usize, Vec<String>),
     /// For values that are never written twice.
     writes: u64,
     pub what: &'a str,
@@ -64,7 +104,9 @@ impl<'a> Run<'a> {
             spaces: spaces.clone(),
             db: None,
             history: History::default(),
-            is_damaged: false,
+            damaged: None,
+            is_unsure: false,
+            flushed: (0, Vec::new()),
             writes: 0,
             what,
         }
@@ -77,19 +119,31 @@ impl<'a> Run<'a> {
 
     /// Opens, or leaves no database when that fails; a failure must be one of the disk's.
     pub fn open(&mut self) {
+        let is_ok = |db: &Db| matches!(db.state(), State::Ok);
+        if self.db.as_ref().is_some_and(|db| !is_ok(db)) && self.is_taken_back() {
+            self.is_unsure = true;
+        }
         self.db = None;
-        if self.is_dead() {
+        if self.is_unsure {
+            return;
+        }
+        let damage = self.damaged.as_ref().map(|damaged| damaged.damage);
+        if self.is_dead() || damage.is_some_and(Damage::is_seen_late) {
             return;
         }
         let fs = Fs::sim(self.sim, Path::new(ROOT));
         match self.options.clone().open_in(fs) {
             Ok(db) => {
+                if !self.is_dead() {
+                    // A repair that failed behind its switch had done its work.
+                    self.damaged = None;
+                }
                 if let Err(error) = db.keyspace("orders", self.spaces.clone()) {
                     self.expect_disk(&error);
                 }
                 self.db = Some(db);
             }
-            Err(error) if self.is_damaged && error.kind() == ErrorKind::Corruption => {}
+            Err(error) if damage.is_some() && error.kind() == ErrorKind::Corruption => {}
             Err(error) => self.expect_disk(&error),
         }
     }
@@ -114,7 +168,16 @@ impl<'a> Run<'a> {
 
     fn space(&self, name: &str) -> Option<Keyspace> {
         let db = self.db.as_ref()?;
-        db.keyspace(name, KeyspaceOptions::new()).ok()
+        db.keyspace(name, self.spaces.clone()).ok()
+    }
+
+    /// A failed sync took back what had been written, and another fault was in the way of writing
+    /// it again from memory. Whoever closes then is told so, and what was not synced is lost.
+    fn is_taken_back(&self) -> bool {
+        let coverage = self.sim.coverage();
+        let struck = coverage.sites().map(|(site, _)| coverage.hits(&site));
+        let struck: Vec<Fault> = struck.flatten().collect();
+        1 < struck.len() && struck.contains(&Fault::SyncCleanOld)
     }
 
     /// A value of `len` bytes that no other write has.
@@ -239,6 +302,9 @@ impl<'a> Run<'a> {
 
     pub fn flush(&mut self) {
         self.upkeep(true, Db::flush);
+        if self.db.is_some() && !self.is_dead() {
+            self.flushed = (self.history.batches.len(), self.tables());
+        }
     }
 
     pub fn compact(&mut self) {
@@ -257,28 +323,116 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Loses CURRENT by an accident, for a repair.
-    pub fn lose_current(&mut self) {
-        if self.db.is_none() && !self.is_dead() {
-            let fs = Fs::sim(self.sim, Path::new(ROOT));
-            // Not there where making the database failed.
-            self.is_damaged |= fs.remove(FileName::Current).is_ok();
+    /// Damages what is closed and whole, for a repair. Where a fault left anything undone, nothing
+    /// happens: what can be lost with it is not known then.
+    pub fn damage(&mut self, damage: Damage) {
+        let is_in_use = self.db.is_some() || self.is_unsure || self.damaged.is_some();
+        if is_in_use || self.is_dead() || !self.is_tidy() {
+            return;
         }
+        let hits_data = matches!(damage, Damage::HalfTable | Damage::WholeTable);
+        if hits_data && !self.is_table_hidden() {
+            return;
+        }
+        let fs = Fs::sim(self.sim, Path::new(ROOT));
+        let mut whole: BTreeSet<PathBuf> = BTreeSet::new();
+        let mut is_hit = false;
+        for name in names(self.sim).iter().filter_map(|n| FileName::parse(n)) {
+            let bytes = self.sim.bytes(Path::new(ROOT), &name.to_string());
+            let mut bytes = bytes.expect("a file that is listed");
+            match (damage, name) {
+                (Damage::ManifestHeader, FileName::Manifest(_)) => bytes[40] ^= 0xff,
+                (Damage::Manifest, FileName::Manifest(_)) => bytes.fill(0xa5),
+                (Damage::Filters, FileName::Table(_)) => {
+                    let at = filter_of(&bytes);
+                    bytes[at] ^= 0xff;
+                }
+                (Damage::HalfTable, FileName::Table(_)) => bytes.truncate(bytes.len() / 2),
+                (Damage::WholeTable, FileName::Table(_)) => bytes.clear(),
+                (Damage::Current, FileName::Current) => {
+                    is_hit = fs.remove(name).is_ok();
+                    assert!(is_hit || self.is_dead(), "{}", self.what);
+                    continue;
+                }
+                _ => {
+                    whole.insert(fs.path(name));
+                    continue;
+                }
+            }
+            is_hit = true;
+            self.sim.plant(Path::new(ROOT), &name.to_string(), &bytes);
+        }
+        if is_hit {
+            self.damaged = Some(Damaged { damage, whole });
+        }
+    }
+
+    fn tables(&self) -> Vec<String> {
+        let mut names = names(self.sim);
+        names.retain(|name| name.ends_with(".tbl"));
+        names
+    }
+
+    /// The only table is that of the last flush, and each of its keys was written after it.
+    fn is_table_hidden(&self) -> bool {
+        let (batches, tables) = &self.flushed;
+        let keys = |batches: &[Vec<Change>]| -> BTreeSet<(&str, Vec<u8>)> {
+            let changes = batches.iter().flatten();
+            changes
+                .map(|(space, key, _)| (*space, key.clone()))
+                .collect()
+        };
+        let (before, after) = self.history.batches.split_at(*batches);
+        tables.len() == 1 && *tables == self.tables() && keys(before).is_subset(&keys(after))
+    }
+
+    /// Everything is synced, and the next open would find a clean end and nothing left over.
+    fn is_tidy(&self) -> bool {
+        let written = self.history.batches.len();
+        if written == 0 || self.history.synced != written {
+            return false;
+        }
+        let copy = self.sim.kill();
+        // Opening also removes manifests that an unfinished switch left, and does not count them.
+        let names = names(&copy);
+        let manifests = names.iter().filter(|name| name.ends_with(".manifest"));
+        let is_one = manifests.count() == 1;
+        let fs = Fs::sim(&copy, Path::new(ROOT));
+        let opened = self.options.clone().open_in(fs);
+        is_one
+            && opened.is_ok_and(|db| {
+                let report = db.open_report();
+                let is_whole = report.torn.is_none() && report.segments_passed_over == 0;
+                is_whole && report.orphans_removed == 0
+            })
     }
 
     /// Repairs what is closed: nothing is lost by it.
     pub fn repair(&mut self) {
-        if self.db.is_some() || self.is_dead() {
+        if self.db.is_some() || self.is_unsure || self.is_dead() {
             return;
         }
         let fs = Fs::sim(self.sim, Path::new(ROOT));
         match self.options.clone().repair_in(fs) {
             Ok(report) => {
-                assert!(!report.has_lost_data(), "{}: {report}", self.what);
-                self.is_damaged = false;
+                if self.is_dead() {
+                    return;
+                }
+                self.expect_no_loss(&report, self.what);
+                self.damaged = None;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => self.expect_disk(&error),
+        }
+    }
+
+    fn expect_no_loss(&self, report: &RepairReport, what: &str) {
+        for loss in report.losses.iter().filter(|l| l.kind == LossKind::Data) {
+            let can_be = self.damaged.as_ref().is_some_and(|damaged| {
+                !matches!(damaged.damage, Damage::Current | Damage::Filters)
+                    && !damaged.whole.contains(&loss.file)
+            });
+            assert!(can_be, "{what}: {report}");
         }
     }
 
@@ -290,7 +444,10 @@ impl<'a> Run<'a> {
             }
             match answer {
                 Ok(()) => self.history.synced = self.history.batches.len(),
-                Err(error) => self.expect_disk(&error),
+                Err(error) => {
+                    self.expect_disk(&error);
+                    self.is_unsure |= self.is_taken_back();
+                }
             }
         }
     }
@@ -318,7 +475,11 @@ impl<'a> Run<'a> {
     /// is there, and after a close nothing is left over.
     pub fn check_healed(&mut self) {
         self.sim.heal();
-        if self.is_damaged {
+        if std::mem::take(&mut self.is_unsure) {
+            self.open();
+            self.forget_lost();
+        }
+        if self.damaged.is_some() {
             self.repair();
         }
         if self.db.is_none() {
@@ -348,6 +509,29 @@ impl<'a> Run<'a> {
         self.history.synced = self.history.batches.len();
     }
 
+    /// The history ends where the contents do: a prefix with everything synced in it.
+    fn forget_lost(&mut self) {
+        let what = self.what;
+        let db = self
+            .db
+            .as_ref()
+            .unwrap_or_else(|| panic!("P4: {what}: does not open"));
+        let found = contents(db, what);
+        let history = &mut self.history;
+        let mut after = Contents::new();
+        let mut n = 0;
+        while n < history.synced || after != found {
+            let batch = history.batches.get(n);
+            apply(
+                &mut after,
+                batch.unwrap_or_else(|| panic!("P1, P2: {what}: no prefix")),
+            );
+            n += 1;
+        }
+        history.batches.truncate(n);
+        history.now = after;
+    }
+
     /// A clean close, and what it leaves.
     pub fn check_tidy(&mut self) {
         let what = self.what;
@@ -367,6 +551,17 @@ impl<'a> Run<'a> {
         expect_same(&contents(&db, &what), &self.history.now, &what);
     }
 
+    /// Every value that is there was written to its key at some time.
+    fn expect_known(&self, fs: &Fs, what: &str) {
+        let db = self.options.clone().open_in(fs.clone());
+        let db = db.unwrap_or_else(|e| panic!("P4: {what}: {e}"));
+        let changes: BTreeSet<&Change> = self.history.batches.iter().flatten().collect();
+        for ((space, key), value) in contents(&db, what) {
+            let change = (space, key, Some(value));
+            assert!(changes.contains(&change), "P8: {what}: {change:?}");
+        }
+    }
+
     /// A disk that a power loss may leave: opens, and holds a prefix with everything synced in it.
     /// `lied`: a sync said that all is well and was not. P1 is void then, damage may be named, and
     /// where that sync stood between the log and another keyspace's tables each keyspace is a prefix
@@ -374,10 +569,15 @@ impl<'a> Run<'a> {
     pub fn check_image(&self, image: &SimFs, lied: bool, id: &str) {
         let what = format!("{}, {id}", self.what);
         let fs = Fs::sim(image, Path::new(ROOT));
-        if self.is_damaged {
+        if self.damaged.is_some() {
             let repaired = self.options.clone().repair_in(fs.clone());
             let report = repaired.unwrap_or_else(|e| panic!("{what}: repair: {e}"));
-            assert!(!report.has_lost_data(), "{what}: {report}");
+            if lied {
+                // What the disk said to have kept is lost in any order: nothing is made up.
+                self.expect_known(&fs, &what);
+                return;
+            }
+            self.expect_no_loss(&report, &what);
         }
         let db = match self.options.clone().open_in(fs) {
             Ok(db) => db,
@@ -433,6 +633,17 @@ impl<'a> Run<'a> {
         db.put("after", "the crash")
             .unwrap_or_else(|e| panic!("P4: {what}: {e}"));
     }
+}
+
+/// Where a table's filter begins: the first row of the section table that its footer names.
+fn filter_of(table: &[u8]) -> usize {
+    let number = |at: usize| {
+        let bytes = table[at..at + 8].try_into().expect("eight bytes");
+        u64::from_le_bytes(bytes) as usize
+    };
+    let sections = number(table.len() - 72);
+    assert_eq!(table[sections], 2, "the first section is the filter");
+    number(sections + 4)
 }
 
 /// Fails with the keys that differ.

@@ -1,13 +1,14 @@
 //! What the databases of the sweep do, and with which options.
 
-use super::run::Run;
+use super::run::{Damage, Run};
+use alluvium::fs::sim::SimFs;
 use alluvium::{
     CompactionStyle, Compression, Durability, KeyspaceOptions, LogMode, Options, ReadMode,
 };
 
 pub type Script = fn(&mut Run<'_>);
 
-pub const SCRIPTS: [(&str, Script); 9] = [
+pub const SCRIPTS: [(&str, Script); 13] = [
     ("puts and deletes", puts_and_deletes),
     ("batches over keyspaces", batches_over_keyspaces),
     ("segments rotate and are recycled", segments_rotate),
@@ -16,13 +17,39 @@ pub const SCRIPTS: [(&str, Script); 9] = [
     ("large batches", large_batches),
     ("keyspaces come and go", keyspaces_come_and_go),
     ("synced writes and reads", synced_writes_and_reads),
-    ("repairs", repairs),
+    ("repairs without CURRENT", repairs_without_current),
+    ("repairs of the manifest", repairs_of_the_manifest),
+    ("repairs without a manifest", repairs_without_a_manifest),
+    ("repairs of tables", repairs_of_tables),
+    ("repairs of an empty table", repairs_of_an_empty_table),
 ];
 
 const SPACES: [&str; 2] = ["default", "orders"];
 
-/// Three worlds: mapped, by calls, and one with a reserve.
-pub fn worlds() -> [(&'static str, Options, KeyspaceOptions); 3] {
+/// What a script runs in.
+#[derive(Clone)]
+pub struct World {
+    pub name: &'static str,
+    pub options: Options,
+    pub spaces: KeyspaceOptions,
+    /// The file system can preallocate.
+    pub preallocates: bool,
+}
+
+impl World {
+    /// An empty disk.
+    pub fn disk(&self) -> SimFs {
+        let sim = SimFs::new(11);
+        if !self.preallocates {
+            sim.without_preallocation();
+        }
+        sim
+    }
+}
+
+/// Mapped; by calls; with a reserve and pages that are probed; and with a reserve of zeros that
+/// are written.
+pub fn worlds() -> [World; 4] {
     let tiny = KeyspaceOptions::new()
         .write_buffer_bytes(2 << 10)
         .block_bytes(256)
@@ -42,12 +69,27 @@ pub fn worlds() -> [(&'static str, Options, KeyspaceOptions); 3] {
         .clone()
         .compaction(CompactionStyle::Leveled)
         .compression(vec![Compression::Lz4]);
-    // A thirty-second of a segment is the reserve.
-    let reserve = base.clone().log_segment_bytes(1 << 20);
+    // A sixteenth of a segment is the reserve; under 512 KiB there is none.
+    let reserve = base
+        .clone()
+        .log_segment_bytes(512 << 10)
+        .read_mode(ReadMode::MmapProbe);
+    let compressed = tiny.clone().compression(vec![Compression::Lz4]);
+    let zeros = base.clone().log_segment_bytes(512 << 10);
+    let world = |name, options, spaces| World {
+        name,
+        options,
+        spaces,
+        preallocates: true,
+    };
     [
-        ("mapped", base, tiny.clone()),
-        ("by calls, leveled, compressed", calls, leveled),
-        ("with a reserve", reserve, tiny),
+        world("mapped", base, tiny.clone()),
+        world("by calls, leveled, compressed", calls, leveled),
+        world("with a reserve, probed, compressed", reserve, compressed),
+        World {
+            preallocates: false,
+            ..world("with a reserve of zeros", zeros, tiny)
+        },
     ]
 }
 
@@ -164,7 +206,7 @@ fn synced_writes_and_reads(run: &mut Run<'_>) {
     run.put_synced("orders", 3, 30);
 }
 
-fn repairs(run: &mut Run<'_>) {
+fn repairs_without_current(run: &mut Run<'_>) {
     run.open();
     for n in 0..12 {
         run.put(SPACES[n as usize % 2], n, 200);
@@ -174,9 +216,85 @@ fn repairs(run: &mut Run<'_>) {
     }
     run.close();
     run.repair();
-    run.lose_current();
+    run.damage(Damage::Current);
     run.repair();
     run.open();
     run.check_keys();
     run.put_synced("orders", 3, 30);
+}
+
+fn repairs_of_the_manifest(run: &mut Run<'_>) {
+    run.open();
+    for n in 0..12 {
+        run.put(SPACES[n as usize % 2], n, 200);
+        if n % 5 == 4 {
+            run.flush();
+        }
+    }
+    run.close();
+    run.damage(Damage::ManifestHeader);
+    run.repair();
+    run.open();
+    for n in 6..14 {
+        run.put(SPACES[n as usize % 2], n, 90);
+    }
+    run.close();
+    run.damage(Damage::ManifestHeader);
+    run.open();
+    run.repair();
+    run.open();
+    run.check_keys();
+    run.put_synced("orders", 3, 30);
+}
+
+/// All that is left says nothing of names, so that one keyspace has everything.
+fn repairs_without_a_manifest(run: &mut Run<'_>) {
+    run.open();
+    for n in 0..20 {
+        run.put("default", n * 3, 150);
+        if n % 7 == 6 {
+            run.flush();
+        }
+    }
+    run.close();
+    run.damage(Damage::Manifest);
+    run.repair();
+    run.open();
+    run.check_keys();
+    run.put_synced("default", 3, 30);
+    run.verify();
+}
+
+/// One table, and a log that hides all of it.
+fn hide_a_table(run: &mut Run<'_>) {
+    run.open();
+    for n in 0..12 {
+        run.put("default", n, 80);
+    }
+    run.flush();
+    for n in 0..12 {
+        run.put("default", n, 20);
+        run.put("orders", n, 20);
+    }
+    run.close();
+}
+
+fn repairs_of_tables(run: &mut Run<'_>) {
+    hide_a_table(run);
+    run.damage(Damage::HalfTable);
+    run.repair();
+    run.damage(Damage::Filters);
+    run.repair();
+    run.open();
+    run.check_keys();
+    run.verify();
+}
+
+fn repairs_of_an_empty_table(run: &mut Run<'_>) {
+    hide_a_table(run);
+    run.damage(Damage::WholeTable);
+    run.repair();
+    run.open();
+    run.check_keys();
+    run.verify();
 }

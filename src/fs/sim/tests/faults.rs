@@ -44,6 +44,19 @@ fn short_counts_and_interruptions_are_looped_over() {
 }
 
 #[test]
+fn a_machine_without_preallocation_says_so_and_so_do_its_images() {
+    let (sim, fs) = machine();
+    sim.without_preallocation();
+    for fs in [fs, Fs::sim(&sim.kill(), Path::new("/db"))] {
+        assert!(!fs.guarantees_preallocation());
+        let file = fs.create_new(LOG).unwrap();
+        let error = file.preallocate(4096).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert_eq!(file.len().unwrap(), 0);
+    }
+}
+
+#[test]
 fn a_failed_sync_leaves_data_dirty_or_clean_and_new_or_clean_and_old() {
     for (fault, now, after_good_sync) in [
         (Fault::Eio, "7.tbl=new", "7.tbl=new"),
