@@ -12,21 +12,24 @@ fn bug_23_a_recycled_log_never_gives_old_records_whatever_the_options_of_each_op
         options().log_mode(mode).log_segment_bytes(bytes)
     };
     let mut db = open(&sim, &small(0));
-    for round in 0..12 {
+    // Shorter records than those of the earlier life, and as long ones: then one of those begins
+    // right behind the last record of the later life.
+    for (round, len) in (0..12).flat_map(|round| [(round, 3), (round, 900)]) {
         // A long life, flushed, so that its segments are free; then a short one over it.
         for n in 0..12 {
-            db.put(format!("k{n}"), vec![b'a' + round as u8; 900])
+            db.put(format!("k{n:02}"), [b'a' + round as u8; 900])
                 .unwrap();
         }
         db.flush().unwrap();
         for n in 0..round {
-            db.put(format!("k{n}"), "new").unwrap();
+            db.put(format!("k{n:02}"), vec![b'N'; len]).unwrap();
         }
         (sim, db) = killed(&sim, db, &small(round + 1));
         for n in 0..12 {
-            let value = db.get(format!("k{n}")).unwrap().unwrap();
+            let value = db.get(format!("k{n:02}")).unwrap().unwrap();
             let is_new = n < round;
-            assert_eq!(value.len(), if is_new { 3 } else { 900 }, "{round} {n}");
+            assert_eq!(value.len(), if is_new { len } else { 900 }, "{round} {n}");
+            assert_eq!(value[0] == b'N', is_new, "{round} {n}");
         }
         assert_eq!(db.open_report().torn, None, "round {round}");
     }
@@ -369,18 +372,40 @@ fn bug_36_what_was_acknowledged_before_a_sync_survives_a_power_loss() {
             });
         }
         for _ in 0..20 {
-            std::thread::yield_now();
-            before = [0, 1, 2, 3].map(|t: usize| acknowledged[t].load(Ordering::Acquire));
+            // A third of a segment, so that some syncs find that another was begun since the last.
+            let now = || [0, 1, 2, 3].map(|t: usize| acknowledged[t].load(Ordering::Acquire));
+            let least = (before.iter().sum::<u64>() + 30).min(8000);
+            wait_until(&db, "the writers go on", |_| {
+                least <= now().iter().sum::<u64>()
+            });
+            before = now();
             db.sync().unwrap();
+            for image in sim.images(&[Family::Nothing]) {
+                let db = open(&image.sim, &options);
+                for (thread, least) in before.iter().enumerate() {
+                    let found = db.prefix(format!("{thread}/")).count() as u64;
+                    assert!(*least <= found, "{least} of thread {thread}, found {found}");
+                }
+            }
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// The same in a small world, where nothing is left to threads: three segments, and one sync.
+#[test]
+fn a_sync_makes_the_segments_before_the_active_one_durable_too() {
+    let sim = SimFs::new(37);
+    let options = options().log_segment_bytes(4 << 10);
+    let db = open(&sim, &options);
+    for n in 0..12 {
+        db.put(format!("k{n:02}"), [b'v'; 900]).unwrap();
+    }
+    let stats = db.stats();
+    assert!(3 <= stats.log.segments && stats.flushes == 0, "{stats}");
+    db.sync().unwrap();
     for image in sim.images(&[Family::Nothing]) {
-        let db = open(&image.sim, &options);
-        for (thread, least) in before.iter().enumerate() {
-            let found = db.prefix(format!("{thread}/")).count() as u64;
-            assert!(*least <= found, "{least} of thread {thread}, found {found}");
-        }
+        assert_eq!(open(&image.sim, &options).iter().count(), 12);
     }
 }
 

@@ -81,17 +81,25 @@ fn the_log_is_kept_for_the_keyspace_that_has_not_been_flushed() {
     for round in 0..3 {
         let idle = db.keyspace("idle", quiet()).unwrap();
         let small = quiet().write_buffer_bytes(2 << 10);
-        let writing = db.keyspace("writing", small).unwrap();
+        let writing = db.keyspace("writing", small.clone()).unwrap();
+        let later = db.keyspace("later", small).unwrap();
         idle.put(format!("{round}"), "once").unwrap();
         // Four segments: fewer than the number at which idle keyspaces are flushed too.
         for n in 0..30 {
             writing.put(format!("{n:02}"), vec![b'v'; 500]).unwrap();
+            if n == 15 {
+                // Flushed here, so that it needs the log from here on: the older need counts.
+                later.put("large", [b'v'; 3000]).unwrap();
+                later.put(format!("{round}"), "once").unwrap();
+            }
         }
         assert!(0 < db.stats().flushes);
-        drop((idle, writing));
+        drop((idle, later, writing));
         (sim, db) = killed(&sim, db, &options);
         let idle = db.keyspace("idle", KeyspaceOptions::new()).unwrap();
         assert_eq!(idle.iter().count(), round + 1);
+        let later = db.keyspace("later", KeyspaceOptions::new()).unwrap();
+        assert_eq!(later.iter().count(), round + 2);
     }
     drop(sim);
 }
