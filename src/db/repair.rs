@@ -116,7 +116,7 @@ impl Options {
                     Err(error) => return Err(error),
                 };
                 let (read, manifest) = Remains::read(&fs)?;
-                if !is_surveyed && read.misses_tables_after(&fs, found.manifest())? {
+                if !is_surveyed && read.misses_tables_of(&found) {
                     drop(found);
                     return self.rebuild_without_manifest(&fs, &context, read, manifest);
                 }

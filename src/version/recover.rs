@@ -149,6 +149,14 @@ impl Found {
         self.id
     }
 
+    /// The tables in the directory, by name.
+    pub(super) fn tables_there(&self) -> impl Iterator<Item = FileId> {
+        self.survey.files.iter().filter_map(|name| match name {
+            FileName::Table(id) => Some(*id),
+            _ => None,
+        })
+    }
+
     /// The second half of [`VersionSet::recover`]: writes the new manifest and switches to it.
     ///
     /// # Errors

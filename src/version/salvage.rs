@@ -147,24 +147,15 @@ impl Remains {
         Ok((Remains::default(), None))
     }
 
-    /// True when there is a table that was made while `manifest` was written to, and that it
-    /// neither lists nor lists as removed: a flush or a compaction that a crash cut off, or an edit
-    /// that is lost.
-    ///
-    /// # Errors
-    /// What the file system says.
-    pub fn misses_tables_after(&self, fs: &Fs, manifest: FileId) -> Result<bool> {
+    /// True when there is a table that was made while `found` was written to, and that it neither
+    /// lists nor lists as removed: a flush or a compaction that a crash cut off, or an edit that is
+    /// lost.
+    pub fn misses_tables_of(&self, found: &Found) -> bool {
         let added = self.keyspaces.values().flat_map(|edit| &edit.added);
         let listed: HashSet<FileId> = added.map(|table| table.meta.file).collect();
-        let names = fs.list()?;
-        Ok(names
-            .iter()
-            .any(|entry| match FileName::parse(&entry.name) {
-                Some(FileName::Table(id)) => {
-                    manifest < id && !listed.contains(&id) && !self.removed.contains(&id)
-                }
-                _ => false,
-            }))
+        found
+            .tables_there()
+            .any(|id| found.manifest() < id && !listed.contains(&id) && !self.removed.contains(&id))
     }
 
     fn take(&mut self, record: Record) {
