@@ -380,6 +380,25 @@ mod tests {
         assert!(batch.check().is_ok());
     }
 
+    #[test]
+    fn bytes_behind_the_last_operation_and_keys_over_the_limit_are_damage() {
+        let mut batch = WriteBatch::default();
+        batch.put(Place(3, 9), b"k", b"v");
+        let (header, operations) = batch.encoded_parts();
+        let longer = [&header[..], operations, b"!"].concat();
+        let mut decoded = Operations::decode(&longer).unwrap();
+        assert!(decoded.next().unwrap().is_ok());
+        let error = decoded.next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+        assert!(decoded.next().is_none(), "once");
+
+        let mut huge = [&1u32.to_le_bytes()[..], &[1, 1]].concat();
+        crate::base::coding::put_bytes(&mut huge, &vec![b'k'; KEY_BYTES_MAX + 1]);
+        huge.push(0);
+        let error = Operations::decode(&huge).unwrap().next().unwrap();
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Corruption);
+    }
+
     /// Every kind has its place in the format, those that nothing writes yet too.
     #[test]
     fn kinds_of_later_features_decode() {

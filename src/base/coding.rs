@@ -76,14 +76,6 @@ impl<'a> Decoder<'a> {
         Some(*first)
     }
 
-    /// The next 2 bytes, little-endian.
-    #[inline]
-    pub fn u16(&mut self) -> Option<u16> {
-        let (bytes, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(u16::from_le_bytes(*bytes))
-    }
-
     /// The next 4 bytes, little-endian.
     #[inline]
     pub fn u32(&mut self) -> Option<u32> {

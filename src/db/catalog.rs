@@ -201,6 +201,15 @@ mod tests {
         assert!(decode(&[0, 1, 1]).is_err(), "a number of one byte");
     }
 
+    /// What a later version may add is no hindrance.
+    #[test]
+    fn an_option_with_an_unknown_number_is_skipped() {
+        let mut bytes = encode(&KeyspaceOptions::new().size_ratio(5));
+        let known = decode(&bytes).unwrap();
+        bytes.extend_from_slice(&[99, 2, 1, 2]);
+        assert_eq!(decode(&bytes).unwrap(), known);
+    }
+
     /// A manifest whose checksums are right may hold them; the tree divided by a ratio of 0.
     #[test]
     fn stored_options_that_nobody_could_have_set_are_damage() {

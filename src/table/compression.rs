@@ -133,6 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn a_codec_that_is_not_compiled_in_is_refused_by_name() {
+        for codec in [Compression::Lz4, Compression::Zstd] {
+            if codec.is_supported() {
+                continue;
+            }
+            let raw = b"half of it, half of it, half of it. ".repeat(50);
+            let refused = compress(codec, &raw, &mut Vec::new()).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Unsupported);
+            let block = [&100u32.to_le_bytes()[..], &raw].concat();
+            let refused = decompress(codec as u8, &block).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Unsupported);
+            assert!(refused.to_string().contains(&format!("{codec:?}")));
+        }
+    }
+
+    #[test]
     fn a_declared_length_is_bounded_before_anything_is_allocated() {
         let mut hostile = u32::MAX.to_le_bytes().to_vec();
         hostile.extend_from_slice(&[0; 16]);

@@ -319,6 +319,20 @@ mod tests {
         section
     }
 
+    #[test]
+    fn a_separator_that_lies_outside_guides_nowhere() {
+        let entries: Vec<_> = (b'a'..=b'e').map(|key| (vec![key], tag(1))).collect();
+        let mut section = one_a_block(&entries);
+        let index = Index::decode(&section).unwrap();
+        assert!((0..entries.len()).all(|i| index.is_guided(&section, i)));
+        section[index.ends.start + 2 * 8..][..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let index = Index::decode(&section).unwrap();
+        let guided: Vec<bool> = (0..entries.len())
+            .map(|i| index.is_guided(&section, i))
+            .collect();
+        assert_eq!(guided, [true, true, false, false, true]);
+    }
+
     proptest! {
         /// Bug 61 of other engines: shortened separators that overshoot among keys with a long
         /// common prefix.

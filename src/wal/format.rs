@@ -293,6 +293,12 @@ mod tests {
         assert_eq!(Header::decode(&[0; RECORD_HEADER_BYTES]), None);
     }
 
+    #[test]
+    fn only_kinds_that_are_written_have_a_number() {
+        let known = (0..=u32::MAX >> 28).filter_map(Kind::from_bits);
+        assert_eq!(known.count(), 6);
+    }
+
     proptest! {
         #[test]
         fn a_header_comes_back(

@@ -142,10 +142,14 @@ mod tests {
     fn a_section_of_another_kind_or_size_is_not_used() {
         let mut section = Vec::new();
         encode(&hashes(0, 100), 10, &mut section);
+        assert!(Filter::decode(&section).is_some());
         assert!(Filter::decode(&section[1..]).is_none());
         assert!(Filter::decode(&section[..7]).is_none());
-        let kind_at = section.len() - 3;
-        section[kind_at] = 9;
-        assert!(Filter::decode(&section).is_none());
+        let last = section.len() - 1;
+        for (at, byte) in [(last, 1), (last - 2, 9)] {
+            let mut section = section.clone();
+            section[at] = byte;
+            assert!(Filter::decode(&section).is_none());
+        }
     }
 }

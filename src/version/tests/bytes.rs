@@ -203,6 +203,30 @@ fn fields_out_of_order_twice_or_with_bytes_behind_are_refused() {
     }
 }
 
+#[test]
+fn a_format_of_0_and_a_sequence_number_over_56_bits_are_refused() {
+    let format = [1 << 1 | 1, 1, 0, 0x7f, 0];
+    assert_eq!(recode(&format).unwrap_err().kind(), ErrorKind::Corruption);
+    let mut ceiling = vec![6 << 1 | 1, 10];
+    crate::base::coding::put_varint(&mut ceiling, u64::MAX);
+    ceiling.extend_from_slice(&[0x7f, 0]);
+    assert_eq!(recode(&ceiling).unwrap_err().kind(), ErrorKind::Corruption);
+}
+
+#[test]
+fn a_current_of_something_else_is_refused_although_its_checksum_is_right() {
+    let mut current = Current {
+        manifest: FileId(1),
+        database: 1,
+    }
+    .encode();
+    current[0] ^= 1;
+    let checksum = crate::base::checksum::crc(&current[..28]);
+    current[28..].copy_from_slice(&checksum.to_le_bytes());
+    let error = Current::decode(&current).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+}
+
 fn hex(bytes: &[u8]) -> String {
     let words: Vec<_> = bytes.iter().map(|b| format!("{b:02x}")).collect();
     words.join(" ")

@@ -203,3 +203,73 @@ fn after_a_switch_of_unknown_end_both_manifests_are_kept() {
     assert!(!set.poisoned());
     check_opened(&fs_on(&sim), &set);
 }
+
+/// A manifest whose checksums are right, and whose records make no sense, is damage at its place.
+#[test]
+fn records_out_of_place_and_edits_that_contradict_are_damage() {
+    use crate::base::checksum::crc_parts;
+    use crate::base::error::Error;
+    use crate::base::options::LogMode;
+    use crate::base::types::{FileId, SeqNo};
+    use crate::fs::{FileName, Fs};
+    use crate::version::VersionEdit;
+    use crate::version::edit::{Ceilings, Identity, Record};
+    use crate::version::manifest::{Current, read};
+    use crate::wal::{Writer, WriterOptions};
+    use std::path::Path;
+
+    let database = 7;
+    let record = |identity: Option<u64>| Record {
+        identity: identity.map(|database| Identity {
+            database,
+            hash_seed: 1,
+        }),
+        ceilings: Ceilings::default(),
+        edit: VersionEdit::default(),
+    };
+    let (own, foreign, edit) = (record(Some(database)), record(Some(8)), record(None));
+    let cases = [
+        (vec![&own, &edit], true, None),
+        (vec![&own, &own], true, Some(1)),
+        (vec![&edit], true, Some(0)),
+        (vec![&foreign], true, Some(0)),
+        (vec![&own, &edit], false, Some(0)),
+    ];
+    for (records, is_taken, wrong) in cases {
+        let fs = Fs::sim(&SimFs::new(1), Path::new("/db"));
+        fs.make_root().unwrap();
+        let id = FileId(1);
+        let options = WriterOptions {
+            database,
+            segment: id,
+            mode: LogMode::Write,
+            capacity: u64::from(u32::MAX),
+        };
+        let file = fs.create_new(FileName::Manifest(id)).unwrap();
+        let mut writer = Writer::create(file, options, None).unwrap();
+        let mut offsets = Vec::new();
+        for (n, record) in (1..).zip(&records) {
+            offsets.push(writer.end());
+            let payload = record.encode();
+            let parts = [&payload[..]];
+            let n = SeqNo::new(n);
+            writer.append(n, n, &parts, crc_parts(&parts)).unwrap();
+        }
+        let current = Current {
+            manifest: id,
+            database,
+        };
+        let outcome = read(&fs, current, |_| match is_taken {
+            true => Ok(()),
+            false => Err(Error::invalid("an edit that contradicts another")),
+        });
+        match wrong {
+            None => assert!(outcome.is_ok()),
+            Some(n) => {
+                let error = outcome.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+                assert_eq!(error.offset(), Some(offsets[n]), "{error}");
+            }
+        }
+    }
+}

@@ -485,6 +485,24 @@ fn a_footer_that_counts_otherwise_is_an_error() {
     }
 }
 
+#[test]
+fn a_segment_that_begins_with_another_record_is_an_error() {
+    let payload = b"no segment's header";
+    let header = Header {
+        payload_crc: crc(payload),
+        len: payload.len() as u32,
+        kind: Kind::Full,
+        segment: segment_bits(FileId(3)),
+        offset: 0,
+        synced: 0,
+        first: SeqNo::new(1),
+    };
+    let bytes = [&header.encode()[..], payload].concat();
+    let error = read(&bytes, 3, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert_eq!(error.offset(), Some(0));
+}
+
 fn modes() -> impl Strategy<Value = LogMode> {
     prop_oneof![Just(LogMode::Mapped), Just(LogMode::Write)]
 }
