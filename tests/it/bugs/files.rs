@@ -317,6 +317,8 @@ fn bug_47_edits_from_many_threads_leave_a_manifest_that_reads_at_every_moment() 
     let sim = SimFs::new(47);
     let db = open(&sim, &options);
     let stop = AtomicBool::new(false);
+    // The simulator remembers every call: on a slow machine unbounded work outgrows the looking.
+    let breathe = || std::thread::sleep(Duration::from_micros(200));
     std::thread::scope(|scope| {
         let (db, stop) = (&db, &stop);
         scope.spawn(move || {
@@ -329,6 +331,7 @@ fn bug_47_edits_from_many_threads_leave_a_manifest_that_reads_at_every_moment() 
                 batch.put(db, (n * 7 % 200).to_be_bytes(), [1; 90]);
                 batch.put(&orders, (n % 150).to_be_bytes(), [2; 90]);
                 db.write(&batch, WriteOptions::new()).unwrap();
+                breathe();
             }
         });
         scope.spawn(move || {
@@ -338,11 +341,13 @@ fn bug_47_edits_from_many_threads_leave_a_manifest_that_reads_at_every_moment() 
                     .put("k", "v")
                     .unwrap();
                 db.drop_keyspace("passing").unwrap();
+                breathe();
             }
         });
         scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 db.compact().unwrap();
+                breathe();
             }
         });
         for moment in 0..25 {
