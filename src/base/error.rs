@@ -230,6 +230,18 @@ impl std::error::Error for Error {
     }
 }
 
+/// What was read; `None` for what is damaged. Any other error stays one: what the disk does not give
+/// now may be whole.
+///
+/// # Errors
+/// All but `Corruption`.
+pub fn readable<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 const _: () = assert!(
     size_of::<Error>() == size_of::<usize>(),
     "an Error is one word wide"

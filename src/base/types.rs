@@ -33,6 +33,15 @@ impl SeqNo {
             SeqNo(sum)
         }
     }
+
+    /// The last of `count` numbers from this one on; `None` when there is none, or when one would be
+    /// [`SeqNo::MAX`], which stands for "after every write" and is nobody's.
+    pub const fn last_of(self, count: u64) -> Option<SeqNo> {
+        match count.checked_sub(1) {
+            Some(others) if self.plus(others).0 < Self::MAX.0 => Some(self.plus(others)),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for SeqNo {

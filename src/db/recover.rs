@@ -261,26 +261,25 @@ fn survey_segment(
         let offset = record.offset;
         let place = |error: Error| error.at(&path).offset_at(offset);
         let operations = Operations::decode(&record.payload).map_err(place)?;
-        let others = operations.left().checked_sub(1);
-        let Some(others) = others.filter(|_| last < record.first) else {
+        let count = u64::from(operations.left());
+        if record.first <= last || count == 0 {
             return Err(place(
                 Error::corruption("log record out of order")
                     .expected(format!("a sequence number above {last}"), record.first)
                     .advice(REPAIR),
             ));
-        };
-        // The largest number stands for "after every write", and `plus` stops at it.
-        last = record.first.plus(u64::from(others));
-        if last == SeqNo::MAX {
+        }
+        let Some(end) = record.first.last_of(count) else {
             return Err(place(
                 Error::corruption("log record with numbers that no write has")
                     .expected(
-                        format!("{} below {last}", u64::from(others).saturating_add(1)),
+                        format!("{count} below {}", SeqNo::MAX),
                         format!("{} and more", record.first),
                     )
                     .advice(REPAIR),
             ));
-        }
+        };
+        last = end;
         out.report.batches += 1;
         let mut seqno = record.first;
         for operation in operations {

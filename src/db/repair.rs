@@ -25,7 +25,7 @@ pub use report::{Loss, LossKind, RepairReport};
 use super::open::missing;
 use super::reserve::Reserve;
 use super::{Db, catalog, recover, sweep};
-use crate::base::error::{ErrorKind, Result};
+use crate::base::error::{ErrorKind, Result, readable};
 use crate::base::options::{KeyspaceOptions, Options};
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
@@ -38,6 +38,7 @@ use crate::wal::stated_segment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use tables::{Gathered, Whole};
 
 impl Db {
     /// Repairs the database in the directory `path` with default options: keeps every block of
@@ -110,15 +111,13 @@ impl Options {
         });
         match find_whole(&fs, &context) {
             Ok(Some((found, by_current))) => {
-                let is_surveyed = match recover::survey(&fs, &found) {
-                    Ok(_) => true,
-                    Err(error) if error.kind() == ErrorKind::Corruption => false,
-                    Err(error) => return Err(error),
-                };
-                let (read, manifest) = Remains::read(&fs)?;
-                if !is_surveyed && read.misses_tables_of(&found) {
-                    drop(found);
-                    return self.rebuild_without_manifest(&fs, &context, read, manifest);
+                let is_surveyed = readable(recover::survey(&fs, &found))?.is_some();
+                if !is_surveyed {
+                    let (read, manifest) = Remains::read(&fs)?;
+                    if read.misses_tables_of(&found) {
+                        drop(found);
+                        return self.rebuild_without_manifest(&fs, &context, read, manifest);
+                    }
                 }
                 let remains = Remains::of(found.versions());
                 drop(found);
@@ -233,7 +232,7 @@ impl<'f> Repair<'f> {
         if self.remains.database.is_none() || self.remains.hash_seed.is_none() {
             for &file in &self.tables {
                 let handle = self.fs.open_read(FileName::Table(file))?;
-                if let Some((identity, _)) = tables::readable(stated_identity(&handle))? {
+                if let Some((identity, _)) = readable(stated_identity(&handle))? {
                     let vote = (identity.database, identity.hash_seed);
                     *votes.entry(vote).or_default() += 1;
                 }
@@ -308,17 +307,15 @@ impl<'f> Repair<'f> {
             self.remains.keyspaces.insert(id, edit.clone());
             gathered.entry(id).or_default();
         }
-        for (id, tables) in gathered {
+        for (id, Gathered { tables, through }) in gathered {
             let known = self.remains.keyspaces.get(&id).cloned();
             if known.as_ref().is_none_or(|edit| edit.created.is_none()) {
                 self.learn_options(id, &tables);
             }
             let stated = known.as_ref().and_then(|edit| edit.flushed_through);
-            self.seqno_max = self.seqno_max.max(Self::seqno_max(&tables));
-            // What a table holds that was never finished is in the log too.
-            let finished = tables.iter().filter(|table| table.is_finished);
-            let through = Self::seqno_max(finished).max(stated.unwrap_or_default());
-            self.seqno_max = self.seqno_max.max(through);
+            let through = through.max(stated.unwrap_or_default());
+            let numbers = tables.iter().map(Whole::seqno_max);
+            self.seqno_max = numbers.fold(self.seqno_max.max(through), SeqNo::max);
             flushed.insert(id, through);
             let added = match tables.is_empty() {
                 true => Vec::new(),

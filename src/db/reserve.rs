@@ -4,12 +4,14 @@
 //! manifest, the log, a flush or a compaction finds no space, space is given back and what failed is
 //! done again at once: half of it to the log and to flushes, and all of it to the manifest and to
 //! compactions, so that flushes cannot use up what the compaction needs that makes room: they wait
-//! until it has ended, and what it has freed becomes this half again first. Writes wait until the whole file could be made again,
-//! so that they do not use up what deletions and compactions need; those go on. The file's bytes
-//! mean nothing, and no orphan it is: a crash leaves it or not, the next open takes it as it is.
+//! until it has ended, and what it has freed becomes this half again first. Writes wait until the
+//! whole file could be made again, so that they do not use up what deletions and compactions need;
+//! those go on. The file's bytes mean nothing, and no orphan it is: a crash leaves it or not, the
+//! next open takes it as it is.
 //!
 //! It takes a sixteenth of a log segment, 2 MiB at most, and nothing where that is under 32 KiB.
 
+use super::sweep::remove_if_there;
 use crate::base::error::{ErrorKind, Result};
 use crate::base::options::Options;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
@@ -98,18 +100,17 @@ impl Reserve {
         if *left == 0 || (!all && *left < self.bytes) {
             return false;
         }
-        let half = self.bytes / 2;
-        let given = if all {
-            fs.remove(FileName::Ballast)
+        let (kept, given) = if all {
+            (0, fs.remove(FileName::Ballast))
         } else {
-            fs.open_write(FileName::Ballast)
-                .and_then(|file| file.truncate(half))
+            let half = self.bytes / 2;
+            let file = fs.open_write(FileName::Ballast);
+            (half, file.and_then(|file| file.truncate(half)))
         };
-        if given.is_err() {
-            return false;
+        if given.is_ok() {
+            *left = kept;
         }
-        *left = if all { 0 } else { half };
-        true
+        given.is_ok()
     }
 
     /// Removes the file of an earlier session before anything else has looked at it: for an open on
@@ -130,60 +131,49 @@ impl Reserve {
         }
         let mut wanted = self.bytes / 2;
         while REFILL_BYTES_MIN <= wanted {
-            remove_if_there(fs)?;
-            match fill(fs, wanted) {
+            match make(fs, wanted) {
                 Ok(()) => {
                     *left = wanted;
-                    return Ok(());
+                    break;
                 }
                 Err(error) if error.kind() == ErrorKind::NoSpace => wanted /= 2,
-                Err(error) => return remove_if_there(fs).and(Err(error)),
+                Err(error) => return Err(error),
             }
         }
-        remove_if_there(fs)
+        Ok(())
     }
 
-    /// Makes it again where it is missing.
+    /// Makes it again where it is missing. What is left of it stays while space is missing.
     ///
     /// # Errors
-    /// `NoSpace` while the disk is full; nothing stays of the attempt then.
+    /// `NoSpace` while the disk is full; nothing more than before stays of the attempt then.
     pub(crate) fn restore(&self, fs: &Fs) -> Result<()> {
         let mut left = self.left.lock();
         if *left == self.bytes {
             return Ok(());
         }
-        if 0 < *left {
-            // While space is missing what is left stays for a compaction.
-            return self.restore_rest(fs, &mut left);
-        }
-        // An attempt that could not be cleaned up is in the way.
-        remove_if_there(fs)?;
-        if let Err(error) = fill(fs, self.bytes) {
-            remove_if_there(fs)?;
-            return Err(error);
+        if *left == 0 || !grow(fs, self.bytes)? {
+            *left = 0;
+            make(fs, self.bytes)?;
         }
         *left = self.bytes;
         Ok(())
     }
+}
 
-    fn restore_rest(&self, fs: &Fs, left: &mut u64) -> Result<()> {
-        let file = fs.open_write(FileName::Ballast)?;
-        match file.preallocate(self.bytes) {
-            Ok(()) => {
-                *left = self.bytes;
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                drop(file);
-                *left = 0;
-                remove_if_there(fs)?;
-                fill(fs, self.bytes)?;
-                *left = self.bytes;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+/// Enlarges the file; false where that takes writing it anew.
+fn grow(fs: &Fs, bytes: u64) -> Result<bool> {
+    match fs.open_write(FileName::Ballast)?.preallocate(bytes) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
+        other => other.map(|()| true),
     }
+}
+
+/// Makes the file anew. Of a failed attempt nothing stays; one that could not be cleaned up is in
+/// the way of the next, which removes it.
+fn make(fs: &Fs, bytes: u64) -> Result<()> {
+    remove_if_there(fs, FileName::Ballast)?;
+    fill(fs, bytes).or_else(|error| remove_if_there(fs, FileName::Ballast).and(Err(error)))
 }
 
 fn fill(fs: &Fs, bytes: u64) -> Result<()> {
@@ -201,11 +191,4 @@ fn fill(fs: &Fs, bytes: u64) -> Result<()> {
     }
     // Blocks may be allocated as late as here.
     file.sync_data()
-}
-
-fn remove_if_there(fs: &Fs) -> Result<()> {
-    match fs.remove(FileName::Ballast) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

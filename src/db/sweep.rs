@@ -95,7 +95,8 @@ pub(crate) fn sweep_orphans(
     Ok(removed)
 }
 
-fn remove_if_there(fs: &Fs, name: FileName) -> Result<()> {
+/// Removes a file; one that is not there is removed already.
+pub(super) fn remove_if_there(fs: &Fs, name: FileName) -> Result<()> {
     match fs.remove(name) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -15,7 +15,7 @@ use super::edit::{Ceilings, Identity, KeyspaceEdit, Record, VersionEdit};
 use super::manifest::Current;
 use super::recover::{Found, Read, Survey, begin};
 use super::set::{FILES_AHEAD, VersionSet, snapshot};
-use crate::base::error::{ErrorKind, Result};
+use crate::base::error::{ErrorKind, Result, readable};
 use crate::base::slice::Pin;
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
@@ -67,12 +67,10 @@ pub fn find_whole(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<(Found,
             continue;
         };
         let current = Current { manifest, database };
-        if stated == manifest {
-            match Found::of(fs, context, current) {
-                Ok(found) => return Ok(Some((found, false))),
-                Err(error) if error.kind() == ErrorKind::Corruption => {}
-                Err(error) => return Err(error),
-            }
+        if stated == manifest
+            && let Some(found) = readable(Found::of(fs, context, current))?
+        {
+            return Ok(Some((found, false)));
         }
     }
     first.map(|_| None)

@@ -173,15 +173,13 @@ impl Repair<'_> {
             return Ok(None);
         };
         let count = u64::from(operations.left());
-        let end = first.plus(count.saturating_sub(1));
         if count == 0 || first <= last {
             // A second copy of a record that was read already.
             return Ok(Some(last));
         }
-        if end == SeqNo::MAX {
-            // No write has that number: opening would refuse the record.
-            return Ok(None);
-        }
+        let Some(end) = first.last_of(count) else {
+            return Ok(None); // opening would refuse it too
+        };
         let mut seqno = first;
         let mut wanted = false;
         for operation in operations {

@@ -2,7 +2,7 @@
 
 use super::{Loss, LossKind, Repair};
 use crate::base::cursor::Cursor;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result, readable};
 use crate::base::options::KeyspaceOptions;
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo, Tag};
@@ -21,8 +21,23 @@ pub(super) struct Whole {
     pub(super) table: Arc<Table>,
     pub(super) meta: FileMeta,
     pub(super) facts: Option<TableFacts>,
-    /// It has a footer, so that all of it was written once.
-    pub(super) is_finished: bool,
+}
+
+impl Whole {
+    /// The highest number in it, of entries that were lost too.
+    pub(super) fn seqno_max(&self) -> SeqNo {
+        let stated = self.facts.map_or(SeqNo::ZERO, |facts| facts.seqno_max);
+        self.meta.summary.seqnos.1.max(stated)
+    }
+}
+
+/// The tables of a keyspace, when nothing is known of their places.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) tables: Vec<Whole>,
+    /// Up to here the log is not needed: the highest number in a table with a footer, which was
+    /// once written whole. What one without it holds is in the log too.
+    pub(super) through: SeqNo,
 }
 
 /// What became of one table.
@@ -203,7 +218,6 @@ impl Repair<'_> {
                     summary,
                 },
                 facts: Some(facts),
-                is_finished: true,
             })),
             Err(error) if error.kind() == ErrorKind::Corruption => {
                 let entries = listed.map(|summary| summary.entries);
@@ -227,26 +241,12 @@ impl Repair<'_> {
         let found = salvage(&handle, &identity, entries, |_, _, _| Ok(()))?;
         let facts = found.facts;
         let stated = place.map(|(keyspace, ..)| keyspace);
-        let stated = stated.or(facts.and_then(|facts| facts.keyspace));
-        let keyspace = match stated {
-            Some(keyspace) => keyspace,
-            // Nothing in it, and nobody's: no keyspace is made for that.
-            None if found.entries == 0 => {
-                self.set_aside(name);
-                let path = self.fs.path(name);
-                let lost = found.lost.into_iter();
-                let losses = lost.map(|part| loss_of(path.clone(), part, None));
-                self.report.losses.extend(losses);
-                return Ok(Checked::Rewritten(None));
-            }
-            None => self.unknown_keyspace(file),
-        };
-        let (options, level) = match place {
-            Some((_, options, level)) => (options.clone(), level),
-            None => (self.options_of(keyspace), 0),
+        let keyspace = match stated.or(facts.and_then(|facts| facts.keyspace)) {
+            None if 0 < found.entries => Some(self.unknown_keyspace(file)),
+            stated => stated,
         };
         self.set_aside(name);
-        let keyspace_name = self.name_of(keyspace);
+        let keyspace_name = keyspace.and_then(|keyspace| self.name_of(keyspace));
         let nothing_said = found.lost.is_empty();
         for part in found.lost {
             self.report
@@ -263,6 +263,14 @@ impl Repair<'_> {
                 .losses
                 .push(loss_of(self.fs.path(name), part, keyspace_name));
         }
+        let Some(keyspace) = keyspace else {
+            // Nothing in it, and nobody's: no keyspace is made for that.
+            return Ok(Checked::Rewritten(None));
+        };
+        let (options, level) = match place {
+            Some((_, options, level)) => (options.clone(), level),
+            None => (self.options_of(keyspace), 0),
+        };
         let context = Arc::clone(self.context);
         let fs = self.fs.clone();
         let mut outlet = Outlet::new(self, keyspace, &options, level);
@@ -282,7 +290,6 @@ impl Repair<'_> {
             table: own,
             meta,
             facts: Some(facts_now),
-            is_finished: stated_identity(&handle).is_ok(),
         };
         Ok(Checked::Rewritten(Some(whole)))
     }
@@ -301,8 +308,8 @@ impl Repair<'_> {
     }
 
     /// All tables in the directory, by keyspace, when nothing is known of their places.
-    pub(super) fn gather(&mut self) -> Result<BTreeMap<KeyspaceId, Vec<Whole>>> {
-        let mut all: BTreeMap<KeyspaceId, Vec<Whole>> = BTreeMap::new();
+    pub(super) fn gather(&mut self) -> Result<BTreeMap<KeyspaceId, Gathered>> {
+        let mut all: BTreeMap<KeyspaceId, Gathered> = BTreeMap::new();
         let files: Vec<FileId> = self.tables.iter().copied().collect();
         for file in files {
             if self.remains.removed.contains(&file) {
@@ -310,7 +317,9 @@ impl Repair<'_> {
             }
             let handle = self.fs.open_read(FileName::Table(file))?;
             let listed = self.listed(file);
-            let identity = match (readable(stated_identity(&handle))?, listed) {
+            let stated = readable(stated_identity(&handle))?;
+            let is_finished = stated.is_some();
+            let identity = match (stated, listed) {
                 (Some((identity, _)), _) => identity,
                 (None, Some((_, meta))) => meta.identity,
                 (None, None) => BirthIdentity {
@@ -335,7 +344,11 @@ impl Repair<'_> {
             let stated = whole.facts.and_then(|facts| facts.keyspace);
             let keyspace = stated.or(known);
             let keyspace = keyspace.unwrap_or_else(|| self.unknown_keyspace(file));
-            all.entry(keyspace).or_default().push(whole);
+            let of_it = all.entry(keyspace).or_default();
+            if is_finished {
+                of_it.through = of_it.through.max(whole.seqno_max());
+            }
+            of_it.tables.push(whole);
         }
         Ok(all)
     }
@@ -401,24 +414,6 @@ impl Repair<'_> {
         if learnt.check().is_ok() {
             self.learnt.insert(keyspace, learnt);
         }
-    }
-
-    /// The highest number in any of the tables, of entries that were lost too.
-    pub(super) fn seqno_max<'t>(tables: impl IntoIterator<Item = &'t Whole>) -> SeqNo {
-        let of = |table: &'t Whole| {
-            let stated = table.facts.map_or(SeqNo::ZERO, |facts| facts.seqno_max);
-            table.meta.summary.seqnos.1.max(stated)
-        };
-        tables.into_iter().map(of).max().unwrap_or_default()
-    }
-}
-
-/// `None` for what is damaged. What the disk does not give now may be whole: then repair fails,
-/// and nothing is set aside.
-pub(super) fn readable<T>(answer: Result<T>) -> Result<Option<T>> {
-    match answer {
-        Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
-        other => other.map(Some),
     }
 }
 
