@@ -1,16 +1,10 @@
 //! Recoveries that are themselves cut off, in small worlds.
 
-use crate::support::ROOT;
-use alluvium::base::checksum::crc_parts;
-use alluvium::base::types::KeyspaceId;
+use crate::support::{ROOT, begin_segment, version_set};
+use alluvium::fs::Fs;
 use alluvium::fs::sim::{Family, SimFs};
-use alluvium::fs::{FileName, Fs};
-use alluvium::table::{BlockCache, TableContext};
-use alluvium::version::{VersionEdit, VersionSet};
-use alluvium::wal::{Predecessor, Writer, WriterOptions};
-use alluvium::{Db, ErrorKind, InKeyspace, LogMode, Options, ReadMode, SeqNo, Verify, WriteBatch};
+use alluvium::{Db, ErrorKind, Options, SeqNo};
 use std::path::Path;
-use std::sync::Arc;
 
 fn options() -> Options {
     Options::new()
@@ -75,27 +69,8 @@ fn a_segment_behind_a_hole_stays_lost_when_the_recovery_from_it_is_cut_off() {
     }
 }
 
-/// The default keyspace of any database.
-struct Default;
-
-impl InKeyspace for Default {
-    fn target(&self) -> (KeyspaceId, u64) {
-        (KeyspaceId::DEFAULT, 1)
-    }
-}
-
-fn version_set(sim: &SimFs) -> VersionSet {
-    let context = Arc::new(TableContext {
-        read_mode: ReadMode::Mmap,
-        verify: Verify::FirstTouch,
-        cache: BlockCache::new(1 << 20),
-    });
-    let found = VersionSet::recover(&Fs::sim(sim, Path::new(ROOT)), &context);
-    found.unwrap().expect("there is a database")
-}
-
 /// A database with `a` in it, and behind that a segment that puts `keys` by one record with the
-/// number `first`, each checksum of it right.
+/// number `first`.
 fn with_record(first: SeqNo, keys: &[&str]) -> SimFs {
     let sim = SimFs::new(2);
     let db = open(&sim);
@@ -103,38 +78,8 @@ fn with_record(first: SeqNo, keys: &[&str]) -> SimFs {
     let end = db.stats().log.bytes;
     let next = sim.kill();
     drop(db);
-    let set = version_set(&next);
-    let old = *set.logs().last().unwrap();
-    let segment = set.allocate_file().unwrap();
-    let fs = Fs::sim(&next, Path::new(ROOT));
-    let file = fs.create_new(FileName::Log(segment)).unwrap();
-    set.install(VersionEdit {
-        logs_added: vec![segment],
-        ..VersionEdit::default()
-    })
-    .unwrap();
-    let options = WriterOptions {
-        database: set.database(),
-        segment,
-        mode: LogMode::Write,
-        capacity: 4 << 10,
-    };
-    let before = Predecessor {
-        segment: old,
-        end,
-        last_seqno: SeqNo::new(1),
-    };
-    let mut writer = Writer::create(file, options, Some(before)).unwrap();
-    let mut batch = WriteBatch::new();
-    for key in keys {
-        batch.put(Default, key, "2");
-    }
-    let (count, operations) = batch.encoded_parts();
-    let parts: [&[u8]; 2] = [&count, operations];
-    let last = first.plus(keys.len() as u64 - 1);
-    writer
-        .append(first, last, &parts, crc_parts(&parts))
-        .unwrap();
+    let entries: Vec<_> = keys.iter().map(|key| (*key, "2")).collect();
+    begin_segment(&next, end, first, &entries);
     next
 }
 

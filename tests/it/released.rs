@@ -6,7 +6,7 @@
 //! `GOLDEN_MAKE=tests/golden/format-N cargo test --features sim --test it released`.
 
 use crate::support::TempDir;
-use alluvium::{Compression, Db, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use alluvium::{Compression, Db, Keyspace, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ const FORMATS: [&str; 1] = ["format-1"];
 const SPACES: [&str; 2] = ["default", "packed"];
 
 type Content = [BTreeMap<Vec<u8>, Vec<u8>>; 2];
+/// A keyspace's place in [`SPACES`], a key, and its value or none.
+type Change = (usize, Vec<u8>, Option<Vec<u8>>);
 
 fn golden(format: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "golden", format]
@@ -46,19 +48,37 @@ fn value(n: u32, round: u32) -> Vec<u8> {
     format!("{n} in round {round}, {}", "x".repeat(n as usize % 40)).into_bytes()
 }
 
-/// Writes what a golden store holds: 3 rounds, the last of which stays in the log.
+/// What is written into a golden store in each of three rounds, by batches.
+fn story(round: u32) -> Vec<Vec<Change>> {
+    let batch = |n: u32| {
+        let mut batch = vec![(0, key(n), Some(value(n, round)))];
+        if n % 7 == round {
+            batch.push((0, key(n / 2), None));
+        }
+        if n.is_multiple_of(3) {
+            batch.push((1, key(n), Some(value(n + 1, round))));
+        }
+        batch
+    };
+    (round..120)
+        .step_by(round as usize + 1)
+        .map(batch)
+        .collect()
+}
+
+/// Writes it; the last round stays in the log.
 fn write_story(db: &Db) {
     let packed = keyspace_options().compression(vec![Compression::Lz4]);
     let packed = db.keyspace(SPACES[1], packed).unwrap();
+    let spaces: [&Keyspace; 2] = [db, &packed];
     for round in 0..3 {
-        for n in (round..120).step_by(round as usize + 1) {
+        for changes in story(round) {
             let mut batch = WriteBatch::new();
-            batch.put(db, key(n), value(n, round));
-            if n % 7 == round {
-                batch.delete(db, key(n / 2));
-            }
-            if n % 3 == 0 {
-                batch.put(&packed, key(n), value(n + 1, round));
+            for (space, key, value) in changes {
+                match value {
+                    Some(value) => batch.put(spaces[space], key, value),
+                    None => batch.delete(spaces[space], key),
+                }
             }
             db.write(&batch, WriteOptions::new()).unwrap();
         }
@@ -68,18 +88,13 @@ fn write_story(db: &Db) {
     }
 }
 
-/// The same, told by a map.
-fn story() -> Content {
+/// What is there in the end.
+fn content_of_story() -> Content {
     let mut content = Content::default();
-    for round in 0..3 {
-        for n in (round..120).step_by(round as usize + 1) {
-            content[0].insert(key(n), value(n, round));
-            if n % 7 == round {
-                content[0].remove(&key(n / 2));
-            }
-            if n % 3 == 0 {
-                content[1].insert(key(n), value(n + 1, round));
-            }
+    for (space, key, value) in (0..3).flat_map(story).flatten() {
+        match value {
+            Some(value) => drop(content[space].insert(key, value)),
+            None => drop(content[space].remove(&key)),
         }
     }
     content
@@ -119,7 +134,7 @@ fn a_store_of_every_released_format_opens_with_everything_in_it() {
         let dir = TempDir::new(format);
         copy(&golden(format), dir.path());
         let db = options().open(dir.path()).unwrap();
-        assert_eq!(content_of(&db), story(), "{format}");
+        assert_eq!(content_of(&db), content_of_story(), "{format}");
         let report = db.verify().unwrap();
         assert!(report.problems.is_empty(), "{format}: {report:?}");
         db.put("another", "one").unwrap();
@@ -127,7 +142,7 @@ fn a_store_of_every_released_format_opens_with_everything_in_it() {
         db.close().unwrap();
 
         let db = options().open(dir.path()).unwrap();
-        let mut expected = story();
+        let mut expected = content_of_story();
         expected[0].insert(b"another".to_vec(), b"one".to_vec());
         assert_eq!(content_of(&db), expected, "{format}, written to");
     }

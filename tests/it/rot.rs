@@ -45,13 +45,26 @@ fn records(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     all
 }
 
+/// Changes the bytes of a file.
+fn alter(sim: &SimFs, name: &str, change: impl FnOnce(&mut [u8])) {
+    let mut bytes = sim.bytes(Path::new(ROOT), name).unwrap();
+    change(&mut bytes);
+    sim.plant(Path::new(ROOT), name, &bytes);
+}
+
 /// Overwrites the last bytes of a record: damage of many bits.
 fn garble(sim: &SimFs, name: &str, record: impl FnOnce(usize) -> usize) {
-    let mut bytes = sim.bytes(Path::new(ROOT), name).unwrap();
-    let all = records(&bytes);
-    let end = all[record(all.len())].end;
-    bytes[end - 5..end].fill(0x5c);
-    sim.plant(Path::new(ROOT), name, &bytes);
+    alter(sim, name, |bytes| {
+        let all = records(bytes);
+        let end = all[record(all.len())].end;
+        bytes[end - 5..end].fill(0x5c);
+    });
+}
+
+/// The newest table, and its name.
+fn newest_table(sim: &SimFs) -> (String, Vec<u8>) {
+    let mut files = files(sim).into_iter();
+    files.rfind(|(name, _)| name.ends_with("tbl")).unwrap()
 }
 
 fn killed(sim: &SimFs, db: Db) -> SimFs {
@@ -214,9 +227,7 @@ fn an_empty_segment_whose_header_is_lost_is_missed_by_nobody() {
     db.put("b", "2").unwrap();
     let sim = killed(&sim, db);
     assert_eq!(files(&sim).keys().filter(|n| n.ends_with("log")).count(), 2);
-    let mut first = sim.bytes(Path::new(ROOT), "000002.log").unwrap();
-    first.fill(0);
-    sim.plant(Path::new(ROOT), "000002.log", &first);
+    alter(&sim, "000002.log", |bytes| bytes.fill(0));
     let db = open(&sim).unwrap();
     assert_eq!(db.iter().count(), 2);
 }
@@ -232,10 +243,10 @@ fn a_footer_that_is_lost_is_missed_by_nobody() {
     db.put_with("b", "2", synced()).unwrap();
     db.put("c", "3").unwrap();
     let sim = killed(&sim, db);
-    let mut first = sim.bytes(Path::new(ROOT), "000002.log").unwrap();
-    let footer = records(&first).pop().unwrap();
-    first[footer].fill(0);
-    sim.plant(Path::new(ROOT), "000002.log", &first);
+    alter(&sim, "000002.log", |bytes| {
+        let footer = records(bytes).pop().unwrap();
+        bytes[footer].fill(0);
+    });
     let db = open(&sim).unwrap();
     assert_eq!(db.iter().count(), 3);
 }
@@ -289,10 +300,7 @@ fn repair_without_a_whole_manifest_reads_the_log_behind_an_unfinished_table() {
     }
     let before = sim.kill();
     db.flush().unwrap();
-    let (name, table) = files(&sim)
-        .into_iter()
-        .rfind(|(name, _)| name.ends_with("tbl"))
-        .unwrap();
+    let (name, table) = newest_table(&sim);
     for len in (100..table.len()).step_by(100) {
         let sim = before.kill();
         sim.plant(Path::new(ROOT), &name, &table[..len]);
@@ -326,10 +334,7 @@ fn repair_reports_a_last_block_of_zeros_where_it_was() {
     db.flush().unwrap();
     db.close().unwrap();
     let sim = sim.kill();
-    let (name, mut table) = files(&sim)
-        .into_iter()
-        .find(|(name, _)| name.ends_with("tbl"))
-        .unwrap();
+    let (name, mut table) = newest_table(&sim);
     let lost_block = |table: &[u8]| {
         let sim = sim.kill();
         sim.plant(Path::new(ROOT), &name, table);

@@ -1,9 +1,15 @@
 //! Places to put a database, and ways to take the power away.
 
-use alluvium::fs::Fs;
+use alluvium::base::checksum::crc_parts;
+use alluvium::base::types::KeyspaceId;
 use alluvium::fs::sim::SimFs;
-use alluvium::{Db, Options, Result};
+use alluvium::fs::{FileName, Fs};
+use alluvium::table::{BlockCache, TableContext};
+use alluvium::version::{VersionEdit, VersionSet};
+use alluvium::wal::{Predecessor, Writer, WriterOptions};
+use alluvium::{Db, InKeyspace, LogMode, Options, ReadMode, Result, SeqNo, Verify, WriteBatch};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A directory of its own that goes away again.
@@ -77,4 +83,60 @@ impl Disk {
             "{names:?}"
         );
     }
+}
+
+/// The default keyspace of any database.
+struct Default;
+
+impl InKeyspace for Default {
+    fn target(&self) -> (KeyspaceId, u64) {
+        (KeyspaceId::DEFAULT, 1)
+    }
+}
+
+/// What the manifest of a database in the simulator says, with a new manifest to write to.
+pub(crate) fn version_set(sim: &SimFs) -> VersionSet {
+    let context = Arc::new(TableContext {
+        read_mode: ReadMode::Mmap,
+        verify: Verify::FirstTouch,
+        cache: BlockCache::new(1 << 20),
+    });
+    let found = VersionSet::recover(&Fs::sim(sim, Path::new(ROOT)), &context);
+    found.unwrap().expect("there is a database")
+}
+
+/// Begins a log segment behind the newest one, which it says ends at `end` with write number 1, and
+/// puts `entries` there by one record with the number `first`, each checksum of it right.
+pub(crate) fn begin_segment(sim: &SimFs, end: u64, first: SeqNo, entries: &[(&str, &str)]) {
+    let set = version_set(sim);
+    let before = Predecessor {
+        segment: *set.logs().last().unwrap(),
+        end,
+        last_seqno: SeqNo::new(1),
+    };
+    let segment = set.allocate_file().unwrap();
+    let fs = Fs::sim(sim, Path::new(ROOT));
+    let file = fs.create_new(FileName::Log(segment)).unwrap();
+    set.install(VersionEdit {
+        logs_added: vec![segment],
+        ..VersionEdit::default()
+    })
+    .unwrap();
+    let options = WriterOptions {
+        database: set.database(),
+        segment,
+        mode: LogMode::Write,
+        capacity: 64 << 10,
+    };
+    let mut writer = Writer::create(file, options, Some(before)).unwrap();
+    let mut batch = WriteBatch::new();
+    for (key, value) in entries {
+        batch.put(Default, key, value);
+    }
+    let (count, operations) = batch.encoded_parts();
+    let parts: [&[u8]; 2] = [&count, operations];
+    let last = first.plus(entries.len() as u64 - 1);
+    writer
+        .append(first, last, &parts, crc_parts(&parts))
+        .unwrap();
 }

@@ -49,6 +49,16 @@ struct Case {
 }
 
 impl Case {
+    /// The first call of a site fails once.
+    fn first(site: CallSite, fault: Fault) -> Case {
+        Case {
+            site,
+            nth: 0,
+            fault,
+            sticky: false,
+        }
+    }
+
     fn rule(&self) -> FaultRule {
         let rule = FaultRule::new(self.fault).at(&self.site).nth(self.nth);
         if self.sticky { rule.sticky() } else { rule }
@@ -233,12 +243,7 @@ impl Sweep {
             let (site, _) = coverage.sites().find(|(s, _)| s.to_string() == site)?;
             let mut all = Fault::ALL.into_iter();
             let fault = all.find(|f| format!("{f:?}") == fault)?;
-            faults.push(Case {
-                site,
-                nth: 0,
-                fault,
-                sticky: false,
-            });
+            faults.push(Case::first(site, fault));
         }
         Some((s, faults))
     }
@@ -278,12 +283,7 @@ impl Sweep {
                     continue;
                 }
                 for (s, mut faults, ending) in self.first[&site].clone() {
-                    faults.push(Case {
-                        site,
-                        nth: 0,
-                        fault,
-                        sticky: false,
-                    });
+                    faults.push(Case::first(site, fault));
                     self.run(s, &faults, ending);
                     if self.coverage.hits(&site).contains(&fault) {
                         break;

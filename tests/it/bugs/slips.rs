@@ -2,25 +2,13 @@
 //! no other engine is known for them.
 
 use super::*;
-use alluvium::base::checksum::crc_parts;
-use alluvium::base::types::KeyspaceId;
-use alluvium::fs::FileName;
-use alluvium::table::{BlockCache, TableContext};
-use alluvium::version::{VersionEdit, VersionSet};
-use alluvium::wal::{Predecessor, Writer, WriterOptions};
-use alluvium::{InKeyspace, SeqNo, Verify};
-use std::sync::Arc;
+use crate::support::begin_segment;
+use alluvium::SeqNo;
 
 /// R15: a write that was reported as failed and reached the disk all the same lies behind the end
 /// that the next segment states; it stays absent although every byte of it is whole.
 #[test]
 fn a_record_behind_the_cut_that_the_next_segment_states_is_ignored() {
-    struct Default;
-    impl InKeyspace for Default {
-        fn target(&self) -> (KeyspaceId, u64) {
-            (KeyspaceId::DEFAULT, 1)
-        }
-    }
     let options = options().log_mode(LogMode::Write);
     let sim = SimFs::new(15);
     let db = open(&sim, &options);
@@ -31,42 +19,7 @@ fn a_record_behind_the_cut_that_the_next_segment_states_is_ignored() {
     sim.crash_at(sim.call_count());
     drop(db);
     // The next segment, as the writer would have begun it after the write of `b` had failed.
-    let fs = Fs::sim(&next, Path::new(ROOT));
-    let context = Arc::new(TableContext {
-        read_mode: ReadMode::Mmap,
-        verify: Verify::FirstTouch,
-        cache: BlockCache::new(1 << 20),
-    });
-    let set = VersionSet::recover(&fs, &context).unwrap().unwrap();
-    let old = *set.logs().last().unwrap();
-    let segment = set.allocate_file().unwrap();
-    let file = fs.create_new(FileName::Log(segment)).unwrap();
-    set.install(VersionEdit {
-        logs_added: vec![segment],
-        ..VersionEdit::default()
-    })
-    .unwrap();
-    let options_of_segment = WriterOptions {
-        database: set.database(),
-        segment,
-        mode: LogMode::Write,
-        capacity: 64 << 10,
-    };
-    let before = Predecessor {
-        segment: old,
-        end: cut,
-        last_seqno: SeqNo::new(1),
-    };
-    let mut writer = Writer::create(file, options_of_segment, Some(before)).unwrap();
-    let mut batch = WriteBatch::new();
-    batch.put(Default, "c", "3");
-    let (count, operations) = batch.encoded_parts();
-    let parts: [&[u8]; 2] = [&count, operations];
-    let number = SeqNo::new(3);
-    writer
-        .append(number, number, &parts, crc_parts(&parts))
-        .unwrap();
-    drop((writer, set));
+    begin_segment(&next, cut, SeqNo::new(3), &[("c", "3")]);
     let db = open(&next, &options);
     assert_eq!(text(&db), "a=1 c=3");
 }

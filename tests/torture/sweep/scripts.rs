@@ -206,7 +206,8 @@ fn synced_writes_and_reads(run: &mut Run<'_>) {
     run.put_synced("orders", 3, 30);
 }
 
-fn repairs_without_current(run: &mut Run<'_>) {
+/// Some keys in tables, some in the log, and both keyspaces in each.
+fn tables_and_a_log(run: &mut Run<'_>) {
     run.open();
     for n in 0..12 {
         run.put(SPACES[n as usize % 2], n, 200);
@@ -215,6 +216,10 @@ fn repairs_without_current(run: &mut Run<'_>) {
         }
     }
     run.close();
+}
+
+fn repairs_without_current(run: &mut Run<'_>) {
+    tables_and_a_log(run);
     run.repair();
     run.damage(Damage::Current);
     run.repair();
@@ -224,14 +229,7 @@ fn repairs_without_current(run: &mut Run<'_>) {
 }
 
 fn repairs_of_the_manifest(run: &mut Run<'_>) {
-    run.open();
-    for n in 0..12 {
-        run.put(SPACES[n as usize % 2], n, 200);
-        if n % 5 == 4 {
-            run.flush();
-        }
-    }
-    run.close();
+    tables_and_a_log(run);
     run.damage(Damage::ManifestHeader);
     run.repair();
     run.open();
