@@ -23,7 +23,7 @@ mod letters;
 mod run;
 mod scripts;
 
-use crate::scale::{Scale, Tally};
+use crate::scale::{Part, Scale, Tally};
 use alluvium::fs::sim::{Family, SimFs};
 use case::{Case, Guard, Pick, Source};
 use check::Expected;
@@ -222,9 +222,10 @@ fn a2_power_loss_at_every_call() {
     );
     let scale = Scale::now();
     let picks = scale.pick(Picks::InTurn(2), Picks::PerFamily(8), Picks::All);
-    let floor = scale.pick(0, 250_000, 20_000_000);
+    let part = Part::now();
+    let floor = part.of(scale.pick(0, 250_000, 20_000_000));
     let mut opened = 0;
-    for seed in 1.. {
+    for seed in part.first_seed().. {
         for script in SCRIPTS {
             let (moments, unique) = enumerate(script, seed, picks, 16, &mut |_| {});
             println!(

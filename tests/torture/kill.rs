@@ -20,7 +20,7 @@
 //! `KILL_SEED=n` repeats a run's choices; moments are those of the machine and never come again.
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
-use crate::scale::{Scale, Tally, only};
+use crate::scale::{Part, Scale, Tally, only};
 use alluvium::fs::FileName;
 use alluvium::{
     CompactionStyle, Compression, Db, Durability, Keyspace, KeyspaceOptions, LogMode, Options,
@@ -99,7 +99,7 @@ fn a9_nothing_acknowledged_is_lost_by_kill_9() {
         return; // A kill at a moment of the real machine cannot be repeated.
     }
     let mut tally = Tally::new("A9 kill -9 loop", "kills", [50, 300, 100_000]);
-    let kills = Scale::now().pick(50, 300, 100_000);
+    let kills = Part::now().of(Scale::now().pick(50, 300, 100_000));
     let from_environment = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = from_environment("KILL_SEED").unwrap_or(now.as_nanos() as u64);

@@ -14,7 +14,7 @@
 )]
 mod model;
 
-use crate::scale::{Scale, Tally, only};
+use crate::scale::{Part, Scale, Tally, only};
 use model::{Kind, Op, Place, Random, Settings, World, parse, run, shortest, text};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -139,7 +139,7 @@ fn metamorphic_every_option_set_answers_as_the_model_does() {
     let len = Scale::now().pick(800, LIST, LIST);
     let lists = Scale::now().pick(1, 64, 6_300);
     let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
-    for list in 0..lists {
+    for list in Part::now().range(lists) {
         for op in &Op::random(list, len, false) {
             *kinds.entry(op.kind).or_default() += SETS;
         }

@@ -13,7 +13,7 @@ mod golden;
 mod layout;
 mod mend;
 
-use crate::scale::{Scale, Tally, only};
+use crate::scale::{Part, Scale, Tally, only};
 use check::{Ended, Truth, check};
 use damage::{Case, Damage};
 use expect::Opening;
@@ -58,7 +58,7 @@ fn run(
 fn rot_is_never_a_wrong_answer() {
     // A prime: every kind of place is met.
     let stride = Scale::now().pick(499, 1, 1);
-    let stores = Scale::now().pick(6, 6, 64);
+    let stores = Part::now().range(Scale::now().pick(6, 6, 64));
     let mut tally = Tally::new(
         "A6 corruption matrix",
         "damaged stores",
@@ -68,7 +68,8 @@ fn rot_is_never_a_wrong_answer() {
     let mend_stride = Scale::now().pick(3, 40, 4);
     let (mut mended, mut failures) = (0, 0);
     let wanted = only();
-    for store in 0..stores {
+    for store in stores {
+        let store = store as usize;
         let golden = golden(store);
         let truth = Truth::at(&golden, u64::MAX);
         let all = damage::all(&golden);

@@ -1,5 +1,6 @@
 //! How much of a suite is run, and the line it prints at its end.
 
+use std::ops::Range;
 use std::time::Instant;
 
 /// How much is run; `TORTURE` says.
@@ -34,6 +35,49 @@ impl Scale {
     }
 }
 
+/// The share of a suite that is run: `TORTURE_PART=3/20` is the fourth of twenty; all, when unset.
+/// For the full scale: the others are too small to be shared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    index: u64,
+    of: u64,
+}
+
+impl Part {
+    /// The share that the environment asks for.
+    pub(crate) fn now() -> Part {
+        let Ok(text) = std::env::var("TORTURE_PART") else {
+            return Part { index: 0, of: 1 };
+        };
+        let numbers = text.split_once('/').map(|(i, of)| (i.parse(), of.parse()));
+        match numbers {
+            Some((Ok(index), Ok(of))) if index < of => Part { index, of },
+            _ => panic!("TORTURE_PART={text}: say which of how many, as 0/20 to 19/20"),
+        }
+    }
+
+    /// This share of `0..total`. The shares together are all of it, and none overlap.
+    pub(crate) fn range(self, total: u64) -> Range<u64> {
+        let bound = |i: u64| (u128::from(total) * u128::from(i) / u128::from(self.of)) as u64;
+        bound(self.index)..bound(self.index + 1)
+    }
+
+    /// How many of `total` are this share's; at least its fair part.
+    pub(crate) fn of(self, total: u64) -> u64 {
+        total.div_ceil(self.of)
+    }
+
+    /// True for the first share, and for all of it: what is done once is done here.
+    pub(crate) fn is_first(self) -> bool {
+        self.index == 0
+    }
+
+    /// The first of its seeds, where a suite takes one after another until it has enough.
+    pub(crate) fn first_seed(self) -> u64 {
+        1 + self.index * 1_000_000
+    }
+}
+
 /// The one case that is to be run instead of all, if there is one.
 pub(crate) fn only() -> Option<String> {
     std::env::var("TORTURE_CASE").ok()
@@ -56,7 +100,7 @@ impl Tally {
         Tally {
             suite,
             unit,
-            floor: Scale::now().pick(smoke, ci, full),
+            floor: Part::now().of(Scale::now().pick(smoke, ci, full)),
             count: 0,
             started: Instant::now(),
         }

@@ -22,7 +22,7 @@ mod run;
 mod scripts;
 mod sites;
 
-use crate::scale::{Scale, Tally, only};
+use crate::scale::{Part, Scale, Tally, only};
 use alluvium::fs::sim::{CallSite, Coverage, Family, Fault, FaultRule};
 use run::Run;
 use scripts::{Script, World};
@@ -318,11 +318,31 @@ fn every_call_fails_in_every_way() {
         assert!(sweep.failed.is_empty(), "{}", sweep.failed.join("\n"));
         return;
     }
-    sweep.cover();
-    let target = Scale::now().pick(2_000, 75_000, 2_000_000);
-    single_faults(&mut sweep, target);
-    // What only these reached.
-    sweep.cover_trouble();
+    let part = Part::now();
+    let target = part.of(Scale::now().pick(2_000, 75_000, 2_000_000));
+    if part.is_first() {
+        sweep.cover();
+    }
+    single_faults(&mut sweep, part, target);
+    if part.is_first() {
+        // What only these reached.
+        sweep.cover_trouble();
+    }
+    assert!(
+        sweep.failed.is_empty(),
+        "failed:\n{}",
+        sweep.failed.join("\n")
+    );
+    if part.is_first() {
+        check_coverage(&sweep);
+    }
+    sweep
+        .tally
+        .finish("cargo test --profile torture --features sim --test torture sweep");
+}
+
+/// Every place in the source that calls the disk has failed in every way that fits.
+fn check_coverage(sweep: &Sweep) {
     let source = sites::in_source();
     let missing = sites::missing(&sweep.coverage, &source);
     println!(
@@ -340,32 +360,26 @@ fn every_call_fails_in_every_way() {
             .sum::<usize>(),
         missing.len()
     );
-    assert!(
-        sweep.failed.is_empty(),
-        "failed:\n{}",
-        sweep.failed.join("\n")
-    );
     assert!(missing.is_empty(), "not covered:\n{}", missing.join("\n"));
-    sweep
-        .tally
-        .finish("cargo test --profile torture --features sim --test torture sweep");
 }
 
-/// All cases, or as many of them, evenly, as make `target` runs; then pairs of them.
-fn single_faults(sweep: &mut Sweep, target: u64) {
+/// All cases of this share, or as many of them, evenly, as make `target` runs; then pairs.
+fn single_faults(sweep: &mut Sweep, part: Part, target: u64) {
     let all: Vec<(usize, usize)> = (0..sweep.subjects.len())
         .flat_map(|s| (0..sweep.subjects[s].cases.len()).map(move |n| (s, n)))
         .collect();
     let wanted = target.saturating_sub(sweep.tally.count()) as usize;
+    let share = part.range(all.len() as u64);
+    let share = &all[share.start as usize..share.end as usize];
     // Two endings each, mostly, and some runs are left for pairs.
-    let singles = (wanted / 2 * 15 / 16).min(all.len());
+    let singles = (wanted / 2 * 15 / 16).min(share.len());
     println!("fault sweep: {singles} of {} single cases", all.len());
     for i in 0..singles {
-        let (s, n) = all[i * all.len() / singles];
+        let (s, n) = share[i * share.len() / singles];
         sweep.both(s, n);
     }
     // Pairs: another case of the same subject on top, from a simple sequence.
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(part.first_seed());
     while sweep.tally.count() < target {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -9,7 +9,7 @@ use super::history::{Found, History};
 use super::run::{Moment, ROOT, Setting};
 use super::scripts::SCRIPTS;
 use super::{Looked, Picks, enumerate, play};
-use crate::scale::{Scale, Tally};
+use crate::scale::{Part, Scale, Tally};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{Family, SimFs};
 use std::path::Path;
@@ -167,10 +167,11 @@ fn a4_power_loss_at_every_call_of_a_recovery() {
         "images opened",
         [10_000, 200_000, 10_000_000],
     );
-    let goal: u64 = Scale::now().pick(10_000, 200_000, 10_000_000);
+    let part = Part::now();
+    let goal = part.of(Scale::now().pick(10_000, 200_000, 10_000_000));
     let each = goal.div_ceil(SCRIPTS.len() as u64);
     let mut tried = 0;
-    for seed in 1.. {
+    for seed in part.first_seed().. {
         for script in SCRIPTS {
             let moments = play(script, seed, &mut |_, _| {});
             let mut here = 0;

@@ -12,7 +12,7 @@
 mod check;
 mod record;
 
-use crate::scale::{Scale, Tally, only};
+use crate::scale::{Part, Scale, Tally, only};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
 use alluvium::{CompactionStyle, KeyspaceOptions, Options};
@@ -112,8 +112,9 @@ fn histories_of_concurrent_clients_are_linearizable() {
     }
     let [smoke, ci, full] = floors;
     let mut slowest = (Duration::ZERO, 0);
-    let wanted = Scale::now().pick(smoke, ci, full);
-    for first in (0..wanted).step_by(HISTORIES_EACH as usize) {
+    let databases = Scale::now().pick(smoke, ci, full) / HISTORIES_EACH;
+    for database in Part::now().range(databases) {
+        let first = database * HISTORIES_EACH;
         slowest = slowest.max(run(first, HISTORIES_EACH));
         tally.add(HISTORIES_EACH);
     }
