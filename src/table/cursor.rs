@@ -14,7 +14,8 @@
 use super::block::search::prefetch;
 use super::block::{Entry, Layout};
 use super::cache::CachedBlock;
-use super::reader::{Access, BlockData, Table, slice_of};
+use super::reader::{Access, Table};
+use super::value::{BlockData, slice_of};
 use crate::base::cursor::Cursor;
 use crate::base::error::{Error, Result};
 use crate::base::slice::{Pin, Slice};
@@ -121,7 +122,7 @@ impl TableCursor {
         self.valid = false;
         self.error = None;
         self.ahead.streak = 0;
-        match self.table.index() {
+        match self.table.index_for(self.access) {
             Ok(index) => Ok(index.decoded.count()),
             Err(error) => self.fail(error),
         }
@@ -129,7 +130,7 @@ impl TableCursor {
 
     /// Makes block `i` the one held.
     fn load(&mut self, i: usize) -> Result<()> {
-        if self.block == i && self.access == Access::Read {
+        if self.block == i && self.table.trusts(self.access) {
             return Ok(());
         }
         match self.read_block(i) {

@@ -26,6 +26,7 @@ mod index;
 mod properties;
 mod reader;
 mod salvage;
+mod value;
 mod verify;
 
 #[doc(hidden)]
@@ -33,8 +34,9 @@ pub use block::probe::{Probe, probe};
 pub use builder::Builder;
 pub use cache::BlockCache;
 pub use cursor::TableCursor;
-pub use reader::{Table, TableValue};
+pub use reader::Table;
 pub use salvage::{LostPart, Neighbours, SalvagedTable, TableFacts, salvage, stated_identity};
+pub use value::TableValue;
 
 use crate::base::options::{Compression, ReadMode, Verify};
 use crate::base::types::{FileId, SeqNo};

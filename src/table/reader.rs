@@ -5,7 +5,8 @@
 //! ```
 //! Opening reads the footer and the section table. Index and filter are checked when they are
 //! first used (about 50 µs a MiB, once); a block when it is first touched. Tables that this
-//! process wrote start as verified.
+//! process wrote start as verified. With `Verify::EveryRead` each read checks its block, and index
+//! and filter are copies on the heap: no rot of the file gets past either.
 //!
 //! Invariants: what is read is checked against the birth identity and its offset first (R9). A
 //! damaged filter is not used and costs time only; any other damage is an error that names file
@@ -24,11 +25,12 @@ use super::format::{
     checksum_error,
 };
 use super::index::Index;
+use super::value::{BlockData, TableValue};
 use super::{BirthIdentity, TableContext, verify};
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, REPAIR_TABLE, Result};
 use crate::base::options::{ReadMode, Verify};
-use crate::base::slice::{Pin, Slice};
+use crate::base::slice::Pin;
 use crate::base::sync::Arc;
 use crate::base::sync::OnceLock;
 use crate::base::sync::atomic::Ordering;
@@ -38,9 +40,6 @@ use crate::fs::region::Advice;
 use crate::fs::{File, Region};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// Values up to this long are copied out of a table; longer ones are pinned in it.
-const COPY_BYTES_MAX: usize = 512;
 
 /// Numbers the tables opened by this process; no partner, only the number counts.
 static INSTANCES: AtomicU64 = AtomicU64::new(1);
@@ -74,27 +73,6 @@ pub(super) enum Access {
     Read,
     /// A compaction or `verify`: checks every block, and leaves the cache alone.
     Rewrite,
-}
-
-/// The body of a block, where it lies in the file or in memory.
-#[derive(Clone, Debug)]
-pub(super) enum BlockData<'t> {
-    Mapped {
-        region: &'t Arc<Region>,
-        start: usize,
-        body: &'t [u8],
-    },
-    Cached(Arc<CachedBlock>),
-}
-
-impl BlockData<'_> {
-    #[inline]
-    pub(super) fn body(&self) -> &[u8] {
-        match self {
-            BlockData::Mapped { body, .. } => body,
-            BlockData::Cached(block) => &block.0,
-        }
-    }
 }
 
 /// An open table. Shared as `Arc<Table>`.
@@ -309,7 +287,7 @@ impl Table {
 
     #[cold]
     fn load_index(&self) -> Result<&Loaded<Index>> {
-        let (region, range) = self.load(&self.sections.index, !self.fresh, "corrupt index")?;
+        let (region, range) = self.load(&self.sections.index, self.checks(), "corrupt index")?;
         let decoded = Index::decode(region.bytes().get(range.clone()).unwrap_or(&[]))
             .ok_or_else(|| self.bad_index())?;
         Ok(self.index.get_or_init(|| Loaded {
@@ -317,6 +295,25 @@ impl Table {
             range,
             decoded,
         }))
+    }
+
+    /// The index for `access`: a compaction checks what lies in the file now.
+    pub(super) fn index_for(&self, access: Access) -> Result<&Loaded<Index>> {
+        if access == Access::Rewrite {
+            self.load(&self.sections.index, true, "corrupt index")?;
+        }
+        self.index()
+    }
+
+    /// True when what was verified once, or written just now, is to be trusted.
+    #[inline]
+    pub(super) fn trusts(&self, access: Access) -> bool {
+        access == Access::Read && self.context.verify == Verify::FirstTouch
+    }
+
+    /// True when sections are checked as they are loaded.
+    fn checks(&self) -> bool {
+        !(self.fresh && self.trusts(Access::Read))
     }
 
     /// The filter, loaded and checked at the first call; `None` when there is none to use.
@@ -332,7 +329,8 @@ impl Table {
     fn load_filter(&self) -> Option<&Loaded<Filter>> {
         let load = || {
             let section = self.sections.filter.as_ref()?;
-            let (region, range) = self.load(section, !self.fresh, "corrupt filter").ok()?;
+            let check = self.checks();
+            let (region, range) = self.load(section, check, "corrupt filter").ok()?;
             let decoded = Filter::decode(region.bytes().get(range.clone())?)?;
             Some(Loaded {
                 region,
@@ -343,7 +341,8 @@ impl Table {
         self.filter.get_or_init(load).as_ref()
     }
 
-    /// A section in memory: where it is mapped, or read now.
+    /// A section in memory: where it is mapped, or read now. Where nothing is to be trusted twice it
+    /// is a copy, which rot in the file does not reach.
     pub(super) fn load(
         &self,
         section: &Section,
@@ -355,8 +354,11 @@ impl Table {
             .map_err(|_| self.damaged("section too large to read", section.offset))?;
         let (region, start) = match &self.source {
             Source::Mapped(region) => {
-                region.block(section.offset, len).map_err(unreadable)?;
-                (Arc::clone(region), section.offset as usize)
+                let bytes = region.block(section.offset, len).map_err(unreadable)?;
+                match self.trusts(Access::Read) {
+                    true => (Arc::clone(region), section.offset as usize),
+                    false => (Arc::new(Region::from_vec(bytes.to_vec())), 0),
+                }
             }
             Source::Read(file) => {
                 let mut bytes = vec![0; len];
@@ -395,9 +397,7 @@ impl Table {
                 .split_at_checked(len - TRAILER_BYTES)
                 .ok_or_else(|| self.bad_index())?;
             if index.decoded.is_plain() || trailer.first() == Some(&0) {
-                let trusted = access == Access::Read
-                    && self.context.verify == Verify::FirstTouch
-                    && (self.fresh || index.decoded.is_verified(i));
+                let trusted = self.trusts(access) && (self.fresh || index.decoded.is_verified(i));
                 if !trusted {
                     self.check_plain(index, i, offset, stored)?;
                 }
@@ -434,8 +434,7 @@ impl Table {
             instance: self.instance,
             offset,
         };
-        if access == Access::Read
-            && self.context.verify == Verify::FirstTouch
+        if self.trusts(access)
             && let Some(block) = self.context.cache.get(key)
         {
             return Ok(BlockData::Cached(block));
@@ -553,45 +552,5 @@ fn read_into(source: &Source, buffer: &mut [u8], offset: u64) -> Result<()> {
             Ok(())
         }
         Source::Read(file) => file.read_exact_at(buffer, offset),
-    }
-}
-
-/// A value found in a table, valid while the table is borrowed.
-#[derive(Debug)]
-pub struct TableValue<'t> {
-    /// Sequence number and kind.
-    pub tag: Tag,
-    block: BlockData<'t>,
-    value: Range<usize>,
-}
-
-impl TableValue<'_> {
-    /// The bytes.
-    #[inline]
-    pub fn bytes(&self) -> &[u8] {
-        self.block.body().get(self.value.clone()).unwrap_or(&[])
-    }
-
-    /// As a slice of its own: a copy when short (up to 512 bytes), else pinned to the table's memory.
-    pub fn to_slice(&self) -> Slice {
-        slice_of(&self.block, &self.value)
-    }
-}
-
-/// `body[value]` as a slice of its own.
-pub(super) fn slice_of(block: &BlockData<'_>, value: &Range<usize>) -> Slice {
-    let bytes = block.body().get(value.clone()).unwrap_or(&[]);
-    if bytes.len() <= COPY_BYTES_MAX {
-        return Slice::copy(bytes);
-    }
-    match block {
-        BlockData::Mapped { region, start, .. } => {
-            let owner: Arc<dyn Pin> = Arc::clone(region) as _;
-            Slice::pinned(owner, start + value.start, bytes.len())
-        }
-        BlockData::Cached(block) => {
-            let owner: Arc<dyn Pin> = Arc::clone(block) as _;
-            Slice::pinned(owner, value.start, bytes.len())
-        }
     }
 }

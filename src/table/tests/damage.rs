@@ -4,7 +4,7 @@ use super::*;
 use crate::base::cursor::Cursor;
 use crate::base::error::{Error, ErrorKind};
 
-fn small_rows() -> Vec<Row> {
+pub(super) fn small_rows() -> Vec<Row> {
     (0..90u32)
         .map(|n| {
             let key = format!("key{:05}", n * 7).into_bytes();
@@ -13,7 +13,7 @@ fn small_rows() -> Vec<Row> {
         .collect()
 }
 
-fn assert_says_where(error: &Error) {
+pub(super) fn assert_says_where(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
     assert!(
         error.file().is_some() && error.offset().is_some(),
@@ -23,7 +23,7 @@ fn assert_says_where(error: &Error) {
 
 /// Reads everything there is; each answer is right, or an error that says where.
 /// Gives the number of errors.
-fn read_all(table: &Arc<Table>, rows: &[Row]) -> usize {
+pub(super) fn read_all(table: &Arc<Table>, rows: &[Row]) -> usize {
     let mut errors = 0;
     for row in rows {
         let hash = hash(&row.0);

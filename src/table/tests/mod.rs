@@ -1,6 +1,7 @@
 //! Tables against a model: every key, every gap, both directions, each read mode and codec.
 
 mod damage;
+mod live;
 mod model;
 mod sample;
 
@@ -109,6 +110,12 @@ impl Place {
 
     fn open(&self, bytes: u64, context: &Arc<TableContext>) -> Arc<Table> {
         self.open_as(IDENTITY, bytes, context).unwrap()
+    }
+
+    /// Opens what this process wrote, perhaps just now.
+    fn open_fresh(&self, bytes: u64, context: &Arc<TableContext>, fresh: bool) -> Arc<Table> {
+        let file = self.0.open_read(Self::NAME).unwrap();
+        Arc::new(Table::open(file, IDENTITY, bytes, fresh, context).unwrap())
     }
 }
 
