@@ -32,7 +32,8 @@ use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::table::{BirthIdentity, BlockCache, TableContext, stated_identity};
 use crate::version::{
-    KeyspaceEdit, Rebuild, Remains, SEQNOS_AHEAD, VersionEdit, VersionSet, check_name, find_whole,
+    FILES_AHEAD, KeyspaceEdit, Rebuild, Remains, SEQNOS_AHEAD, VersionEdit, VersionSet, check_name,
+    find_whole,
 };
 use crate::wal::stated_segment;
 use std::collections::{BTreeMap, BTreeSet};
@@ -222,6 +223,11 @@ impl<'f> Repair<'f> {
             let above = name.id().map_or(1, |id| id.0.saturating_add(1));
             repair.next = repair.next.max(above);
         }
+        if !is_listed {
+            // Where the ceiling is not known for sure, above all that could have been reserved:
+            // files that are gone leave no trace, and their names are not given again (P6).
+            repair.next = repair.next.saturating_add(FILES_AHEAD);
+        }
         repair.find_identity()?;
         Ok(repair)
     }
@@ -355,7 +361,7 @@ impl<'f> Repair<'f> {
         }
         self.fs.sync_dir()?;
         let ceiling = kept.iter().map(|edit| edit.id.0.saturating_add(1)).max();
-        // Where the ceiling is not known for sure, above all that could have been reserved.
+        // As with the numbers of files.
         let ahead = if self.is_listed { 0 } else { SEQNOS_AHEAD };
         let used = self.remains.seqnos.max(self.seqno_max);
         let rebuilt = Rebuild {

@@ -352,3 +352,30 @@ fn repair_reports_a_last_block_of_zeros_where_it_was() {
     table[block.start..before_footer].fill(0);
     assert_eq!(lost_block(&table).start, block.start);
 }
+
+/// Without a manifest the names in the directory were all that it went by, and a table that had
+/// been removed had left none.
+#[test]
+fn repair_without_a_manifest_gives_no_number_again() {
+    let sim = SimFs::new(13);
+    let db = open(&sim).unwrap();
+    let gone = db.keyspace("gone", KeyspaceOptions::new()).unwrap();
+    gone.put("k", "in a table that goes").unwrap();
+    db.flush().unwrap();
+    let (newest, _) = newest_table(&sim);
+    drop(gone);
+    db.drop_keyspace("gone").unwrap();
+    db.put("k", "in the log").unwrap();
+    db.close().unwrap();
+    let old = files(&sim);
+    assert!(!old.contains_key(&newest), "{newest} is removed");
+    alter(&sim, "000001.manifest", |bytes| bytes.fill(0xa5));
+    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    assert!(repaired.manifest_rebuilt, "{repaired}");
+    let number = |name: &String| FileName::parse(name).and_then(FileName::id);
+    let before = number(&newest);
+    for name in files(&sim).keys().filter(|name| !old.contains_key(*name)) {
+        let is_above = number(name).is_none_or(|id| before < Some(id));
+        assert!(is_above, "{name} is new, and {newest} was before");
+    }
+}
