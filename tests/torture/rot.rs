@@ -3,7 +3,8 @@
 //! that names the place: P8 to P11.
 //!
 //! `golden` makes the stores, `damage` damages them, `layout` finds out by itself what lies where,
-//! `expect` says what may come of it, `check` opens, reads, compacts and compares.
+//! `expect` says what may come of it, `check` opens, reads, compacts and compares. Pairs of damages
+//! follow, each of a table and another file. `live` damages tables under an open database.
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 mod check;
@@ -11,6 +12,7 @@ mod damage;
 mod expect;
 mod golden;
 mod layout;
+mod live;
 mod mend;
 
 use crate::scale::{Part, Scale, Tally, only};
@@ -37,21 +39,69 @@ fn caught<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 fn run(
     golden: &Golden,
     truth: &Truth,
-    damage: &Damage,
+    damages: &[&Damage],
     mend: bool,
 ) -> Result<(Ended, bool), String> {
     caught(|| {
-        let damaged = damage::apply(golden, damage);
+        let damaged = damage::apply(golden, damages);
         let expect = expect::expect(golden, &damaged);
         let ended = check(golden, truth, &damaged, &expect)?;
         let mend = mend && matches!(ended, Ended::Refused | Ended::Detected);
         if mend {
             // Afresh: the check has compacted.
-            let damaged = damage::apply(golden, damage);
+            let damaged = damage::apply(golden, damages);
             mend::mend(golden, &damaged, &expect)?;
         }
         Ok((ended, mend))
     })
+}
+
+/// What a run has seen.
+struct Books {
+    tally: Tally,
+    wanted: Option<String>,
+    ended: BTreeMap<Ended, u64>,
+    mended: u64,
+    failures: usize,
+}
+
+impl Books {
+    fn new(tally: Tally) -> Books {
+        Books {
+            tally,
+            wanted: only(),
+            ended: BTreeMap::new(),
+            mended: 0,
+            failures: 0,
+        }
+    }
+
+    /// True when this case is to be run.
+    fn wants(&self, case: impl Fn() -> String) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| *wanted == case())
+    }
+
+    fn add(&mut self, tried: Result<(Ended, bool), String>, case: impl Fn() -> String) {
+        match tried {
+            Ok((how, mended)) => {
+                *self.ended.entry(how).or_default() += 1;
+                self.mended += u64::from(mended);
+            }
+            Err(what) => {
+                println!("TORTURE_CASE={}\n    {what}", case());
+                self.failures += 1;
+                assert!(self.failures < FAILURES_MAX, "too many failures");
+            }
+        }
+        self.tally.add(1);
+    }
+
+    fn close(self) {
+        println!("{:?}, {} of them repaired", self.ended, self.mended);
+        assert_eq!(self.failures, 0);
+        self.tally
+            .finish("cargo test --profile torture --features sim --test torture rot");
+    }
 }
 
 #[test]
@@ -59,15 +109,13 @@ fn rot_is_never_a_wrong_answer() {
     // A prime: every kind of place is met.
     let stride = Scale::now().pick(499, 1, 1);
     let stores = Part::now().range(Scale::now().pick(6, 6, 64));
-    let mut tally = Tally::new(
+    let mend_stride = Scale::now().pick(3, 40, 4);
+    let pairs = Scale::now().pick(100, 4_000, 490_000);
+    let mut books = Books::new(Tally::new(
         "A6 corruption matrix",
         "damaged stores",
-        [2_000, 900_000, 9_600_000],
-    );
-    let mut ended: BTreeMap<Ended, u64> = BTreeMap::new();
-    let mend_stride = Scale::now().pick(3, 40, 4);
-    let (mut mended, mut failures) = (0, 0);
-    let wanted = only();
+        [2_000, 900_000, 40_000_000],
+    ));
     for store in stores {
         let store = store as usize;
         let golden = golden(store);
@@ -79,38 +127,35 @@ fn rot_is_never_a_wrong_answer() {
             golden.name,
             all.len()
         );
-        let stride = if wanted.is_some() { 1 } else { stride };
+        let is_alone = books.wanted.is_some();
+        let stride = if is_alone { 1 } else { stride };
         for (n, damage) in all.iter().step_by(stride).enumerate() {
             let golden = &golden;
-            let case = Case {
-                store,
-                golden,
-                damage,
+            let case = || {
+                let case = Case {
+                    store,
+                    golden,
+                    damage,
+                };
+                case.to_string()
             };
-            if wanted
-                .as_ref()
-                .is_some_and(|only| *only != case.to_string())
-            {
-                continue;
+            if books.wants(case) {
+                let mend = is_alone || n % mend_stride == 0;
+                books.add(run(golden, &truth, &[damage], mend), case);
             }
-            let mend = wanted.is_some() || n % mend_stride == 0;
-            match run(golden, &truth, damage, mend) {
-                Ok((how, is_mended)) => {
-                    *ended.entry(how).or_default() += 1;
-                    mended += u64::from(is_mended);
+        }
+        for n in 0..pairs {
+            let case = || format!("rot/{store}/pair/{n}");
+            if books.wants(case) {
+                let pair = damage::pair(&golden, &all, n);
+                if is_alone {
+                    println!("{pair:?} of {:?}", golden.files.keys());
                 }
-                Err(what) => {
-                    println!("TORTURE_CASE={case}\n    {what}");
-                    failures += 1;
-                    assert!(failures < FAILURES_MAX, "too many failures");
-                }
+                books.add(run(&golden, &truth, &pair, false), case);
             }
-            tally.add(1);
         }
     }
-    println!("{ended:?}, {mended} of them repaired");
-    assert_eq!(failures, 0);
-    tally.finish("cargo test --profile torture --features sim --test torture rot");
+    books.close();
 }
 
 /// Repair may be cut off at any call, and repeated.
@@ -135,7 +180,7 @@ fn a_repair_that_is_cut_off_is_repeated() {
                 continue;
             }
             let tried = caught(|| {
-                let damaged = damage::apply(golden, damage);
+                let damaged = damage::apply(golden, &[damage]);
                 let expect = expect::expect(golden, &damaged);
                 match expect.opening == Opening::Fails || !expect.unreadable.is_empty() {
                     true => mend::cut_off(golden, &damaged, &expect),

@@ -36,7 +36,7 @@ impl Truth {
     pub(crate) fn at(golden: &Golden, cut: u64) -> Truth {
         let spaces = golden.histories.iter().map(|history| {
             let visible = history.visible(cut);
-            let newest = history.newest();
+            let newest = history.newest(cut);
             let wanted = |key: Vec<u8>| {
                 let n = newest.get(&key[..]).copied().unwrap_or(0);
                 Wanted {
@@ -126,8 +126,8 @@ pub(crate) fn check(
     })
 }
 
-/// An error must name the place of the damage, or be a refusal whose cause does.
-fn named(expect: &Expect, error: &Error, during: &str) -> Checked<()> {
+/// An error must name the place of the damage, or be a refusal whose cause does. Gives the file.
+fn named(expect: &Expect, error: &Error, during: &str) -> Checked<String> {
     let cause = error
         .source()
         .and_then(|cause| cause.downcast_ref::<Error>());
@@ -135,7 +135,7 @@ fn named(expect: &Expect, error: &Error, during: &str) -> Checked<()> {
     let file = error.file().and_then(Path::file_name);
     let file = file.map_or("no file".into(), |name| name.to_string_lossy());
     if expect.names(&file, error.offset()) {
-        return Ok(());
+        return Ok(file.into_owned());
     }
     Err(format!(
         "{during}: the error names another place than {:?}: {error:?}",
@@ -185,7 +185,7 @@ fn report(db: &Db, expect: &Expect) -> Checked<bool> {
     Ok(true)
 }
 
-fn gets(
+pub(super) fn gets(
     keyspace: &Keyspace,
     space: &Space,
     bad: &[&Unreadable],
@@ -214,14 +214,14 @@ fn gets(
                     return Err(format!("{}: the damage was not noticed", shown()));
                 }
             }
-            Err(error) if may_fail => named(expect, &error, &shown())?,
+            Err(error) if may_fail => drop(named(expect, &error, &shown())?),
             Err(error) => return Err(format!("P9: {}: {error:?}", shown())),
         }
     }
     Ok(())
 }
 
-fn scan(
+pub(super) fn scan(
     keyspace: &Keyspace,
     space: &Space,
     bad: &[&Unreadable],
@@ -333,7 +333,7 @@ fn compact(
     match (&compacted, bad.is_empty()) {
         (Ok(()), _) => {}
         (Err(error), false) => {
-            named(expect, error, &during)?;
+            let input = named(expect, error, &during)?;
             let calls = damaged.sim.call_count();
             if keyspace.compact().is_ok() {
                 return Err(format!("{during}: failed once, and then did not"));
@@ -341,10 +341,8 @@ fn compact(
             if damaged.sim.call_count() != calls {
                 return Err(format!("P9: {during}: goes on working: {:?}", db.state()));
             }
-            for (name, bytes) in &damaged.changed {
-                if damaged.sim.bytes(Path::new(ROOT), name) != *bytes {
-                    return Err(format!("P9: {during}: the input {name} is not as it was"));
-                }
+            if damaged.sim.bytes(Path::new(ROOT), &input) != damaged.changed[&input] {
+                return Err(format!("P9: {during}: the input {input} is not as it was"));
             }
         }
         (Err(error), true) => return Err(format!("{during}: {error:?}")),

@@ -28,6 +28,19 @@ pub(crate) enum Damage {
     Delete { file: usize },
 }
 
+impl Damage {
+    /// The file that it is in, when it is in one.
+    fn file(&self) -> Option<usize> {
+        match *self {
+            Damage::Flip { file, .. }
+            | Damage::Cut { file, .. }
+            | Damage::Sector { file, .. }
+            | Damage::Delete { file } => Some(file),
+            Damage::Swap { .. } => None,
+        }
+    }
+}
+
 /// What a damaged sector holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fill {
@@ -46,8 +59,8 @@ pub(crate) struct Damaged {
     pub(crate) sim: SimFs,
     /// Each file that is not as it was, with its bytes; none when it is gone.
     pub(crate) changed: BTreeMap<String, Option<Vec<u8>>>,
-    /// The bytes that differ, where it is one file that still has them.
-    pub(crate) range: Option<(String, Range<usize>)>,
+    /// The bytes that differ in each of them that still has the others.
+    pub(crate) ranges: BTreeMap<String, Range<usize>>,
 }
 
 /// Names a case for people and for `TORTURE_CASE`.
@@ -164,58 +177,88 @@ fn sector(golden: &Golden, damage: &Damage) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Does the damage to a fresh copy of the store.
-pub(crate) fn apply(golden: &Golden, damage: &Damage) -> Damaged {
-    let sim = golden.sim.kill();
-    let root = Path::new(ROOT);
-    let file = |i: usize| golden.files.iter().nth(i).unwrap();
-    let mut changed = BTreeMap::new();
-    let mut range = None;
-    match *damage {
-        Damage::Swap { a, b } => {
-            let ((a, a_bytes), (b, b_bytes)) = (file(a), file(b));
-            sim.plant(root, a, b_bytes);
-            sim.plant(root, b, a_bytes);
-            changed.insert(a.clone(), Some(b_bytes.clone()));
-            changed.insert(b.clone(), Some(a_bytes.clone()));
-        }
-        Damage::Delete { file: i } => {
-            let name = file(i).0;
-            match FileName::parse(name).unwrap() {
-                // Nobody removes LOCK through the front door.
-                FileName::Lock => {}
-                parsed => Fs::sim(&sim, root).remove(parsed).unwrap(),
-            }
-            changed.insert(name.clone(), None);
-        }
-        Damage::Flip { file: i, bit } => {
-            let (name, bytes) = file(i);
-            let mut bytes = bytes.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            sim.plant(root, name, &bytes);
-            range = Some((name.clone(), bit / 8..bit / 8 + 1));
-            changed.insert(name.clone(), Some(bytes));
-        }
-        Damage::Cut { file: i, len } => {
-            let (name, bytes) = file(i);
-            sim.plant(root, name, &bytes[..len]);
-            range = Some((name.clone(), len..bytes.len()));
-            changed.insert(name.clone(), Some(bytes[..len].to_vec()));
-        }
-        Damage::Sector { file: i, .. } => {
-            let (name, bytes) = file(i);
-            let after = sector(golden, damage).unwrap();
-            sim.plant(root, name, &after);
-            let differs = |i: &usize| bytes[*i] != after[*i];
-            let first = (0..bytes.len()).find(differs).unwrap();
-            let last = (0..bytes.len()).rfind(differs).unwrap();
-            range = Some((name.clone(), first..last + 1));
-            changed.insert(name.clone(), Some(after));
+/// Pair number `n` of a store: a damaged table, and another file that is damaged too. No manifest: it
+/// may lose its last edit, and then other tables count.
+pub(crate) fn pair<'a>(golden: &Golden, all: &'a [Damage], n: u64) -> [&'a Damage; 2] {
+    let name = |file: usize| golden.files.keys().nth(file).map_or("", |name| &name[..]);
+    let mut random = n;
+    let mut any = || {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        &all[(random >> 24) as usize % all.len()]
+    };
+    loop {
+        let (a, b) = (any(), any());
+        if let (Some(a_file), Some(b_file)) = (a.file(), b.file())
+            && name(a_file).ends_with(".tbl")
+            && a_file != b_file
+            && name(b_file) != golden.manifest
+        {
+            return [a, b];
         }
     }
-    Damaged {
-        sim,
-        changed,
-        range,
+}
+
+/// Does the damages to a fresh copy of the store, each to a file of its own.
+pub(crate) fn apply(golden: &Golden, damages: &[&Damage]) -> Damaged {
+    let mut damaged = Damaged {
+        sim: golden.sim.kill(),
+        changed: BTreeMap::new(),
+        ranges: BTreeMap::new(),
+    };
+    damages
+        .iter()
+        .for_each(|damage| damaged.add(golden, damage));
+    damaged
+}
+
+impl Damaged {
+    fn add(&mut self, golden: &Golden, damage: &Damage) {
+        let root = Path::new(ROOT);
+        let file = |i: usize| golden.files.iter().nth(i).unwrap();
+        match *damage {
+            Damage::Swap { a, b } => {
+                let ((a, a_bytes), (b, b_bytes)) = (file(a), file(b));
+                self.sim.plant(root, a, b_bytes);
+                self.sim.plant(root, b, a_bytes);
+                self.changed.insert(a.clone(), Some(b_bytes.clone()));
+                self.changed.insert(b.clone(), Some(a_bytes.clone()));
+            }
+            Damage::Delete { file: i } => {
+                let name = file(i).0;
+                match FileName::parse(name).unwrap() {
+                    // Nobody removes LOCK through the front door.
+                    FileName::Lock => {}
+                    parsed => Fs::sim(&self.sim, root).remove(parsed).unwrap(),
+                }
+                self.changed.insert(name.clone(), None);
+            }
+            Damage::Flip { file: i, bit } => {
+                let (name, bytes) = file(i);
+                let mut after = bytes.clone();
+                after[bit / 8] ^= 1 << (bit % 8);
+                self.differ(name, bit / 8..bit / 8 + 1, after);
+            }
+            Damage::Cut { file: i, len } => {
+                let (name, bytes) = file(i);
+                self.differ(name, len..bytes.len(), bytes[..len].to_vec());
+            }
+            Damage::Sector { file: i, .. } => {
+                let (name, bytes) = file(i);
+                let after = sector(golden, damage).unwrap();
+                let differs = |i: &usize| bytes[*i] != after[*i];
+                let first = (0..bytes.len()).find(differs).unwrap();
+                let last = (0..bytes.len()).rfind(differs).unwrap();
+                self.differ(name, first..last + 1, after);
+            }
+        }
+    }
+
+    /// The file differs in a range.
+    fn differ(&mut self, name: &str, range: Range<usize>, after: Vec<u8>) {
+        self.sim.plant(Path::new(ROOT), name, &after);
+        self.ranges.insert(name.to_owned(), range);
+        self.changed.insert(name.to_owned(), Some(after));
     }
 }

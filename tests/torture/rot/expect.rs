@@ -62,7 +62,7 @@ pub(crate) struct Expect {
 }
 
 impl Expect {
-    fn nothing() -> Expect {
+    pub(crate) fn nothing() -> Expect {
         Expect {
             opening: Opening::Succeeds,
             cut: None,
@@ -86,11 +86,9 @@ impl Expect {
 pub(crate) fn expect(golden: &Golden, damaged: &Damaged) -> Expect {
     let mut expect = Expect::nothing();
     for name in damaged.changed.keys() {
-        let range = match &damaged.range {
-            Some((_, range)) => range.clone(),
-            None => 0..golden.files[name].len(),
-        };
-        let whole = damaged.range.is_none();
+        let range = damaged.ranges.get(name);
+        let whole = range.is_none();
+        let range = range.cloned().unwrap_or(0..golden.files[name].len());
         if damaged.changed.len() == 1 && *name != golden.manifest {
             gone(&golden.layouts[name], &range, &mut expect.gone);
         }

@@ -33,20 +33,23 @@ impl History {
     /// What is visible when the log is lost from number `cut` on.
     pub(crate) fn visible(&self, cut: u64) -> BTreeMap<&[u8], &[u8]> {
         let mut map = BTreeMap::new();
-        for (n, key, value) in &self.writes {
-            if *n < cut || *n <= self.flushed {
-                match value {
-                    Some(value) => map.insert(&key[..], &value[..]),
-                    None => map.remove(&key[..]),
-                };
-            }
+        for (_, key, value) in self.left(cut) {
+            match value {
+                Some(value) => map.insert(&key[..], &value[..]),
+                None => map.remove(&key[..]),
+            };
         }
         map
     }
 
-    /// The number of the newest write of each key.
-    pub(crate) fn newest(&self) -> BTreeMap<&[u8], u64> {
-        self.writes.iter().map(|(n, k, _)| (&k[..], *n)).collect()
+    /// The number of the newest write of each key, of those that such a cut leaves.
+    pub(crate) fn newest(&self, cut: u64) -> BTreeMap<&[u8], u64> {
+        self.left(cut).map(|(n, k, _)| (&k[..], *n)).collect()
+    }
+
+    fn left(&self, cut: u64) -> impl Iterator<Item = &Write> {
+        let is_left = move |n: u64| n < cut || n <= self.flushed;
+        self.writes.iter().filter(move |(n, ..)| is_left(*n))
     }
 
     /// Every key ever written, and some between and around them that never were.

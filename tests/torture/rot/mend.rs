@@ -71,7 +71,7 @@ fn losses(
         let Some(after) = damaged.changed.get(&*name) else {
             return Err(format!("{name} is not damaged: {loss}"));
         };
-        if let (Some((_, range)), true) = (&damaged.range, after.is_some()) {
+        if let (Some(range), true) = (damaged.ranges.get(&*name), after.is_some()) {
             // A block's loss is the block; a record's reaches up to the next that is whole.
             let touched = golden.layouts[&*name].touched(range);
             let parts = &golden.layouts[&*name].parts[touched];
