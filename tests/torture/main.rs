@@ -13,6 +13,7 @@ mod crash;
 mod histories;
 mod kill;
 mod metamorphic;
+mod parity;
 mod recovery;
 #[cfg(feature = "lz4")]
 mod rot;
