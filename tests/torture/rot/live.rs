@@ -162,7 +162,7 @@ fn rot_under_an_open_database_is_noticed() {
     let mut books = Books::new(Tally::new(
         "A6 rot under an open database",
         "flips",
-        [500, 30_000, 10_000_000],
+        [500, 30_000, 8_000_000],
     ));
     for store in Part::now().range(Scale::now().pick(6, 6, 64)) {
         let store = store as usize;
