@@ -1,6 +1,6 @@
 //! Bugs that the corruption matrix found, each by the shortest way to it.
 
-use crate::support::ROOT;
+use crate::support::{ROOT, version_set};
 use alluvium::fs::sim::SimFs;
 use alluvium::fs::{FileName, Fs};
 use alluvium::{
@@ -378,4 +378,36 @@ fn repair_without_a_manifest_gives_no_number_again() {
         let is_above = number(name).is_none_or(|id| before < Some(id));
         assert!(is_above, "{name} is new, and {newest} was before");
     }
+}
+
+/// Where the oldest segment begins was not known when its header was hit, and everything that had
+/// ever been written before it was reported lost.
+#[test]
+fn repair_does_not_report_as_lost_what_was_in_older_segments() {
+    let sim = SimFs::new(14);
+    let db = open(&sim).unwrap();
+    for n in 0..120 {
+        if n == 100 {
+            db.flush().unwrap();
+        }
+        db.put(format!("k{n:03}"), vec![b'v'; 60]).unwrap();
+        if 110 < n {
+            db.sync().unwrap();
+        }
+    }
+    let sim = killed(&sim, db);
+    let oldest = version_set(&sim.kill()).logs()[0];
+    let oldest = FileName::Log(oldest).to_string();
+    let whole = sim.bytes(Path::new(ROOT), &oldest).unwrap();
+    let first = u64::from_le_bytes(
+        whole[records(&whole)[1].start + 24..][..8]
+            .try_into()
+            .unwrap(),
+    );
+    assert!(1 < first, "{oldest} begins with write {first}");
+    alter(&sim, &oldest, |bytes| bytes[..32].fill(0x5c));
+    assert!(open(&sim).is_err());
+    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    assert!(!repaired.has_lost_data(), "{repaired}");
+    assert_eq!(open(&sim).unwrap().iter().count(), 120, "{repaired}");
 }

@@ -48,7 +48,10 @@ impl Repair<'_> {
             }
         }
         let mut log = NewLog::default();
-        let mut last = SeqNo::ZERO;
+        // Up to here all keyspaces have it in tables, if all keyspaces are known: it was not lost with
+        // the beginning of a log.
+        let in_tables = flushed.values().min().copied().filter(|_| self.is_listed);
+        let mut last = in_tables.unwrap_or(SeqNo::ZERO);
         for source in &sources {
             let limit = limits.get(&source.segment).copied();
             last = self.salvage_segment(source, limit, last, flushed, &mut log)?;
