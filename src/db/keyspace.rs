@@ -294,10 +294,13 @@ impl Core {
         self.health.check()?;
         let id = self.versions.allocate_keyspace();
         let encoded = catalog::encode(asked);
+        // What it will hold is in this segment or later: it holds no older one back.
+        let log_floor = Some(self.commit.lock().segment());
         self.install(VersionEdit {
             keyspaces: vec![KeyspaceEdit {
                 id,
                 created: Some((name.to_owned(), encoded)),
+                log_floor,
                 ..KeyspaceEdit::default()
             }],
             ..VersionEdit::default()

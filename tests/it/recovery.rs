@@ -3,7 +3,7 @@
 use crate::support::{ROOT, begin_segment, version_set};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{Family, SimFs};
-use alluvium::{Db, ErrorKind, Options, SeqNo};
+use alluvium::{Db, ErrorKind, KeyspaceOptions, Options, SeqNo};
 use std::path::Path;
 
 fn options() -> Options {
@@ -128,4 +128,28 @@ fn near_the_largest_number_each_is_reserved_before_it_is_given() {
     assert_eq!(written, 99, "the largest number is nobody's");
     assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
     assert_eq!(db.get("c").unwrap().unwrap(), b"3");
+}
+
+/// The memtable of a keyspace that was made late held back every segment from the first on.
+#[test]
+fn a_new_keyspace_holds_back_no_older_segment() {
+    let sim = SimFs::new(2);
+    let db = open(&sim);
+    for n in 0..60u8 {
+        db.put([n], [n; 200]).unwrap();
+    }
+    let late = db.keyspace("late", KeyspaceOptions::new()).unwrap();
+    late.put("k", "v").unwrap();
+    let segments = || db.stats().log.segments;
+    assert!(3 < segments(), "{} segments", segments());
+    // Flushes the default keyspace, and no other.
+    db.compact().unwrap();
+    assert!(segments() < 3, "{} segments", segments());
+    let next = sim.kill();
+    sim.crash_at(sim.call_count());
+    drop((db, late));
+    let db = open(&next);
+    let late = db.keyspace("late", KeyspaceOptions::new()).unwrap();
+    assert_eq!(late.get("k").unwrap().unwrap(), b"v");
+    assert_eq!(db.iter().count(), 60);
 }
