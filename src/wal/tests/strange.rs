@@ -40,3 +40,32 @@ fn a_segment_that_begins_with_another_record_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Corruption);
     assert_eq!(error.offset(), Some(0));
 }
+
+/// No crash leaves whole parts in a wrong order; the message says which one it is that cannot be.
+#[test]
+fn parts_of_records_in_a_wrong_order_are_errors_that_name_what_was_found() {
+    let bytes = segment(3, &payloads(4), Some(3), true);
+    let mut ends = vec![SEGMENT_HEADER_BYTES];
+    for payload in payloads(4) {
+        ends.push(ends.last().unwrap() + RECORD_HEADER_BYTES + payload.len());
+    }
+    // Record 1 and perhaps the next are made to be of another kind; the error is at record `at`.
+    for (kinds, at, found) in [
+        (&[Kind::Middle][..], 1, "a middle fragment"),
+        (&[Kind::Last], 1, "a last fragment"),
+        (&[Kind::Segment], 1, "a segment's header"),
+        (&[Kind::First], 2, "a whole record"),
+        (&[Kind::First, Kind::First], 2, "a first fragment"),
+        (&[Kind::Full, Kind::Full, Kind::First], 4, "a footer"),
+    ] {
+        let mut bytes = bytes.clone();
+        for (kind, at) in kinds.iter().zip(&ends[1..]) {
+            let mut header = Header::decode(bytes[*at..].first_chunk().unwrap()).unwrap();
+            header.kind = *kind;
+            bytes[*at..][..RECORD_HEADER_BYTES].copy_from_slice(&header.encode());
+        }
+        let error = read(&bytes, 3, None).unwrap_err();
+        assert_eq!(error.offset(), Some(ends[at] as u64), "{kinds:?}: {error}");
+        assert!(error.to_string().contains(found), "{kinds:?}: {error}");
+    }
+}
