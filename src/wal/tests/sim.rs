@@ -175,3 +175,36 @@ fn a_sync_with_nothing_new_makes_no_call() {
     assert_eq!(sim.call_count(), calls);
     assert_eq!(writer.syncer().synced(), writer.end());
 }
+
+/// A system call costs more than everything else a put does: single records are stored into the
+/// mapping, a group goes by one write, whatever its size.
+#[test]
+fn a_mapped_record_is_stored_and_a_group_is_one_write() {
+    for mode in MODES {
+        let sim = SimFs::new(8);
+        let fs = Fs::sim(&sim, Path::new(ROOT));
+        fs.make_root().unwrap();
+        let mut writer = writer(&fs, 1, mode);
+        let calls = |kind: CallKind| {
+            let calls = sim.calls();
+            calls.iter().filter(|call| call.site.kind == kind).count()
+        };
+        let before = [calls(CallKind::Store), calls(CallKind::Write)];
+        for seqno in 1..=3 {
+            append(&mut writer, seqno, &payload(seqno)).unwrap();
+        }
+        let single = [calls(CallKind::Store), calls(CallKind::Write)];
+        match mode {
+            LogMode::Mapped => assert!(before[0] + 3 <= single[0] && before[1] == single[1]),
+            LogMode::Write => assert_eq!([before[0], before[1] + 3], single),
+        }
+        writer.begin_group();
+        for seqno in 4..=9 {
+            append(&mut writer, seqno, &payload(seqno)).unwrap();
+        }
+        writer.flush_group().unwrap();
+        let grouped = [calls(CallKind::Store), calls(CallKind::Write)];
+        assert_eq!([single[0], single[1] + 1], grouped, "{mode:?}");
+        assert_eq!(read(&sim, 1).unwrap(), (1..=9).collect::<Vec<_>>());
+    }
+}
