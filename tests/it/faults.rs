@@ -492,6 +492,51 @@ fn a_repair_on_a_disk_that_gives_errors_fails_and_sets_nothing_aside() {
     }
 }
 
+/// A manifest that cannot be read now is not damaged either. An older one that was left behind is
+/// whole, and knows nothing of what came later.
+#[test]
+fn a_repair_that_cannot_read_the_manifest_takes_no_older_one() {
+    let mut failed = 0;
+    for class in [FileClass::Current, FileClass::Manifest] {
+        for nth in 0..8 {
+            let sim = SimFs::new(7);
+            closed(&sim);
+            let mut older = names(&sim);
+            older.retain(|name| name.ends_with(".manifest"));
+            let bytes = sim.bytes(Path::new(ROOT), &older[0]).unwrap();
+            let db = open(&sim, 0);
+            db.put("later", "in a table").unwrap();
+            db.flush().unwrap();
+            db.close().unwrap();
+            sim.plant(Path::new(ROOT), &older[0], &bytes);
+            let before = names(&sim);
+            let reads = [
+                CallKind::Open,
+                CallKind::Map,
+                CallKind::Read,
+                CallKind::Touch,
+            ];
+            sim.fail(
+                FaultRule::new(Fault::Eio)
+                    .kinds(&reads)
+                    .class(class)
+                    .nth(nth),
+            );
+            if let Err(error) = repair(&sim) {
+                assert_eq!(error.kind(), ErrorKind::Io, "{class:?} {nth}: {error}");
+                assert_eq!(names(&sim), before, "{class:?} {nth}");
+                failed += 1;
+            }
+            sim.heal();
+            repair(&sim).unwrap();
+            let db = open(&sim, 0);
+            let later = db.get("later").unwrap();
+            assert_eq!(later.unwrap(), b"in a table", "{class:?} {nth}");
+        }
+    }
+    assert!(4 < failed, "{failed}");
+}
+
 /// A repair switches to the new manifest by a rename, and fails when the directory cannot be
 /// synced then. The next one finds nothing to do, and says so only when that lasts.
 #[test]
