@@ -221,6 +221,28 @@ fn parallel_edits_are_all_there_afterwards() {
     );
 }
 
+/// What is removed again leaves nothing behind, however often.
+#[test]
+fn a_manifest_that_has_grown_too_long_is_written_anew() {
+    let sim = SimFs::new(1);
+    let set = with_main(&sim);
+    set.roll_over_from(4 << 10);
+    let mut manifests = vec![set.manifest()];
+    for n in 0..100 {
+        let (file, add) = adding(&set, 0, &format!("{n}"));
+        set.install(add).unwrap();
+        set.install(removing(0, file)).unwrap();
+        if manifests.last() != Some(&set.manifest()) {
+            manifests.push(set.manifest());
+        }
+        let name = FileName::Manifest(set.manifest());
+        let stored = fs_on(&sim).open_read(name).unwrap().len().unwrap();
+        assert_eq!(set.manifest_bytes(), stored);
+        assert!(stored < 5 << 10, "{stored} bytes after {n}");
+    }
+    assert!(2 < manifests.len(), "{manifests:?}");
+}
+
 #[test]
 fn reading_only_writes_nothing_and_refuses_changes() {
     let sim = SimFs::new(1);
