@@ -12,8 +12,8 @@ use crate::scale::Tally;
 use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
 use alluvium::{
-    Compression, Db, Durability, Iter, KeyspaceOptions, LogMode, Options, ReadMode, Result,
-    WriteBatch, WriteOptions,
+    Compression, Db, Durability, Iter, Keyspace, KeyspaceOptions, LogMode, Options, ReadMode,
+    Result, WriteBatch, WriteOptions,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -96,8 +96,8 @@ impl Script {
                 let key = format!("key{:03}", (number * 13 + i * 5) % 90).into_bytes();
                 let value = vec![number as u8; 40 + (number * 37 % 400) as usize];
                 let map = &mut model[(i % 2) as usize];
-                let place = if i % 2 == 0 { &*db } else { &orders };
-                if (number + i) % 6 == 0 {
+                let place: &Keyspace = if i % 2 == 0 { db } else { &orders };
+                if (number + i).is_multiple_of(6) {
                     batch.delete(place, &key);
                     map.remove(&key);
                 } else {
