@@ -297,7 +297,8 @@ impl Table {
         }))
     }
 
-    /// The index for `access`: a compaction checks what lies in the file now.
+    /// The index for `access`: a rewrite checks what lies in the file now.
+    #[inline]
     pub(super) fn index_for(&self, access: Access) -> Result<&Loaded<Index>> {
         if access == Access::Rewrite {
             self.load(&self.sections.index, true, "corrupt index")?;

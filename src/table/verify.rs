@@ -19,12 +19,11 @@ use crate::base::types::{SeqNo, Tag, ValueKind};
 /// See [`Table::verify`].
 pub(super) fn verify(table: &Table) -> Result<()> {
     let sections = &table.sections;
-    table.load(&sections.index, true, "corrupt index")?;
+    let index = table.index_for(Access::Rewrite)?;
     if let Some(filter) = &sections.filter {
         table.load(filter, true, "corrupt filter")?;
     }
     let stored = read_properties(table)?;
-    let index = table.index()?;
     let mut walk = Walk::new(table);
     for i in 0..index.decoded.count() {
         walk.block(i)?;

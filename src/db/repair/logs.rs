@@ -48,10 +48,7 @@ impl Repair<'_> {
             }
         }
         let mut log = NewLog::default();
-        // Up to here all keyspaces have it in tables, if all keyspaces are known: it was not lost with
-        // the beginning of a log.
-        let in_tables = flushed.values().min().copied().filter(|_| self.is_listed);
-        let mut last = in_tables.unwrap_or(SeqNo::ZERO);
+        let mut last = SeqNo::ZERO;
         for source in &sources {
             let limit = limits.get(&source.segment).copied();
             last = self.salvage_segment(source, limit, last, flushed, &mut log)?;
@@ -132,7 +129,7 @@ impl Repair<'_> {
                 }
                 Piece::Record(offset, first, payload) => {
                     if let Some(mut loss) = lost.take() {
-                        let from = last.plus(1);
+                        let from = last.max(self.in_all_tables(flushed)).plus(1);
                         // Only a segment's header was hit, when no number is missing.
                         if first <= from {
                             loss.kind = LossKind::Derived;
@@ -160,6 +157,13 @@ impl Repair<'_> {
         }
         self.report.losses.append(&mut losses);
         Ok(last)
+    }
+
+    /// Up to here the tables of every keyspace reach, so that nothing of it is lost with a log; zero
+    /// when not every keyspace is known.
+    fn in_all_tables(&self, flushed: &BTreeMap<KeyspaceId, SeqNo>) -> SeqNo {
+        let least = flushed.values().min().filter(|_| self.is_listed);
+        least.copied().unwrap_or_default()
     }
 
     /// Writes a record to the new log when some of it is in no table. Gives its last number;

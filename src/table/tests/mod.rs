@@ -104,8 +104,18 @@ impl Place {
         bytes: u64,
         context: &Arc<TableContext>,
     ) -> Result<Arc<Table>> {
+        self.open_with(identity, bytes, false, context)
+    }
+
+    fn open_with(
+        &self,
+        identity: BirthIdentity,
+        bytes: u64,
+        fresh: bool,
+        context: &Arc<TableContext>,
+    ) -> Result<Arc<Table>> {
         let file = self.0.open_read(Self::NAME)?;
-        Table::open(file, identity, bytes, false, context).map(Arc::new)
+        Table::open(file, identity, bytes, fresh, context).map(Arc::new)
     }
 
     fn open(&self, bytes: u64, context: &Arc<TableContext>) -> Arc<Table> {
@@ -114,8 +124,7 @@ impl Place {
 
     /// Opens what this process wrote, perhaps just now.
     fn open_fresh(&self, bytes: u64, context: &Arc<TableContext>, fresh: bool) -> Arc<Table> {
-        let file = self.0.open_read(Self::NAME).unwrap();
-        Arc::new(Table::open(file, IDENTITY, bytes, fresh, context).unwrap())
+        self.open_with(IDENTITY, bytes, fresh, context).unwrap()
     }
 }
 
