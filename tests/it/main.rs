@@ -13,3 +13,4 @@ mod released;
 mod rot;
 mod spec;
 mod support;
+mod temp_dir;

@@ -18,6 +18,16 @@ fn open(sim: &SimFs) -> Db {
     options().open_in(fs).expect("P4: it opens")
 }
 
+/// A database with several segments of writes that are in no table.
+fn with_segments(seed: u64) -> (SimFs, Db) {
+    let sim = SimFs::new(seed);
+    let db = open(&sim);
+    for n in 0..60u8 {
+        db.put([n], [n; 200]).unwrap();
+    }
+    (sim, db)
+}
+
 /// The logs with records in them, oldest first.
 fn logs(sim: &SimFs) -> Vec<String> {
     let entries = Fs::sim(sim, Path::new(ROOT)).list().unwrap();
@@ -32,11 +42,7 @@ fn logs(sim: &SimFs) -> Vec<String> {
 /// next one took them for the beginning of the log: the newer writes were there and the older not.
 #[test]
 fn a_segment_behind_a_hole_stays_lost_when_the_recovery_from_it_is_cut_off() {
-    let sim = SimFs::new(1);
-    let db = open(&sim);
-    for n in 0..60u8 {
-        db.put([n], [n; 200]).unwrap();
-    }
+    let (sim, db) = with_segments(1);
     let after = sim.kill();
     drop(db);
     let first = &logs(&after)[0];
@@ -133,11 +139,7 @@ fn near_the_largest_number_each_is_reserved_before_it_is_given() {
 /// The memtable of a keyspace that was made late held back every segment from the first on.
 #[test]
 fn a_new_keyspace_holds_back_no_older_segment() {
-    let sim = SimFs::new(2);
-    let db = open(&sim);
-    for n in 0..60u8 {
-        db.put([n], [n; 200]).unwrap();
-    }
+    let (sim, db) = with_segments(2);
     let late = db.keyspace("late", KeyspaceOptions::new()).unwrap();
     late.put("k", "v").unwrap();
     let segments = || db.stats().log.segments;

@@ -4,7 +4,8 @@ use crate::support::{ROOT, version_set};
 use alluvium::fs::sim::SimFs;
 use alluvium::fs::{FileName, Fs};
 use alluvium::{
-    Db, Durability, ErrorKind, KeyspaceOptions, LogMode, Options, Result, WriteOptions,
+    Db, Durability, ErrorKind, KeyspaceOptions, LogMode, Options, RepairReport, Result,
+    WriteOptions,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,6 +24,12 @@ fn options() -> Options {
 
 fn open(sim: &SimFs) -> Result<Db> {
     options().open_in(Fs::sim(sim, Path::new(ROOT)))
+}
+
+fn repaired(sim: &SimFs) -> RepairReport {
+    options()
+        .repair_in(Fs::sim(sim, Path::new(ROOT)))
+        .expect("a disk without faults")
 }
 
 fn files(sim: &SimFs) -> BTreeMap<String, Vec<u8>> {
@@ -129,7 +136,7 @@ fn a_lost_edit_whose_files_are_gone_is_damage_of_the_manifest() {
         Path::new(ROOT).join("000001.manifest")
     );
     assert_eq!(tables(&sim), 1, "it is still there");
-    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    let repaired = repaired(&sim);
     assert!(!repaired.has_lost_data(), "{repaired}");
     assert_eq!(open(&sim).unwrap().get("a").unwrap().unwrap(), b"two");
 }
@@ -152,7 +159,7 @@ fn a_log_whose_registration_is_lost_is_damage_of_the_manifest() {
         error.file().unwrap(),
         Path::new(ROOT).join("000001.manifest")
     );
-    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    let repaired = repaired(&sim);
     assert!(!repaired.has_lost_data(), "{repaired}");
     assert_eq!(open(&sim).unwrap().iter().count(), 60);
 }
@@ -210,7 +217,7 @@ fn swapped_logs_are_noticed() {
     sim.plant(Path::new(ROOT), "000002.log", &[0; 4096]);
     let error = open(&sim).unwrap_err();
     assert_eq!(error.file().unwrap(), Path::new(ROOT).join("000001.log"));
-    let repaired = options().repair_in(fs).unwrap();
+    let repaired = repaired(&sim);
     assert!(!repaired.has_lost_data(), "{repaired}");
     assert_eq!(open(&sim).unwrap().get("a").unwrap().unwrap(), b"1");
 }
@@ -275,7 +282,7 @@ fn repair_does_not_believe_a_manifest_that_ends_early() {
             &manifest[..record.start],
         );
         refused += u32::from(open(&sim.kill()).is_err());
-        let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+        let repaired = repaired(&sim);
         let what = format!("ends at {}: {repaired}", record.start);
         assert!(!repaired.has_lost_data(), "{what}");
         assert_eq!(open(&sim).unwrap().iter().count(), 60, "{what}");
@@ -305,7 +312,7 @@ fn repair_without_a_whole_manifest_reads_the_log_behind_an_unfinished_table() {
         let sim = before.kill();
         sim.plant(Path::new(ROOT), &name, &table[..len]);
         garble(&sim, "000001.manifest", |count| count - 2);
-        let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+        let repaired = repaired(&sim);
         assert!(repaired.manifest_rebuilt, "{repaired}");
         let db = open(&sim).unwrap();
         let found: BTreeSet<_> = db
@@ -338,7 +345,7 @@ fn repair_reports_a_last_block_of_zeros_where_it_was() {
     let lost_block = |table: &[u8]| {
         let sim = sim.kill();
         sim.plant(Path::new(ROOT), &name, table);
-        let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+        let repaired = repaired(&sim);
         assert!(repaired.has_lost_data(), "{repaired}");
         let block = repaired.losses.iter().find(|loss| loss.what == "block");
         let block = block.unwrap_or_else(|| panic!("{repaired}"));
@@ -370,7 +377,7 @@ fn repair_without_a_manifest_gives_no_number_again() {
     let old = files(&sim);
     assert!(!old.contains_key(&newest), "{newest} is removed");
     alter(&sim, "000001.manifest", |bytes| bytes.fill(0xa5));
-    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    let repaired = repaired(&sim);
     assert!(repaired.manifest_rebuilt, "{repaired}");
     let number = |name: &String| FileName::parse(name).and_then(FileName::id);
     let before = number(&newest);
@@ -407,7 +414,7 @@ fn repair_does_not_report_as_lost_what_was_in_older_segments() {
     assert!(1 < first, "{oldest} begins with write {first}");
     alter(&sim, &oldest, |bytes| bytes[..32].fill(0x5c));
     assert!(open(&sim).is_err());
-    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    let repaired = repaired(&sim);
     assert!(!repaired.has_lost_data(), "{repaired}");
     assert_eq!(open(&sim).unwrap().iter().count(), 120, "{repaired}");
 }

@@ -1,5 +1,7 @@
 //! Places to put a database, and ways to take the power away.
 
+pub(crate) use crate::temp_dir::TempDir;
+
 use alluvium::base::checksum::crc_parts;
 use alluvium::base::types::KeyspaceId;
 use alluvium::fs::sim::SimFs;
@@ -8,33 +10,8 @@ use alluvium::table::{BlockCache, TableContext};
 use alluvium::version::{VersionEdit, VersionSet};
 use alluvium::wal::{Predecessor, Writer, WriterOptions};
 use alluvium::{Db, InKeyspace, LogMode, Options, ReadMode, Result, SeqNo, Verify, WriteBatch};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A directory of its own that goes away again.
-pub(crate) struct TempDir(PathBuf);
-
-impl TempDir {
-    pub(crate) fn new(name: &str) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("alluvium-{name}-{}-{n}", std::process::id()));
-        // Left behind by an earlier process of the same number, if at all.
-        let _ = std::fs::remove_dir_all(&path);
-        TempDir(path)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// The directory of a database in the simulator.
 pub(crate) const ROOT: &str = "/db";

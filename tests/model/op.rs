@@ -269,9 +269,14 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// The next number below `end`.
+    /// The next number below `end`; the bias of a small end does not matter here.
+    pub(crate) fn number_below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// The next index below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
+        self.number_below(end as u64) as usize
     }
 
     /// The next byte.

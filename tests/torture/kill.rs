@@ -20,6 +20,7 @@
 //! `KILL_SEED=n` repeats a run's choices; moments are those of the machine and never come again.
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
+use crate::model::Random;
 use crate::scale::{Part, Scale, Tally, only};
 use alluvium::fs::FileName;
 use alluvium::{
@@ -112,12 +113,12 @@ fn a9_nothing_acknowledged_is_lost_by_kill_9() {
     let mut reached = HashSet::new();
     for kill in 0..kills {
         let set = kill as usize % SETS.len();
-        let phase = match random.below(8) {
+        let phase = match random.number_below(8) {
             0 | 1 => Phase::Opening,
             2 | 3 => Phase::Closing,
             _ => Phase::Writing,
         };
-        let delay = Duration::from_micros(random.below(phase.micros_max()));
+        let delay = Duration::from_micros(random.number_below(phase.micros_max()));
         let parent = &mut stores[set];
         let last_word = parent.run_and_kill(phase, delay);
         reached.insert(last_word);
@@ -285,7 +286,7 @@ fn child_writes_until_it_is_killed() {
         writeln!(out, "child: opening").unwrap();
         let store = Store::open(&directory, set);
         let first = store.last() + 1;
-        for number in first..first + 1 + random.below(400) {
+        for number in first..first + 1 + random.number_below(400) {
             let seqno = store.write(seed, number);
             // The point says that the line is whole.
             writeln!(out, "child: acknowledged {number} {seqno} .").unwrap();
@@ -305,21 +306,21 @@ struct Change {
 /// quarter deletions, keys that come again, and now and then a value over many blocks.
 fn changes(seed: u64, number: u64) -> Vec<Change> {
     let mut random = Random(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
-    let count = 1 + random.below(12);
+    let count = 1 + random.number_below(12);
     (0..count)
         .map(|_| {
-            let key = format!("key{:05}", random.below(3_000)).into_bytes();
-            let bytes = match random.below(100) {
+            let key = format!("key{:05}", random.number_below(3_000)).into_bytes();
+            let bytes = match random.number_below(100) {
                 0 => 20_000,
-                _ => random.below(200) as usize,
+                _ => random.number_below(200) as usize,
             };
             let value = format!("{number}:").into_bytes();
             let fill = random.next() as u8;
             let value = [value, vec![fill; bytes]].concat();
             Change {
-                second: random.below(2) == 1,
+                second: random.number_below(2) == 1,
                 key,
-                value: (random.below(4) != 0).then_some(value),
+                value: (random.number_below(4) != 0).then_some(value),
             }
         })
         .collect()
@@ -410,22 +411,5 @@ impl Model {
             }
         }
         self.last = last;
-    }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`; the bias of a small limit does not matter here.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
     }
 }

@@ -13,6 +13,13 @@ mod crash;
 mod histories;
 mod kill;
 mod metamorphic;
+#[path = "../model/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the suites that share it use different parts"
+)]
+mod model;
 mod parity;
 mod recovery;
 #[cfg(feature = "lz4")]
@@ -20,3 +27,5 @@ mod rot;
 mod scale;
 mod sim_speed;
 mod sweep;
+#[path = "../it/temp_dir.rs"]
+mod temp_dir;

@@ -6,16 +6,8 @@
 //! `tests/model`. A failing list is shrunk and printed as one line, which `TORTURE_CASE` takes:
 //! `LIST.SET` for a list by its number, `LIST.SET.HEX` for a shrunk one.
 
-#[path = "../model/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the suites that share it use different parts"
-)]
-mod model;
-
+use crate::model::{Kind, Op, Place, Random, Settings, World, parse, run, shortest, text};
 use crate::scale::{Part, Scale, Tally, only};
-use model::{Kind, Op, Place, Random, Settings, World, parse, run, shortest, text};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

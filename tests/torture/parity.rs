@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 use crate::scale::Tally;
+use crate::temp_dir::TempDir;
 use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
 use alluvium::{
@@ -177,23 +178,6 @@ fn child_runs_the_script() {
     println!("child: done, refused {refused} .");
 }
 
-/// A folder of its own that goes away again.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let name = format!("alluvium-parity-{}-{name}", std::process::id());
-        Folder(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What stays behind is in the system's folder for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Runs the script in a child under strace with these arguments; gives how often it was refused.
 fn trace(directory: &Path, arguments: &[String]) -> u64 {
     let output = Command::new("strace")
@@ -255,7 +239,7 @@ fn mutation(syscall: &str, rest: &str, directory: &str) -> Option<String> {
     let behind = rest.split_once(directory)?.1;
     let end = behind.find(['"', '>'])?;
     let name = behind[..end].trim_start_matches('/');
-    let arguments = &behind[end + 1..rest.len() - (rest.len() - behind.len())];
+    let arguments = &behind[end + 1..];
     let numbers: Vec<u64> = arguments
         .split(&[',', ' ', ')'][..])
         .filter_map(|word| word.parse().ok())
@@ -313,8 +297,8 @@ fn parity_the_real_disk_sees_the_calls_of_the_simulated_one() {
     if std::env::var_os(WANTED).is_none() {
         return; // `.ci/parity` asks for it.
     }
-    let folder = Folder::new("calls");
-    let real: Vec<String> = traced(&folder.0)
+    let folder = TempDir::new("parity");
+    let real: Vec<String> = traced(folder.path())
         .into_iter()
         .filter_map(|call| call.mutation)
         .collect();
@@ -337,7 +321,7 @@ fn parity_each_call_of_the_real_disk_fails_once() {
         return; // `.ci/parity` asks for it.
     }
     let mut tally = Tally::new("parity of faults", "runs", [300; 3]);
-    let calls = traced(&Folder::new("faults").0);
+    let calls = traced(TempDir::new("parity").path());
     let mut refused = 0;
     for Traced { syscall, nth, .. } in &calls {
         let errors: &[&str] = match &syscall[..] {
@@ -347,10 +331,10 @@ fn parity_each_call_of_the_real_disk_fails_once() {
             _ => continue,
         };
         for error in errors {
-            let folder = Folder::new(&format!("{syscall}-{nth}-{error}"));
+            let folder = TempDir::new("parity");
             let inject = format!("inject={syscall}:error={error}:when={nth}");
             let arguments = ["-o", "/dev/null", "-e", &inject].map(str::to_owned);
-            refused += u64::from(0 < trace(&folder.0, &arguments));
+            refused += u64::from(0 < trace(folder.path(), &arguments));
             tally.add(1);
         }
     }

@@ -17,7 +17,7 @@ mod mend;
 
 use crate::scale::{Part, Scale, Tally, only};
 use check::{Ended, Truth, check};
-use damage::{Case, Damage};
+use damage::{Damage, name_of};
 use expect::Opening;
 use golden::{Golden, golden};
 use std::collections::BTreeMap;
@@ -130,18 +130,10 @@ fn rot_is_never_a_wrong_answer() {
         let is_alone = books.wanted.is_some();
         let stride = if is_alone { 1 } else { stride };
         for (n, damage) in all.iter().step_by(stride).enumerate() {
-            let golden = &golden;
-            let case = || {
-                let case = Case {
-                    store,
-                    golden,
-                    damage,
-                };
-                case.to_string()
-            };
+            let case = || name_of(store, &golden, damage);
             if books.wants(case) {
                 let mend = is_alone || n % mend_stride == 0;
-                books.add(run(golden, &truth, &[damage], mend), case);
+                books.add(run(&golden, &truth, &[damage], mend), case);
             }
         }
         for n in 0..pairs {
@@ -167,23 +159,15 @@ fn a_repair_that_is_cut_off_is_repeated() {
     for store in 0..6 {
         let golden = golden(store);
         for damage in damage::all(&golden).iter().step_by(stride) {
-            let golden = &golden;
-            let case = Case {
-                store,
-                golden,
-                damage,
-            };
-            if wanted
-                .as_ref()
-                .is_some_and(|only| *only != case.to_string())
-            {
+            let case = name_of(store, &golden, damage);
+            if wanted.as_ref().is_some_and(|only| *only != case) {
                 continue;
             }
             let tried = caught(|| {
-                let damaged = damage::apply(golden, &[damage]);
-                let expect = expect::expect(golden, &damaged);
+                let damaged = damage::apply(&golden, &[damage]);
+                let expect = expect::expect(&golden, &damaged);
                 match expect.opening == Opening::Fails || !expect.unreadable.is_empty() {
-                    true => mend::cut_off(golden, &damaged, &expect),
+                    true => mend::cut_off(&golden, &damaged, &expect),
                     false => Ok(0),
                 }
             });

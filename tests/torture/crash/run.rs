@@ -7,6 +7,7 @@
 
 use super::check;
 use super::history::{Change, Found, History, Incarnation, Marks, Spaces};
+use crate::model::Random;
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{Family, FaultRule, ImageId, SimFs};
 use alluvium::{
@@ -74,7 +75,7 @@ pub(crate) struct Run<'a> {
     visit: &'a mut Visit<'a>,
     incarnations: Incarnation,
     snapshots: Vec<(Snapshot, Found)>,
-    random: u64,
+    random: Random,
     /// The disk that is opened next is what a power loss left.
     lost_power: bool,
 }
@@ -94,7 +95,7 @@ impl<'a> Run<'a> {
             visit,
             incarnations: 1,
             snapshots: Vec::new(),
-            random: seed,
+            random: Random(seed),
             lost_power: false,
         };
         run.history.push(Vec::new());
@@ -158,10 +159,7 @@ impl<'a> Run<'a> {
 
     /// A random number below `limit`, from the script's seed.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
+        self.random.number_below(limit)
     }
 
     pub(crate) fn db(&self) -> &Db {

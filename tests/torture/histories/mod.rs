@@ -13,11 +13,12 @@ mod check;
 mod record;
 
 use crate::scale::{Part, Scale, Tally, only};
+use crate::temp_dir::TempDir;
 use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
 use alluvium::{CompactionStyle, KeyspaceOptions, Options};
 use record::{CLIENTS, OPERATIONS, Place};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const HOW: &str = "cargo test --profile torture --features sim --test torture histories";
@@ -47,29 +48,16 @@ fn options(seed: u64) -> Options {
         .default_keyspace(keyspace(seed))
 }
 
-/// A folder of its own that goes away again.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What stays behind is in the system's folder for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Runs `count` histories in one database; the seed of each is `seed` plus its number.
 /// Gives the longest time that one took, and its seed.
 fn run(seed: u64, count: u64) -> (Duration, u64) {
     let mut slowest = (Duration::ZERO, seed);
     let folder = match (seed / HISTORIES_EACH) % 8 {
-        0 => Some(Folder(std::env::temp_dir().join(format!(
-            "alluvium-histories-{}-{seed}",
-            std::process::id()
-        )))),
+        0 => Some(TempDir::new("histories")),
         _ => None,
     };
     let opened = match &folder {
-        Some(folder) => options(seed).open(&folder.0),
+        Some(folder) => options(seed).open(folder.path()),
         None => options(seed).open_in(Fs::sim(&SimFs::new(seed), Path::new("/db"))),
     };
     let db = opened.expect("the database opens");

@@ -5,6 +5,7 @@
 //! What each client does follows from the seed; how the clients meet is left to the machine.
 
 use super::check::{Action, Event, History, Key, Value};
+use crate::model::Random;
 use alluvium::{Db, Durability, Iter, Keyspace, Snapshot, WriteBatch, WriteOptions};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,23 +16,6 @@ pub(super) const CLIENTS: u64 = 8;
 pub(super) const OPERATIONS: u64 = 200;
 /// Keys in each of the two keyspaces.
 pub(super) const KEYS: u16 = 6;
-
-/// Small numbers from a seed (splitmix64).
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
 
 /// Where the histories of one database happen; each has keys of its own.
 pub(super) struct Place {
@@ -103,7 +87,7 @@ impl Client<'_> {
     fn run(&mut self) {
         let mut held: Vec<Held> = Vec::new();
         for _ in 0..OPERATIONS {
-            match self.random.below(100) {
+            match self.random.number_below(100) {
                 0..30 => self.put(),
                 30..38 => self.delete(),
                 38..53 => self.batch(),
@@ -113,8 +97,8 @@ impl Client<'_> {
                 _ => held.push(self.scan()),
             }
             // Half of them are read at once, the others wait for as long as they fit in here.
-            while 2 < held.len() || (!held.is_empty() && self.random.below(2) == 0) {
-                let at = self.random.below(held.len() as u64) as usize;
+            while 2 < held.len() || (!held.is_empty() && self.random.number_below(2) == 0) {
+                let at = self.random.number_below(held.len() as u64) as usize;
                 self.read(held.swap_remove(at));
             }
         }
@@ -135,12 +119,14 @@ impl Client<'_> {
     }
 
     fn key(&mut self) -> Key {
-        self.random.below(u64::from(KEYS) * 2) as Key
+        self.random.number_below(u64::from(KEYS) * 2) as Key
     }
 
     /// Some different keys, in any order.
     fn keys(&mut self) -> Vec<Key> {
-        let mut keys: Vec<Key> = (0..2 + self.random.below(3)).map(|_| self.key()).collect();
+        let mut keys: Vec<Key> = (0..2 + self.random.number_below(3))
+            .map(|_| self.key())
+            .collect();
         let mut seen = 0u32;
         keys.retain(|key| {
             let fresh = seen & (1 << key) == 0;
@@ -155,12 +141,12 @@ impl Client<'_> {
         self.written += 1;
         let number = (self.id as u32) << 24 | self.written;
         let mut bytes = number.to_le_bytes().to_vec();
-        bytes.resize(4 + self.random.below(90) as usize, self.id as u8);
+        bytes.resize(4 + self.random.number_below(90) as usize, self.id as u8);
         (Some(number), bytes)
     }
 
     fn durability(&mut self) -> WriteOptions {
-        match self.random.below(8) {
+        match self.random.number_below(8) {
             0 => WriteOptions::new().durability(Durability::Synced),
             _ => WriteOptions::new(),
         }
@@ -197,7 +183,7 @@ impl Client<'_> {
         let mut batch = WriteBatch::new();
         let mut pairs = Vec::new();
         for key in self.keys() {
-            if self.random.below(4) == 0 {
+            if self.random.number_below(4) == 0 {
                 batch.delete(self.keyspace(key), self.bytes(key));
                 pairs.push((key, None));
             } else {
@@ -247,8 +233,8 @@ impl Client<'_> {
     fn scan(&mut self) -> Held {
         let low = self.key();
         let space = low / KEYS * KEYS;
-        let high = (low + self.random.below(4) as Key).min(space + KEYS - 1);
-        let backward = self.random.below(2) == 0;
+        let high = (low + self.random.number_below(4) as Key).min(space + KEYS - 1);
+        let backward = self.random.number_below(2) == 0;
         let range = self.bytes(low)..=self.bytes(high);
         let called = self.place.now();
         let iter = self.keyspace(low).range(range);

@@ -1,10 +1,10 @@
 //! The ways in which one place of a golden store is damaged.
 
 use super::golden::{Golden, ROOT};
+use crate::model::Random;
 use alluvium::fs::sim::SimFs;
 use alluvium::fs::{FileName, Fs};
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
@@ -64,38 +64,30 @@ pub(crate) struct Damaged {
 }
 
 /// Names a case for people and for `TORTURE_CASE`.
-pub(crate) struct Case<'a> {
-    pub(crate) store: usize,
-    pub(crate) golden: &'a Golden,
-    pub(crate) damage: &'a Damage,
-}
-
-impl fmt::Display for Case<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |i: usize| self.golden.files.keys().nth(i).map_or("?", |name| name);
-        write!(f, "rot/{}/", self.store)?;
-        match *self.damage {
-            Damage::Flip { file, bit } => write!(f, "{}/flip/{bit}", name(file)),
-            Damage::Cut { file, len } => write!(f, "{}/cut/{len}", name(file)),
-            Damage::Delete { file } => write!(f, "{}/delete", name(file)),
-            Damage::Swap { a, b } => write!(f, "{}/swap/{}", name(a), name(b)),
-            Damage::Sector {
-                file,
-                at,
-                bytes,
-                fill,
-            } => {
-                let fill = match fill {
-                    Fill::Zeros => "zeros".to_owned(),
-                    Fill::Ones => "ones".to_owned(),
-                    Fill::Earlier(n) => format!("earlier-{n}"),
-                    Fill::Other(n) => format!("like-{}", name(n)),
-                    Fill::Next => "next".to_owned(),
-                };
-                write!(f, "{}/sector/{at}+{bytes}/{fill}", name(file))
-            }
+pub(crate) fn name_of(store: usize, golden: &Golden, damage: &Damage) -> String {
+    let name = |i: usize| golden.files.keys().nth(i).map_or("?", |name| name);
+    let what = match *damage {
+        Damage::Flip { file, bit } => format!("{}/flip/{bit}", name(file)),
+        Damage::Cut { file, len } => format!("{}/cut/{len}", name(file)),
+        Damage::Delete { file } => format!("{}/delete", name(file)),
+        Damage::Swap { a, b } => format!("{}/swap/{}", name(a), name(b)),
+        Damage::Sector {
+            file,
+            at,
+            bytes,
+            fill,
+        } => {
+            let fill = match fill {
+                Fill::Zeros => "zeros".to_owned(),
+                Fill::Ones => "ones".to_owned(),
+                Fill::Earlier(n) => format!("earlier-{n}"),
+                Fill::Other(n) => format!("like-{}", name(n)),
+                Fill::Next => "next".to_owned(),
+            };
+            format!("{}/sector/{at}+{bytes}/{fill}", name(file))
         }
-    }
+    };
+    format!("rot/{store}/{what}")
 }
 
 /// Every damage of the store, each different result once.
@@ -181,13 +173,8 @@ fn sector(golden: &Golden, damage: &Damage) -> Option<Vec<u8>> {
 /// may lose its last edit, and then other tables count.
 pub(crate) fn pair<'a>(golden: &Golden, all: &'a [Damage], n: u64) -> [&'a Damage; 2] {
     let name = |file: usize| golden.files.keys().nth(file).map_or("", |name| &name[..]);
-    let mut random = n;
-    let mut any = || {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        &all[(random >> 24) as usize % all.len()]
-    };
+    let mut random = Random(n);
+    let mut any = || &all[random.below(all.len())];
     loop {
         let (a, b) = (any(), any());
         if let (Some(a_file), Some(b_file)) = (a.file(), b.file())

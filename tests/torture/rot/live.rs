@@ -4,18 +4,19 @@
 //! On real files, because a mapping of the simulator is its own copy.
 
 use super::check::{Truth, gets, scan};
-use super::damage::{Case, Damage, Damaged, apply};
+use super::damage::{Damage, Damaged, apply, name_of};
 use super::expect::{Expect, expect};
-use super::golden::{Golden, ROOT, files, golden};
+use super::golden::{Golden, History, ROOT, files, golden};
 use super::layout::{Layout, What};
 use super::{Books, Ended, caught};
 use crate::scale::{Part, Scale, Tally};
+use crate::temp_dir::TempDir;
 use alluvium::fs::Fs;
 use alluvium::{Db, Keyspace, KeyspaceOptions, ReadMode, Verify};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 type Checked<T> = Result<T, String>;
 
@@ -41,28 +42,6 @@ fn flushed(store: usize) -> Golden {
     golden
 }
 
-/// A folder of its own that goes away again.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn with(store: usize, files: &BTreeMap<String, Vec<u8>>) -> Folder {
-        let name = format!("alluvium-rot-{}-{store}", std::process::id());
-        let folder = Folder(std::env::temp_dir().join(name));
-        std::fs::create_dir_all(&folder.0).unwrap();
-        for (name, bytes) in files {
-            std::fs::write(folder.0.join(name), bytes).unwrap();
-        }
-        folder
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What stays behind is in the system's folder for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// An open database over files that rot.
 struct Live {
     golden: Golden,
@@ -70,23 +49,26 @@ struct Live {
     db: Db,
     spaces: Vec<Keyspace>,
     tables: BTreeMap<usize, File>,
-    _folder: Folder,
+    _folder: TempDir,
 }
 
 impl Live {
     fn open(store: usize, read_mode: ReadMode) -> Live {
         let golden = flushed(store);
         let truth = Truth::at(&golden, u64::MAX);
-        let folder = Folder::with(store, &golden.files);
+        let folder = TempDir::new("rot");
+        let path = |name: &String| folder.path().join(name);
+        std::fs::create_dir(folder.path()).unwrap();
+        for (name, bytes) in &golden.files {
+            std::fs::write(path(name), bytes).unwrap();
+        }
         let options = golden.options.clone().verify(Verify::EveryRead);
-        let db = options.read_mode(read_mode).open(&folder.0).unwrap();
-        let space = |history: &super::golden::History| {
-            db.keyspace(&history.name, KeyspaceOptions::default())
-        };
+        let db = options.read_mode(read_mode).open(folder.path()).unwrap();
+        let space = |history: &History| db.keyspace(&history.name, KeyspaceOptions::default());
         let spaces = golden.histories.iter().map(space);
         let spaces = spaces.collect::<Result<_, _>>().unwrap();
         let is_table = |(_, name): &(usize, &String)| name.ends_with(".tbl");
-        let writable = |name: &String| OpenOptions::new().write(true).open(folder.0.join(name));
+        let writable = |name: &String| OpenOptions::new().write(true).open(path(name));
         let tables = golden.files.keys().enumerate().filter(is_table);
         let tables = tables.map(|(i, name)| (i, writable(name).unwrap()));
         Live {
@@ -179,15 +161,7 @@ fn rot_under_an_open_database_is_noticed() {
                 let bits = 8 * golden.files.values().nth(file).unwrap().len();
                 for bit in (0..bits).step_by(stride) {
                     let damage = Damage::Flip { file, bit };
-                    let case = || {
-                        let damage = &damage;
-                        let case = Case {
-                            store,
-                            golden,
-                            damage,
-                        };
-                        format!("{mode:?}/{case}")
-                    };
+                    let case = || format!("{mode:?}/{}", name_of(store, golden, &damage));
                     if books.wants(case) {
                         let tried = caught(|| live.rots(&damage, file, bit));
                         books.add(tried.map(|ended| (ended, false)), case);
