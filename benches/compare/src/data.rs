@@ -37,6 +37,28 @@ fn unscramble(word: u64) -> u64 {
     (x ^ (x >> 32)).wrapping_mul(INVERSE)
 }
 
+/// The eight lowercase hexadecimal digits of `word`, first digit in the first byte.
+fn digits(word: u32) -> [u8; 8] {
+    // A nibble into each byte, by halves.
+    let mut x = u64::from(word);
+    x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+    x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+    x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 in each byte that holds 10 or more: its digit is a letter, 39 behind the next figure.
+    let letters = (x + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    (x + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
+}
+
+/// What `digits` made these of; something else if nothing would.
+fn number(digits: [u8; 8]) -> u32 {
+    let x = u64::from_be_bytes(digits);
+    let letters = x >> 6 & 0x0101_0101_0101_0101;
+    let x = (x & 0x0f0f_0f0f_0f0f_0f0f) + letters * 9;
+    let x = (x | x >> 4) & 0x00ff_00ff_00ff_00ff;
+    let x = (x | x >> 8) & 0x0000_ffff_0000_ffff;
+    (x | x >> 16) as u32
+}
+
 /// How keys follow from indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -46,37 +68,43 @@ pub enum Order {
 
 impl Order {
     pub fn key(self, index: u64) -> Key {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let word = match self {
             Order::Sequential => index,
             Order::Scrambled => scramble(index),
         };
         let mut key = [0; KEY_BYTES];
-        for (i, digit) in key.iter_mut().enumerate() {
-            *digit = DIGITS[(word >> (60 - 4 * i)) as usize & 15];
-        }
+        let (high, low) = key.split_at_mut(8);
+        high.copy_from_slice(&digits((word >> 32) as u32));
+        low.copy_from_slice(&digits(word as u32));
         key
     }
 
     /// The index whose key this is.
     pub fn index(self, key: &[u8]) -> Option<u64> {
-        if key.len() != KEY_BYTES {
-            return None;
-        }
-        let word = u64::from_str_radix(std::str::from_utf8(key).ok()?, 16).ok()?;
-        Some(match self {
+        let key: &Key = key.try_into().ok()?;
+        let (high, low) = (key.first_chunk()?, key.last_chunk()?);
+        let word = u64::from(number(*high)) << 32 | u64::from(number(*low));
+        let index = match self {
             Order::Sequential => word,
             Order::Scrambled => unscramble(word),
-        })
+        };
+        (self.key(index) == *key).then_some(index)
     }
 }
 
 /// The value of the `generation`-th write to `index`.
+///
+/// Checking an entry of a scan must not cost more than moving to it, so the random half is one
+/// mixed word and its products with odd numbers, which depend on nothing but that word.
 pub fn value(index: u64, generation: u64) -> Value {
-    let mut random = Random::new(index ^ (generation << 56));
+    let mixed = Random::new(index ^ (generation << 56)).next();
     let mut value = [b'a' + (index % 26) as u8; VALUE_BYTES];
-    for chunk in value[..VALUE_BYTES / 2].chunks_mut(8) {
-        chunk.copy_from_slice(&random.next().to_le_bytes()[..chunk.len()]);
+    let (random, _) = value.split_at_mut(VALUE_BYTES / 2);
+    let mut factor = MULTIPLIER;
+    for chunk in random.chunks_mut(8) {
+        let word = mixed.wrapping_mul(factor).rotate_left(32);
+        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+        factor = factor.wrapping_add(2);
     }
     value
 }
@@ -112,8 +140,30 @@ mod tests {
             for index in (0..10_000).chain([u64::MAX, u64::MAX - 1, 1 << 63]) {
                 assert_eq!(order.index(&order.key(index)), Some(index));
             }
-            assert_eq!(order.index(b"not a key of ours"), None);
+            for other in ["not a key of ours", "0123456789ABCDEF", "0123456789abcdeg", "-123456789abcdef"] {
+                assert_eq!(order.index(other.as_bytes()), None, "{other}");
+            }
         }
+    }
+
+    #[test]
+    fn a_key_is_the_hexadecimal_form_of_its_word() {
+        let mut random = Random::new(1);
+        for word in (0..300).map(|_| random.next()).chain([0, u64::MAX]) {
+            let expected = format!("{word:016x}");
+            assert_eq!(Order::Sequential.key(word), expected.as_bytes());
+            let scrambled = format!("{:016x}", scramble(word));
+            assert_eq!(Order::Scrambled.key(word), scrambled.as_bytes());
+        }
+    }
+
+    #[test]
+    fn half_of_a_value_does_not_compress() {
+        let random: Vec<u8> = (0..1_000).flat_map(|i| value(i, 0)[..VALUE_BYTES / 2].to_vec()).collect();
+        let mut seen = [0u32; 256];
+        random.iter().for_each(|&byte| seen[usize::from(byte)] += 1);
+        // 195 of each on average; the deviation of a fair count is 14.
+        assert!(seen.iter().all(|n| (100..300).contains(n)), "{seen:?}");
     }
 
     #[test]
