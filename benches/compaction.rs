@@ -109,7 +109,6 @@ fn memtable(pool: &Pool, first: u64, count: u64) -> Arc<Memtable> {
         hasher: HASHER,
         common_prefix: Vec::new(),
         index_slots: 0,
-        replay: false,
     };
     let memtable = Memtable::new(options, pool);
     for n in first..first + count {

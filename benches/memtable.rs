@@ -6,6 +6,7 @@ use alluvium::base::cursor::Cursor;
 use alluvium::base::types::{SeqNo, Tag, ValueKind};
 use alluvium::memtable::{Memtable, MemtableOptions, Pool};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use crossbeam_skiplist::SkipMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,16 +27,24 @@ fn new(pool: &Pool, index_slots: usize) -> Memtable {
         hasher: HASHER,
         common_prefix: Vec::new(),
         index_slots,
-        replay: false,
     };
     Memtable::new(options, pool)
 }
 
+fn head(n: u64) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = key(n);
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn put(memtable: &Memtable, n: u64) {
+    let key = key(n);
+    let tag = Tag::new(SeqNo::new(n + 1), ValueKind::Put);
+    memtable.insert(&key, HASHER.hash(&key), tag, &VALUE);
+}
+
 fn fill(memtable: &Memtable) {
     for n in 0..N {
-        let key = key(n);
-        let tag = Tag::new(SeqNo::new(n + 1), ValueKind::Put);
-        memtable.insert(&key, HASHER.hash(&key), tag, &VALUE);
+        put(memtable, n);
     }
     assert_eq!(memtable.entries(), N);
 }
@@ -99,6 +108,61 @@ fn benches(c: &mut Criterion) {
             })
         });
     });
+
+    // What order costs: kept up by every insert, or made when somebody asks for it.
+    group.throughput(Throughput::Elements(N));
+    group.bench_function("order: skiplists of 8,192 heads", |b| {
+        b.iter(|| {
+            let mut list = SkipMap::new();
+            for n in 0..N {
+                if n % 8192 == 0 {
+                    list = SkipMap::new();
+                }
+                list.insert((head(n), n), ());
+            }
+            list.len()
+        });
+    });
+    group.bench_function("order: heads sorted at the end", |b| {
+        b.iter(|| {
+            let mut heads = Vec::new();
+            for n in 0..N {
+                heads.push((head(n), n));
+            }
+            heads.sort_unstable();
+            heads.len()
+        });
+    });
+    // A cursor for every 1, 16 and 256 puts: each makes a run of what came since.
+    for puts in [1, 16, 256] {
+        let name = BenchmarkId::new("put, a seek and 10 steps each", puts);
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| {
+                let mut sum = Duration::ZERO;
+                for _ in 0..rounds {
+                    let memtable = Arc::new(new(&pool, slots));
+                    let start = Instant::now();
+                    for n in 0..N {
+                        put(&memtable, n);
+                        if n % puts == 0 {
+                            let mut cursor = memtable.cursor();
+                            cursor
+                                .seek(&key(n / 2), Tag::MAX)
+                                .expect("memory does not fail");
+                            for _ in 0..10 {
+                                if cursor.valid() {
+                                    black_box(cursor.value());
+                                    cursor.next().expect("memory does not fail");
+                                }
+                            }
+                        }
+                    }
+                    sum += start.elapsed();
+                }
+                sum
+            });
+        });
+    }
 
     // Before any cursor has merged the runs.
     group.throughput(Throughput::Elements(N));

@@ -313,7 +313,7 @@ impl Core {
             set: 0,
             ..asked.clone()
         };
-        let tree = Tree::open(Arc::clone(&self.tree_context), &state, options, false);
+        let tree = Tree::open(Arc::clone(&self.tree_context), &state, options);
         let tree = Arc::new(tree);
         self.change_trees(|trees| trees.insert(Arc::clone(&tree)));
         Ok(tree)

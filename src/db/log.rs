@@ -21,8 +21,11 @@ use crate::wal::{Predecessor, Syncer, Writer, WriterOptions};
 
 /// The helper is woken each time so many bytes were appended.
 pub(crate) const WAKE_EVERY: u64 = 1 << 20;
-/// So many bytes of mapping are populated ahead of the last record.
-const POPULATE_AHEAD: u64 = 4 << 20;
+/// So many bytes of mapping are populated ahead of the last record: this many rounds of the helper
+/// at the pace of the last one.
+const POPULATE_ROUNDS: u64 = 4;
+const POPULATE_AHEAD_MIN: u64 = 4 << 20;
+const POPULATE_AHEAD_MAX: u64 = 32 << 20;
 /// A spare is prepared once the active segment is so full, in percent.
 const SPARE_FROM_PERCENT: u64 = 40;
 /// Files kept for use as later segments.
@@ -41,8 +44,9 @@ pub(crate) struct LogSpace {
     /// Held while segments are struck off: two workers must not strike off the same ones.
     pub(super) retiring: Mutex<()>,
     pub(crate) syncs: AtomicU64,
-    /// `syncs` at the helper's last round.
+    /// `syncs`, and the bytes appended, at the helper's last round.
     syncs_seen: AtomicU64,
+    appended_seen: AtomicU64,
 }
 
 /// Segments from the oldest that is not known to be durable up to the active one.
@@ -411,15 +415,19 @@ impl Core {
 
     /// The log helper's round: numbers and pages ahead of the writer, a spare, old segments.
     pub(crate) fn tend_log(&self) -> Result<()> {
-        let (end, active) = {
+        let (end, appended, active) = {
             let commit = self.commit.lock();
-            (commit.writer.end(), self.log.chain.lock().active.clone())
+            let active = self.log.chain.lock().active.clone();
+            (commit.writer.end(), commit.appended_bytes, active)
         };
         // Populated pages are dirty: while groups are synced, every sync would write them out.
         let syncs = self.log.syncs.load(Ordering::Relaxed);
         let synced_lately = self.log.syncs_seen.swap(syncs, Ordering::Relaxed) != syncs;
+        let seen = self.log.appended_seen.swap(appended, Ordering::Relaxed);
+        let pace = appended.saturating_sub(seen);
         if let (Some(active), false) = (active, synced_lately) {
-            active.populate_ahead(POPULATE_AHEAD);
+            let ahead = pace.saturating_mul(POPULATE_ROUNDS);
+            active.populate_ahead(ahead.clamp(POPULATE_AHEAD_MIN, POPULATE_AHEAD_MAX));
         }
         self.reserve_ahead()?;
         let usual = self.options.log_segment_bytes;

@@ -226,12 +226,7 @@ fn open_trees(context: &Arc<TreeContext>, options: &Options) -> Result<Trees> {
         if resolved != stored {
             store_options(versions, state.id, catalog::encode(&resolved))?;
         }
-        trees.insert(Arc::new(Tree::open(
-            Arc::clone(context),
-            &state,
-            resolved,
-            true,
-        )));
+        trees.insert(Arc::new(Tree::open(Arc::clone(context), &state, resolved)));
     }
     Ok(trees)
 }

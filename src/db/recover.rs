@@ -341,9 +341,6 @@ pub(super) fn replay(
         out.read.clear();
         out.struck.append(&mut out.passed_over);
     }
-    for tree in trees.by_id.values() {
-        tree.end_replay();
-    }
     Ok(())
 }
 
@@ -393,7 +390,7 @@ fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId) -> Result<()> {
     };
     let mut written = Vec::new();
     for tree in trees.by_id.values() {
-        tree.rotate_in_replay(log);
+        tree.rotate(log);
         written.extend(tree.write_waiting(&work)?);
     }
     versions.install(VersionEdit {

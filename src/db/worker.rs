@@ -79,6 +79,7 @@ fn run_log_helper(core: &Core) {
         if !core.board.must_wait_to_retry() {
             core.settle(Part::Ahead, core.tend_log());
         }
+        core.tree_context.pool.prepare();
         core.release_old_logs();
         core.balance_memory();
         if core

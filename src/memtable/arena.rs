@@ -21,27 +21,23 @@
 //! Threads: one writer at a time (a lock inside makes that so); readers need nothing but the
 //! Release/Acquire pair of whoever hands them a reference. What is not here: any order, any search.
 
+use super::chunk::{CHUNK_BYTES_MAX, Chunk, PAGE_BYTES};
 use super::pool::Pool;
 use crate::base::key::{compare, head8};
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::base::types::Tag;
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ptr::{NonNull, copy_nonoverlapping};
 
-const PAGE_BYTES: usize = 4096;
 const CHUNK_BYTES_MIN: usize = 64 << 10;
-pub(super) const CHUNK_BYTES_MAX: usize = 2 << 20;
 const FILL_START: usize = PAGE_BYTES / 2;
 const ENTRY_ALIGN: usize = align_of::<Header>();
 
 /// How many low bits of an entry's address are always zero.
 pub(super) const ADDRESS_ZEROS: u32 = 3;
-/// Addresses of entries are below `1 << ADDRESS_BITS`; checked for every chunk.
-pub(super) const ADDRESS_BITS: u32 = 48;
 
 /// Bytes an entry takes besides its key and value, without padding.
 pub(super) const ENTRY_OVERHEAD: usize = size_of::<Header>();
@@ -284,6 +280,9 @@ impl Heads {
     /// largest head. So `of(a) < of(b)` implies `a < b`, whatever the keys and the prefix.
     #[inline]
     pub(super) fn of(&self, key: &[u8]) -> u64 {
+        if self.prefix.is_empty() {
+            return head8(key);
+        }
         match key.strip_prefix(&*self.prefix) {
             Some(rest) => head8(rest),
             None if key < &*self.prefix => 0,
@@ -301,63 +300,6 @@ impl Heads {
     pub(super) fn probe<'k>(&self, key: &'k [u8], tag: Tag) -> Probe<'k> {
         let head = self.of(key);
         Probe { head, key, tag }
-    }
-}
-
-/// Memory that is filled once and given back whole.
-#[derive(Debug)]
-pub(super) struct Chunk {
-    start: NonNull<u8>,
-    bytes: usize,
-}
-
-// SAFETY: a chunk owns its memory like a box; it is not bound to a thread.
-unsafe impl Send for Chunk {}
-
-impl Chunk {
-    pub(super) fn new(bytes: usize) -> Chunk {
-        assert!(0 < bytes, "a chunk has a size");
-        let layout = Self::layout(bytes);
-        // SAFETY: the layout's size is not zero.
-        let pointer = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(pointer) else {
-            handle_alloc_error(layout)
-        };
-        let end = start.as_ptr().addr() as u64 + bytes as u64;
-        assert!(end >> ADDRESS_BITS == 0, "index slots hold 48 address bits");
-        Chunk { start, bytes }.with_huge_pages()
-    }
-
-    /// Entries are read in another order than they were written in: with pages of 4 KiB nearly
-    /// each of them costs a walk of the page table, for which even a prefetch waits. Whether the
-    /// kernel grants the wish changes the speed only.
-    fn with_huge_pages(self) -> Chunk {
-        if !cfg!(miri) && self.bytes == CHUNK_BYTES_MAX {
-            let (start, wish) = (self.start.as_ptr(), rustix::mm::Advice::LinuxHugepage);
-            // SAFETY: the range is exactly this chunk's memory, and no byte of it changes.
-            let _ = unsafe { rustix::mm::madvise(start.cast(), self.bytes, wish) };
-        }
-        self
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn layout(bytes: usize) -> Layout {
-        // A huge page has to start at a multiple of its size.
-        let align = match bytes {
-            CHUNK_BYTES_MAX => CHUNK_BYTES_MAX,
-            _ => PAGE_BYTES,
-        };
-        Layout::from_size_align(bytes, align).expect("a chunk is smaller than the address space")
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with the same layout; the only owner is going away.
-        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) }
     }
 }
 
@@ -437,8 +379,8 @@ impl Arena {
         let filling = self.filling.lock();
         let mut chunks = filling.chunks.iter();
         chunks.any(|chunk| {
-            let start = chunk.start.as_ptr().addr();
-            start <= address && address < start + chunk.bytes
+            let start = chunk.start().as_ptr().addr();
+            start <= address && address < start + chunk.bytes()
         })
     }
 }
@@ -449,9 +391,9 @@ impl Filling {
     fn reserve(&mut self, needed: usize, arena: &Arena) -> NonNull<u8> {
         debug_assert!(self.free.is_multiple_of(ENTRY_ALIGN));
         match self.chunks.get(self.current) {
-            Some(chunk) if needed <= chunk.bytes - self.free => {
+            Some(chunk) if needed <= chunk.bytes() - self.free => {
                 // SAFETY: `free <= bytes`, so the result is in the chunk or just behind it.
-                let start = unsafe { chunk.start.add(self.free) };
+                let start = unsafe { chunk.start().add(self.free) };
                 self.free += needed;
                 start
             }
@@ -470,14 +412,14 @@ impl Filling {
             self.next_bytes = (bytes * 2).min(CHUNK_BYTES_MAX);
             arena.pool.take_chunk(bytes)
         };
-        debug_assert!(total <= chunk.bytes);
-        arena.memory.fetch_add(chunk.bytes as u64, Relaxed);
-        // SAFETY: `FILL_START < total <= chunk.bytes`.
-        let start = unsafe { chunk.start.add(FILL_START) };
+        debug_assert!(total <= chunk.bytes());
+        arena.memory.fetch_add(chunk.bytes() as u64, Relaxed);
+        // SAFETY: `FILL_START < total <= chunk.bytes()`.
+        let start = unsafe { chunk.start().add(FILL_START) };
         if own {
             // Filling goes on where it stood; a first chunk of this sort counts as full.
             if self.chunks.is_empty() {
-                self.free = chunk.bytes;
+                self.free = chunk.bytes();
             }
             self.chunks.push(chunk);
         } else {

@@ -1,9 +1,7 @@
-//! Walks a memtable: a merge of its live stage and its runs, both ways.
+//! Walks a memtable: a merge of its runs, both ways.
 //!
-//! A cursor keeps the stage and the runs that were there when it was made; all entries of that
-//! moment are in them, each once. The stage may still grow: entries newer than the cursor may or
-//! may not be seen, and readers filter by sequence number. The stage is read in chunks under a
-//! short epoch pin, so that a cursor at rest holds back nothing but memory.
+//! A cursor keeps the runs that were there when it was made; all entries of that moment are in
+//! them, each once.
 //!
 //! There are few sources (runs above 8 are merged before), so the next entry is chosen by a plain
 //! pass over their heads, and only when the current source has passed its nearest rival.
@@ -15,16 +13,12 @@
 use super::Memtable;
 use super::arena::{Place, Placed, Probe};
 use super::run::Run;
-use super::stage::Stage;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
 use crate::base::sync::Arc;
 use crate::base::types::Tag;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};
 
-/// A chunk of the stage: the first after a seek is short, each next one twice as long.
-const CHUNK_ENTRIES_MIN: usize = 4;
-const CHUNK_ENTRIES_MAX: usize = 32;
 /// How far ahead entries of runs are brought into the cache.
 const PREFETCH_ENTRIES: usize = 8;
 
@@ -56,44 +50,24 @@ impl Direction {
     }
 }
 
+/// A run, and where the walk is in it.
 #[derive(Debug)]
 struct Source {
+    run: Arc<Run>,
+    /// Position of the top; one that the run does not have if there is none.
+    position: usize,
     top: Option<Placed>,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-enum Kind {
-    /// `position` is that of the top, or the length if there is none.
-    Run { run: Arc<Run>, position: usize },
-    /// `chunk` holds what lies ahead, `chunk[at]` is the top.
-    Stage {
-        stage: Arc<Stage>,
-        chunk: Vec<Placed>,
-        at: usize,
-        want: usize,
-    },
 }
 
 impl MemtableCursor {
-    pub(super) fn new(
-        memtable: Arc<Memtable>,
-        stage: Option<Arc<Stage>>,
-        runs: &[Arc<Run>],
-    ) -> MemtableCursor {
-        let stage = stage.map(|stage| Kind::Stage {
-            stage,
-            chunk: Vec::with_capacity(CHUNK_ENTRIES_MAX),
-            at: 0,
-            want: CHUNK_ENTRIES_MIN,
-        });
-        let runs = runs.iter().map(|run| Kind::Run {
+    pub(super) fn new(memtable: Arc<Memtable>, runs: &[Arc<Run>]) -> MemtableCursor {
+        let sources = runs.iter().map(|run| Source {
             run: Arc::clone(run),
             position: run.len(),
+            top: None,
         });
-        let kinds = stage.into_iter().chain(runs);
         MemtableCursor {
-            sources: kinds.map(|kind| Source { top: None, kind }).collect(),
+            sources: sources.collect(),
             direction: Direction::Up,
             winner: 0,
             current: None,
@@ -173,83 +147,30 @@ impl MemtableCursor {
 
 impl Source {
     fn position(&mut self, direction: Direction, bound: Bound<&dyn Place>) {
-        match &mut self.kind {
-            Kind::Run { run, position } => {
-                *position = match direction {
-                    Direction::Up => run.before(bound),
-                    // None before the first: wraps to a position that no run has.
-                    Direction::Down => run.up_to(bound).wrapping_sub(1),
-                };
-                self.top = run.get(*position);
-            }
-            Kind::Stage {
-                stage,
-                chunk,
-                at,
-                want,
-            } => {
-                *want = CHUNK_ENTRIES_MIN;
-                *at = 0;
-                chunk.clear();
-                fill(stage, direction, bound, *want, chunk);
-                self.top = chunk.first().copied();
-            }
-        }
+        self.position = match direction {
+            Direction::Up => self.run.before(bound),
+            // None before the first: wraps to a position that no run has.
+            Direction::Down => self.run.up_to(bound).wrapping_sub(1),
+        };
+        self.top = self.run.get(self.position);
     }
 
     #[inline]
     fn step(&mut self, direction: Direction) {
-        match &mut self.kind {
-            Kind::Run { run, position } => {
-                let ahead = match direction {
-                    Direction::Up => {
-                        *position += 1;
-                        *position + PREFETCH_ENTRIES
-                    }
-                    Direction::Down => {
-                        *position = position.wrapping_sub(1);
-                        position.wrapping_sub(PREFETCH_ENTRIES)
-                    }
-                };
-                if let Some(placed) = run.get(ahead) {
-                    placed.entry.prefetch();
-                }
-                self.top = run.get(*position);
+        let ahead = match direction {
+            Direction::Up => {
+                self.position += 1;
+                self.position + PREFETCH_ENTRIES
             }
-            Kind::Stage {
-                stage,
-                chunk,
-                at,
-                want,
-            } => {
-                *at += 1;
-                if *at == chunk.len() {
-                    // A short chunk is no proof of the end: the stage may have grown.
-                    let Some(last) = chunk.pop() else { return };
-                    *want = (*want * 2).min(CHUNK_ENTRIES_MAX);
-                    *at = 0;
-                    chunk.clear();
-                    fill(stage, direction, Excluded(&last), *want, chunk);
-                }
-                self.top = chunk.get(*at).copied();
+            Direction::Down => {
+                self.position = self.position.wrapping_sub(1);
+                self.position.wrapping_sub(PREFETCH_ENTRIES)
             }
+        };
+        if let Some(placed) = self.run.get(ahead) {
+            placed.entry.prefetch();
         }
-    }
-}
-
-fn fill(
-    stage: &Stage,
-    direction: Direction,
-    bound: Bound<&dyn Place>,
-    want: usize,
-    chunk: &mut Vec<Placed>,
-) {
-    match direction {
-        Direction::Up => stage.read_up(bound, want, chunk),
-        Direction::Down => stage.read_down(bound, want, chunk),
-    }
-    for placed in chunk.iter() {
-        placed.entry.prefetch();
+        self.top = self.run.get(self.position);
     }
 }
 

@@ -22,7 +22,8 @@
 //! Acquire, so what an address points to was written before. Not here: older versions (the entries'
 //! chain), order.
 
-use super::arena::{ADDRESS_BITS, ADDRESS_ZEROS, Arena, EntryRef, prefetch};
+use super::arena::{ADDRESS_ZEROS, Arena, EntryRef, prefetch};
+use super::chunk::{ADDRESS_BITS, Chunk, PAGE_BYTES};
 use super::pool::Pool;
 use crate::base::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -46,35 +47,59 @@ struct Bucket([AtomicU64; SLOTS]);
 
 /// One array of buckets, empty where its slots are 0.
 #[derive(Debug)]
-pub(super) struct Table(Box<[Bucket]>);
+pub(super) struct Table {
+    chunk: Chunk,
+    buckets: usize,
+}
+
+const _: () = assert!(align_of::<Bucket>() <= PAGE_BYTES, "as chunks are");
 
 impl Table {
     pub(super) fn new(buckets: usize) -> Table {
         debug_assert!(buckets.is_power_of_two());
-        Table((0..buckets).map(|_| Bucket::default()).collect())
+        let mut table = Table {
+            chunk: Chunk::new(buckets * size_of::<Bucket>()),
+            buckets,
+        };
+        table.wipe();
+        table
     }
 
     pub(super) fn buckets(&self) -> usize {
-        self.0.len()
+        self.buckets
     }
 
     pub(super) fn memory(&self) -> u64 {
-        size_of_val::<[Bucket]>(&self.0) as u64
+        self.chunk.bytes() as u64
     }
 
     /// Empties every slot.
     pub(super) fn wipe(&mut self) {
-        self.0.fill_with(Bucket::default);
+        let start = self.chunk.start().cast::<Bucket>();
+        for i in 0..self.buckets {
+            // SAFETY: the chunk has room for so many buckets, aligned as they must be.
+            let bucket = unsafe { start.add(i) };
+            // SAFETY: as above; `&mut self` says that nobody else looks. Nothing needs a drop.
+            unsafe { bucket.write(Bucket::default()) };
+        }
+    }
+
+    #[inline]
+    fn all(&self) -> &[Bucket] {
+        let start = self.chunk.start().cast::<Bucket>();
+        // SAFETY: `wipe` in `new` made so many buckets of the chunk's memory, which lives as long
+        // as `self`, and nothing but their atomics changes it while `self` is shared.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.buckets) }
     }
 
     fn bits(&self) -> u32 {
-        self.0.len().trailing_zeros()
+        self.buckets.trailing_zeros()
     }
 
     /// The bucket `distance` behind `home`, round the end.
     #[inline]
     fn bucket(&self, home: usize, distance: usize) -> &Bucket {
-        &self.0[(home + distance) & (self.0.len() - 1)]
+        &self.all()[(home + distance) & (self.buckets - 1)]
     }
 
     /// Puts a word into the first empty slot from `home` on, with the distance found; false if
@@ -195,9 +220,14 @@ impl Index {
         slot.store(above << PACKED_BITS | entry.packed(), Release);
     }
 
+    /// Distinct keys, without those that it had no room for.
+    pub(super) fn keys(&self) -> usize {
+        self.keys.load(Relaxed)
+    }
+
     /// The slots that the same keys would need.
     pub(super) fn slots_hint(&self) -> usize {
-        let keys = self.keys.load(Relaxed);
+        let keys = self.keys();
         (keys + keys / 3 + 1)
             .next_power_of_two()
             .max(INDEX_SLOTS_MIN)
@@ -257,7 +287,7 @@ impl Index {
         };
         let new = self.pool.take_table(old.buckets() * 2);
         let mut keys = self.keys.load(Relaxed);
-        for (at, bucket) in old.0.iter().enumerate() {
+        for (at, bucket) in old.all().iter().enumerate() {
             for slot in &bucket.0 {
                 let word = slot.load(Relaxed);
                 if word == 0 {

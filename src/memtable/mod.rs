@@ -1,25 +1,28 @@
-//! A sorted map in memory: a small skiplist stage, the sorted runs it freezes into, a hash index
-//! beside them; one writer, readers without locks, nothing removed.
+//! A sorted map in memory: entries in the order they came, sorted when somebody asks for the
+//! order; a hash index beside them; one writer, readers without locks, nothing removed.
 //!
 //! ```text
 //! arena   every version of every key, written once                         arena.rs
 //! index   hash → newest version of a key → (chain in the entries) → older  index.rs
-//! stage   the newest entries in order, at most 8,192                       stage.rs
+//! tail    the newest entries, in no order
 //! runs    the others in order, in sorted arrays                            run.rs
+//! chunks  the memory of arena and index, recycled by the pool              chunk.rs, pool.rs
 //! ```
 //!
-//! Point reads go by the index and never walk the order, but for two cases that bound their cost:
-//! a version more than 16 steps down a chain, and a key that the index had no room for. Scans merge
-//! stage and runs (`cursor.rs`). A full stage is frozen by the writer (20-50 ns an entry); runs are
-//! merged by the first cursor that would meet more than 8 of them, and all at once for the flush;
-//! without either nobody pays for merging.
+//! Point reads go by the index and never need the order, but for two cases that bound their cost:
+//! a version more than 16 steps down a chain, and a key that the index had no room for. Whoever
+//! needs the order (a cursor, the flush) makes a run of the tail first, 20-50 ns an entry, and
+//! merges runs when there are more than 8; without scans the flush sorts everything at once, and
+//! no writer ever pays for order. A sorted structure that writers keep up (a skiplist, even one
+//! of 8,192 entries) costs each write 200 to 300 ns more: DESIGN.md has the figures.
 //!
-//! Invariants: an entry is in the order before it is in the index, and in both before its sequence
+//! Invariants: an entry is in the tail before it is in the index, and in both before its sequence
 //! number becomes visible (the caller's Release, paired with the Acquire by which a reader loads
-//! its number before it calls `get` or `cursor`). Every entry is in the stage or in exactly one
-//! run. Tags of one key ascend; no two entries have key and tag in common.
+//! its number before it calls `get` or `cursor`). While nobody holds `runs`, every entry is in the
+//! tail or in exactly one run. Tags of one key ascend; no two entries have key and tag in common.
 //!
-//! Locks, outside in: `merging`, `writer`, `state`, the arena's, the pool's. Readers of the index take none.
+//! Locks, outside in: `runs`, `writer`, the arena's, the pool's. Readers of the index take none; a
+//! writer waits for a cursor that takes the tail away, but not for its sorting.
 //! What is not here: what kinds mean, range deletions, when a memtable is rotated or flushed.
 
 #[expect(
@@ -27,6 +30,11 @@
     reason = "entries of many sizes in chunks that are recycled whole, read without locks"
 )]
 mod arena;
+#[expect(
+    unsafe_code,
+    reason = "memory from the allocator, aligned to huge pages"
+)]
+mod chunk;
 mod cursor;
 #[expect(
     unsafe_code,
@@ -35,7 +43,6 @@ mod cursor;
 mod index;
 mod pool;
 mod run;
-mod stage;
 #[cfg(test)]
 mod tests;
 
@@ -44,14 +51,13 @@ pub use pool::Pool;
 
 use crate::base::checksum::KeyHasher;
 use crate::base::key::common_prefix;
-use crate::base::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use crate::base::sync::atomic::{AtomicBool, AtomicU64};
+use crate::base::sync::atomic::AtomicU64;
+use crate::base::sync::atomic::Ordering::Relaxed;
 use crate::base::sync::{Arc, Mutex};
 use crate::base::types::{SeqNo, Tag};
 use arena::{Arena, ENTRY_OVERHEAD, Heads, Place, Placed};
 use index::Index;
 use run::{RUNS_MAX, Run, merge_start};
-use stage::{STAGE_ENTRIES_MAX, STAGE_ENTRY_BYTES, Stage};
 use std::ops::Bound;
 
 /// Steps down a chain of versions before a snapshot read goes to the ordered part.
@@ -71,8 +77,6 @@ pub struct MemtableOptions {
     pub common_prefix: Vec<u8>,
     /// Slots of the hash index to start with (from the memtable before; 0 for the smallest).
     pub index_slots: usize,
-    /// Replay: entries are collected unsorted and sorted once, by `end_replay` or an ordered read.
-    pub replay: bool,
 }
 
 /// See the module's text. Shared as `Arc<Memtable>`; retired by dropping (memory goes to the pool).
@@ -82,10 +86,8 @@ pub struct Memtable {
     arena: Arena,
     heads: Heads,
     writer: Mutex<Writer>,
-    state: Mutex<State>,
-    merging: Mutex<()>,
-    /// Entries may be waiting in `Writer::unsorted`.
-    replay: AtomicBool,
+    /// Held while the tail is made a run, and while runs are merged.
+    runs: Mutex<Runs>,
     capacity_bytes: u64,
     // Statistics, stored by the writer: no partners.
     bytes: AtomicU64,
@@ -95,21 +97,16 @@ pub struct Memtable {
 }
 
 /// What only the writer changes, besides the structures themselves.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Writer {
-    /// The same as in the state.
-    stage: Arc<Stage>,
-    staged: usize,
-    /// Replay only: entries that are in no ordered structure yet.
-    unsorted: Vec<Placed>,
+    /// Entries that are in no run yet, in the order they came.
+    tail: Vec<Placed>,
+    /// What all keys so far start with; `None` before the first.
+    shared: Option<Vec<u8>>,
 }
 
-/// All of the order, changed as one.
-#[derive(Clone, Debug)]
-struct State {
-    stage: Arc<Stage>,
-    runs: Arc<[Arc<Run>]>,
-}
+/// Oldest first. Shared with cursors, which keep the ones they started with.
+type Runs = Arc<[Arc<Run>]>;
 
 /// A found version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,22 +120,12 @@ pub struct Found<'a> {
 impl Memtable {
     /// An empty one. Holds its index table from the start, and a chunk from the first insert on.
     pub fn new(options: MemtableOptions, pool: &Pool) -> Memtable {
-        let stage = Arc::new(Stage::new());
         Memtable {
             index: Index::new(options.index_slots, pool),
             arena: Arena::new(pool),
             heads: Heads::behind(options.common_prefix),
-            writer: Mutex::new(Writer {
-                stage: Arc::clone(&stage),
-                staged: 0,
-                unsorted: Vec::new(),
-            }),
-            state: Mutex::new(State {
-                stage,
-                runs: Arc::from([]),
-            }),
-            merging: Mutex::new(()),
-            replay: AtomicBool::new(options.replay),
+            writer: Mutex::default(),
+            runs: Mutex::new(Arc::from([])),
             capacity_bytes: options.capacity_bytes,
             bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
@@ -157,19 +144,11 @@ impl Memtable {
             "tags of one key ascend"
         );
         let entry = self.arena.push(spot.newest, tag, key, value);
-        let placed = self.heads.place(entry, key);
-        // Relaxed: only changed under the writer's lock.
-        if self.replay.load(Relaxed) {
-            writer.unsorted.push(placed);
-        } else {
-            writer.stage.insert(placed);
-            writer.staged += 1;
-            if writer.staged == STAGE_ENTRIES_MAX {
-                self.freeze(&mut writer);
-            }
-        }
+        writer.tail.push(self.heads.place(entry, key));
+        writer.share(key);
         self.index.publish(spot, entry);
 
+        // Relaxed: only changed under the writer's lock.
         let add = |sum: &AtomicU64, n: u64| sum.store(sum.load(Relaxed) + n, Relaxed);
         add(
             &self.bytes,
@@ -177,8 +156,12 @@ impl Memtable {
         );
         add(&self.entries, 1);
         let seqno = tag.seqno().get();
-        self.seqno_min.fetch_min(seqno, Relaxed);
-        self.seqno_max.fetch_max(seqno, Relaxed);
+        if seqno < self.seqno_min.load(Relaxed) {
+            self.seqno_min.store(seqno, Relaxed);
+        }
+        if self.seqno_max.load(Relaxed) < seqno {
+            self.seqno_max.store(seqno, Relaxed);
+        }
     }
 
     /// Brings the index slot of `hash` into the cache.
@@ -211,38 +194,18 @@ impl Memtable {
 
     /// Walks all versions in order; sees at least what was inserted before this call.
     ///
-    /// Cost: some allocations; once in a while a merge of the runs (about 20-40 ns an entry).
+    /// Cost: some allocations; sorting what was inserted since the last such call (20-50 ns an
+    /// entry), once in a while a merge of the runs (about 20-40 ns an entry).
     pub fn cursor(self: &Arc<Self>) -> MemtableCursor {
-        let mut state = self.ordered();
-        if RUNS_MAX < state.runs.len() {
-            self.merge(merge_start);
-            state = self.ordered();
-        }
-        MemtableCursor::new(Arc::clone(self), Some(state.stage), &state.runs)
+        MemtableCursor::new(Arc::clone(self), &self.ordered(RUNS_MAX))
     }
 
     /// Walks all versions in order, fast: for the flush of a memtable that takes no more writes.
     ///
     /// Cost: everything that is not in one run yet is merged into one (20-60 ns an entry), which
-    /// other cursors then profit from. Entries inserted during or after this call may be missed.
+    /// other cursors then profit from.
     pub fn drain_cursor(self: &Arc<Self>) -> DrainCursor {
-        {
-            let mut writer = self.writer.lock();
-            if 0 < writer.staged {
-                self.freeze(&mut writer);
-            }
-        }
-        self.ordered();
-        let runs = self.merge(|_| 0);
-        DrainCursor(MemtableCursor::new(Arc::clone(self), None, &runs))
-    }
-
-    /// Ends replay mode.
-    pub fn end_replay(&self) {
-        let mut writer = self.writer.lock();
-        self.sort_replayed(&mut writer);
-        // Pairs with the Acquire in `ordered`.
-        self.replay.store(false, Release);
+        DrainCursor(MemtableCursor::new(Arc::clone(self), &self.ordered(1)))
     }
 
     /// Bytes of entries.
@@ -250,12 +213,10 @@ impl Memtable {
         self.bytes.load(Relaxed)
     }
 
-    /// Bytes of memory held (arena chunks, index, runs; an estimate for the stage).
+    /// Bytes of memory held: arena chunks, index, the order's heads and references.
     pub fn memory(&self) -> u64 {
-        let state = self.state.lock().clone();
-        let runs: u64 = state.runs.iter().map(|run| run.memory()).sum();
-        let stage = state.stage.len() as u64 * STAGE_ENTRY_BYTES;
-        self.arena.memory() + self.index.memory() + runs + stage
+        let order = self.entries() * size_of::<Placed>() as u64;
+        self.arena.memory() + self.index.memory() + order
     }
 
     /// Number of versions.
@@ -279,39 +240,23 @@ impl Memtable {
     /// For the next memtable's options: a common prefix of the keys seen (less two bytes, and none
     /// if there is but one key), and the index slots that as many keys need.
     pub fn successor_hint(&self) -> (Vec<u8>, usize) {
-        let state = self.ordered();
-        let mut ends = Vec::new();
-        state.stage.read_up(Bound::Unbounded, 1, &mut ends);
-        state.stage.read_down(Bound::Unbounded, 1, &mut ends);
-        for run in state.runs.iter() {
-            ends.extend(run.get(0));
-            ends.extend(run.get(run.len() - 1));
-        }
-        let first = ends
-            .iter()
-            .min()
-            .map_or(&[][..], |p| p.entry.key(&self.arena));
-        let last = ends
-            .iter()
-            .max()
-            .map_or(&[][..], |p| p.entry.key(&self.arena));
-        let shared = match first == last {
-            true => 0,
-            false => common_prefix(first, last).saturating_sub(PREFIX_MARGIN),
-        };
-        (first[..shared].to_vec(), self.index.slots_hint())
+        let writer = self.writer.lock();
+        let mut prefix = writer.shared.clone().unwrap_or_default();
+        prefix.truncate(match self.index.keys() {
+            0 | 1 => 0,
+            _ => prefix.len().saturating_sub(PREFIX_MARGIN),
+        });
+        (prefix, self.index.slots_hint())
     }
 
-    /// As `get`, by the order. Cold: bounded by a search in the stage and in each run.
+    /// As `get`, by the order. Cold: bounded by a search in each run.
     #[cold]
     fn get_ordered(&self, key: &[u8], newest: Tag) -> Option<Found<'_>> {
         let probe = self.heads.probe(key, newest);
-        let state = self.ordered();
-        let in_runs = (state.runs.iter()).map(|run| run.get(run.before(Bound::Included(&probe))));
-        // The least of the entries at or behind the probe; each source has its own least.
-        let placed = in_runs
-            .chain([state.stage.first_from(&probe)])
-            .flatten()
+        let runs = self.ordered(RUNS_MAX);
+        // The least of the entries at or behind the probe; each run has its own least.
+        let placed = (runs.iter())
+            .filter_map(|run| run.get(run.before(Bound::Included(&probe))))
             .min()?;
         (placed.key() == key).then(|| Found {
             tag: placed.entry.tag(&self.arena),
@@ -319,60 +264,35 @@ impl Memtable {
         })
     }
 
-    /// The order as it is now, with replayed entries in it.
-    fn ordered(&self) -> State {
-        // Pairs with the Release in `end_replay`.
-        if self.replay.load(Acquire) {
-            self.sort_replayed(&mut self.writer.lock());
+    /// All entries in order, in at most `runs_max` runs.
+    fn ordered(&self, runs_max: usize) -> Runs {
+        let mut runs = self.runs.lock();
+        let tail = std::mem::take(&mut self.writer.lock().tail);
+        if !tail.is_empty() {
+            let run = Arc::new(Run::from_unsorted(tail));
+            *runs = runs.iter().cloned().chain([run]).collect();
         }
-        self.state.lock().clone()
-    }
-
-    /// Turns the stage into a run and starts a new one.
-    #[cold]
-    fn freeze(&self, writer: &mut Writer) {
-        let mut entries = Vec::with_capacity(writer.staged);
-        writer.stage.collect(&mut entries);
-        debug_assert!(
-            entries.len() == writer.staged,
-            "no entry is lost in the stage"
-        );
-        let fresh = Arc::new(Stage::new());
-        let stage = std::mem::replace(&mut writer.stage, Arc::clone(&fresh));
-        writer.staged = 0;
-        self.add_run(Run::from_sorted(entries), fresh);
-        drop(stage); // the last owner frees its nodes, outside the state's lock
-    }
-
-    fn sort_replayed(&self, writer: &mut Writer) {
-        if !writer.unsorted.is_empty() {
-            let run = Run::from_unsorted(std::mem::take(&mut writer.unsorted));
-            self.add_run(run, Arc::clone(&writer.stage));
+        if runs_max < runs.len() {
+            let start = match runs_max {
+                1 => 0,
+                _ => merge_start(&runs),
+            };
+            let (kept, inputs) = runs.split_at(start);
+            let merged = Arc::new(Run::merged(inputs));
+            *runs = kept.iter().cloned().chain([merged]).collect();
         }
+        Arc::clone(&runs)
     }
+}
 
-    /// Callers hold the writer's lock.
-    fn add_run(&self, run: Run, stage: Arc<Stage>) {
-        let mut state = self.state.lock();
-        state.runs = (state.runs.iter().cloned().chain([Arc::new(run)])).collect();
-        state.stage = stage;
-    }
-
-    /// Merges the runs from `start(runs)` on into one, and returns the runs there are then.
-    /// The writer may add runs meanwhile: it appends, so positions before them stay.
-    fn merge(&self, start: impl FnOnce(&[Arc<Run>]) -> usize) -> Arc<[Arc<Run>]> {
-        let _one_at_a_time = self.merging.lock();
-        let before = Arc::clone(&self.state.lock().runs);
-        let start = start(&before);
-        let Some(inputs) = before.get(start..).filter(|inputs| 1 < inputs.len()) else {
-            return before;
-        };
-        let merged = Arc::new(Run::merged(inputs));
-        let mut state = self.state.lock();
-        let (kept, added) = (&before[..start], &state.runs[before.len()..]);
-        let after: Arc<[_]> = [kept, &[merged], added].concat().into();
-        state.runs = Arc::clone(&after);
-        drop(state);
-        after
+impl Writer {
+    /// Shortens what all keys start with to what this one starts with too.
+    #[inline]
+    fn share(&mut self, key: &[u8]) {
+        match &mut self.shared {
+            Some(shared) if key.starts_with(shared) => {}
+            Some(shared) => shared.truncate(common_prefix(shared, key)),
+            None => self.shared = Some(key.to_vec()),
+        }
     }
 }

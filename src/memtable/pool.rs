@@ -6,8 +6,9 @@
 //!
 //! Threads: any; a lock that is held for a push or a pop. Nothing here reads what chunks contain.
 
-use super::arena::{CHUNK_BYTES_MAX, Chunk};
+use super::chunk::{CHUNK_BYTES_MAX, Chunk};
 use super::index::Table;
+use crate::base::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::base::sync::{Arc, Mutex};
 
 /// Recycled arena chunks and index tables, shared by all memtables of a database.
@@ -18,6 +19,8 @@ pub struct Pool(Arc<Shared>);
 struct Shared {
     bytes_max: u64,
     free: Mutex<Free>,
+    /// A large chunk was taken since `prepare` last looked. A hint: no partner.
+    taken: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +36,7 @@ impl Pool {
         Pool(Arc::new(Shared {
             bytes_max,
             free: Mutex::default(),
+            taken: AtomicBool::new(false),
         }))
     }
 
@@ -41,8 +45,29 @@ impl Pool {
         self.0.free.lock().bytes
     }
 
+    /// Has a large chunk ready when writers take such chunks: fresh pages are then taken from the
+    /// system by whoever calls this beside the writers, and not by them.
+    ///
+    /// Cost: up to some milliseconds where the system has to find and clear 2 MiB.
+    pub fn prepare(&self) {
+        if !self.0.taken.swap(false, Relaxed) {
+            return;
+        }
+        let free = self.0.free.lock();
+        if free.chunks.iter().any(|c| c.bytes() == CHUNK_BYTES_MAX) {
+            return;
+        }
+        drop(free);
+        let mut chunk = Chunk::new(CHUNK_BYTES_MAX);
+        chunk.touch();
+        self.give_chunk(chunk);
+    }
+
     /// A chunk of exactly this size.
     pub(super) fn take_chunk(&self, bytes: usize) -> Chunk {
+        if bytes == CHUNK_BYTES_MAX {
+            self.0.taken.store(true, Relaxed);
+        }
         let mut free = self.0.free.lock();
         match free.chunks.iter().rposition(|c| c.bytes() == bytes) {
             Some(i) => {

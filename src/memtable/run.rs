@@ -1,5 +1,5 @@
-//! The frozen part of the order: sorted arrays of heads and entries, merged when scans would
-//! otherwise meet too many of them.
+//! The order: sorted arrays of heads and entries, merged when scans would otherwise meet too many
+//! of them.
 //!
 //! Invariant: a run is strictly ascending, and no entry is in two runs of one memtable's state.
 //! Runs never change; cursors keep the ones they started with. Threads: any.
@@ -20,7 +20,7 @@ pub(super) struct Run {
 
 impl Run {
     /// A run of entries that are sorted already.
-    pub(super) fn from_sorted(entries: Vec<Placed>) -> Run {
+    fn from_sorted(entries: Vec<Placed>) -> Run {
         debug_assert!(entries.is_sorted_by(|a, b| a < b), "a run is ascending");
         Run {
             entries: entries.into_boxed_slice(),
@@ -46,10 +46,6 @@ impl Run {
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    pub(super) fn memory(&self) -> u64 {
-        size_of_val::<[Placed]>(&self.entries) as u64
     }
 
     #[inline]

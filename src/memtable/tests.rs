@@ -6,6 +6,7 @@ use crate::base::types::ValueKind::{self, Delete, Put};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 const HASHER: KeyHasher = KeyHasher::new(7);
 
@@ -15,7 +16,6 @@ fn options() -> MemtableOptions {
         hasher: HASHER,
         common_prefix: Vec::new(),
         index_slots: 0,
-        replay: false,
     }
 }
 
@@ -136,16 +136,15 @@ fn walk(cursor: &mut impl Cursor, rows: &[Row], steps: &[Step]) -> Result<(), Te
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(160))]
 
-    /// Whatever is in the stage, in runs, or was replayed: gets at any time and walks of any kind
-    /// answer as a sorted map does.
+    /// Whatever is in the tail and in runs: gets at any time and walks of any kind answer as a
+    /// sorted map does.
     #[test]
     fn it_is_a_sorted_map_of_versions(
         writes in proptest::collection::vec((key(), any::<bool>(), 0usize..40, 0u8..30), 1..300),
         steps in proptest::collection::vec(step(), 1..80),
         common_prefix in key(),
-        replay in any::<bool>(),
     ) {
-        let memtable = memtable(MemtableOptions { common_prefix, replay, ..options() });
+        let memtable = memtable(MemtableOptions { common_prefix, ..options() });
         let mut model = Model::new();
         for (i, (key, deleted, len, upkeep)) in writes.iter().enumerate() {
             let n = i as u64 + 1;
@@ -154,15 +153,8 @@ proptest! {
             memtable.insert(key, HASHER.hash(key), tag, &value);
             model.insert((key.clone(), Reverse(tag)), value);
             match upkeep {
-                0..3 => {
-                    let mut writer = memtable.writer.lock();
-                    if 0 < writer.staged {
-                        memtable.freeze(&mut writer);
-                    }
-                }
-                3 => drop(memtable.cursor()),
-                4 => memtable.end_replay(),
-                5 => drop(memtable.drain_cursor()),
+                0..4 => drop(memtable.cursor()),
+                4 => drop(memtable.drain_cursor()),
                 _ => {}
             }
             let at = SeqNo::new(n * u64::from(*upkeep) / 29);
@@ -176,7 +168,7 @@ proptest! {
         let all = model_rows(&model);
         walk(&mut memtable.cursor(), &all, &steps)?;
         prop_assert_eq!(rows(&mut memtable.cursor()), &all[..]);
-        prop_assert!(memtable.ordered().runs.len() <= RUNS_MAX);
+        prop_assert!(memtable.ordered(RUNS_MAX).len() <= RUNS_MAX);
         prop_assert_eq!(rows(&mut memtable.drain_cursor()), &all[..]);
         walk(&mut memtable.drain_cursor(), &all, &steps)?;
         prop_assert_eq!(memtable.entries(), all.len() as u64);
@@ -184,40 +176,39 @@ proptest! {
     }
 }
 
-/// Enough entries for several stages, a merge of runs and many doublings of the index.
+/// Enough entries for several runs, a merge of them and many doublings of the index.
 #[test]
 fn a_large_memtable_finds_and_orders_everything() {
     const N: u64 = 100_000;
     let key = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % N).to_be_bytes();
-    let modes = [false, true].map(|replay| {
-        let memtable = memtable(MemtableOptions {
-            replay,
-            ..options()
-        });
+    // Never asked for its order, and asked every so often.
+    let both = [u64::MAX, 1_000].map(|every| {
+        let memtable = memtable(options());
         for i in 0..N {
             memtable.insert(&key(i), HASHER.hash(&key(i)), put(i + 1), &i.to_le_bytes());
+            if i % every == every - 1 {
+                assert!(memtable.ordered(RUNS_MAX).len() <= RUNS_MAX);
+            }
         }
-        memtable.end_replay();
         memtable
     });
-    assert!(RUNS_MAX < modes[0].ordered().runs.len());
-    assert!(
-        !modes[0].index.incomplete(),
-        "random hashes always find room"
-    );
-    for memtable in &modes {
+    assert!(1 < both[1].ordered(RUNS_MAX).len());
+    for memtable in &both {
+        assert!(
+            !memtable.index.incomplete(),
+            "random hashes always find room"
+        );
         for i in 0..N {
             let found = get(memtable, &key(i), i + 1).unwrap();
             assert_eq!(found, (put(i + 1), &i.to_le_bytes()[..]));
         }
         assert_eq!(get(memtable, b"absent", u64::MAX), None);
     }
-    let drained = rows(&mut modes[0].drain_cursor());
+    let drained = rows(&mut both[1].drain_cursor());
     assert_eq!(drained.len() as u64, N);
     assert!(drained.is_sorted_by_key(|row| (row.0.clone(), Reverse(row.1))));
-    // A replayed memtable is the twin of one that was written live.
-    assert!(drained == rows(&mut modes[1].cursor()));
-    assert_eq!(modes[0].ordered().runs.len(), 1);
+    assert!(drained == rows(&mut both[0].drain_cursor()));
+    assert_eq!(both[1].ordered(RUNS_MAX).len(), 1);
 }
 
 /// One key, 10,000 versions: each stays reachable, and no read walks more than 16 of them.
@@ -245,14 +236,17 @@ fn a_hot_key_answers_at_every_sequence_number() {
 }
 
 /// Two writes of one key in one batch have two sequence numbers: both are kept, newest first,
-/// whichever way one walks and also behind a freeze (engines.md 17).
+/// whichever way one walks, in one run and in two (engines.md 17).
 #[test]
 fn two_versions_from_one_batch_are_two_entries() {
     let memtable = memtable(options());
     let hash = HASHER.hash(b"k");
     memtable.insert(b"k", hash, put(5), b"first");
+    drop(memtable.cursor());
     memtable.insert(b"k", hash, Tag::new(SeqNo::new(6), Delete), b"");
-    for _ in 0..2 {
+    assert_eq!(memtable.ordered(RUNS_MAX).len(), 2);
+    for runs in [2, 1] {
+        assert_eq!(memtable.ordered(runs).len(), runs);
         let mut cursor = memtable.cursor();
         let tags: Vec<_> = rows(&mut cursor).iter().map(|row| row.1).collect();
         assert_eq!(tags, [Tag::new(SeqNo::new(6), Delete), put(5)]);
@@ -260,7 +254,6 @@ fn two_versions_from_one_batch_are_two_entries() {
         assert_eq!(cursor.tag(), put(5));
         cursor.prev().unwrap();
         assert_eq!(cursor.tag().kind(), ValueKind::Delete);
-        memtable.freeze(&mut memtable.writer.lock());
     }
 }
 
@@ -319,7 +312,7 @@ fn colliding_hashes_are_slower_and_still_right() {
 }
 
 /// Readers find whatever was published before they looked, in the index and in order, while one
-/// writer goes through freezes, doublings and (by the readers' cursors) merges.
+/// writer goes through doublings and (by the readers' cursors) runs and merges.
 #[test]
 fn readers_beside_a_writer_miss_nothing_published() {
     const N: u64 = 60_000;
@@ -455,7 +448,7 @@ fn the_successor_is_told_what_keys_have_in_common() {
         "one key says nothing of others"
     );
     insert(b"user0000999", 2);
-    memtable.freeze(&mut memtable.writer.lock());
+    drop(memtable.cursor());
     insert(b"user0000500", 3);
     assert_eq!(memtable.successor_hint().0, b"user00");
     insert(b"a", 4);
@@ -470,9 +463,9 @@ fn cursors_travel_between_threads() {
     check::<Arc<Memtable>>();
 }
 
-/// Entries inserted before `cursor()` are seen; the walk goes on while the stage is frozen under it.
+/// A cursor sees what was inserted before it and nothing else, whatever runs become of it.
 #[test]
-fn a_cursor_outlives_freezes_and_merges() {
+fn a_cursor_outlives_merges() {
     let memtable = memtable(options());
     let insert = |n: u64| {
         let key = (n * 7919 % 100_000).to_be_bytes();
@@ -485,7 +478,8 @@ fn a_cursor_outlives_freezes_and_merges() {
     assert!(rows(&mut memtable.cursor()).len() == 90_000);
     let mut seen = 0;
     while cursor.valid() {
-        seen += u64::from(cursor.tag().seqno().get() <= 100);
+        assert!(cursor.tag().seqno().get() <= 100);
+        seen += 1;
         cursor.next().unwrap();
     }
     assert_eq!(seen, 100);

@@ -96,13 +96,11 @@ impl Layers for View {
 }
 
 impl Tree {
-    /// A tree over the files that the manifest lists. `replay`: its first memtable takes log
-    /// records of a recovery.
+    /// A tree over the files that the manifest lists.
     pub fn open(
         context: Arc<TreeContext>,
         state: &KeyspaceState,
         options: KeyspaceOptions,
-        replay: bool,
     ) -> Self {
         let active = Arc::new(Memtable::new(
             MemtableOptions {
@@ -110,7 +108,6 @@ impl Tree {
                 hasher: context.hasher,
                 common_prefix: Vec::new(),
                 index_slots: 0,
-                replay,
             },
             &context.pool,
         ));
@@ -230,35 +227,19 @@ impl Tree {
     /// Freezes the active memtable and starts a new one whose first record is in `segment` or
     /// later. Does nothing when it is empty. Callers hold the write lock. True when rotated.
     pub fn rotate(&self, segment: FileId) -> bool {
-        self.rotate_as(segment, false)
-    }
-
-    /// As [`Tree::rotate`], for a memtable that goes on with a recovery.
-    pub fn rotate_in_replay(&self, segment: FileId) -> bool {
-        self.rotate_as(segment, true)
-    }
-
-    fn rotate_as(&self, segment: FileId, replay: bool) -> bool {
         self.views.rotate(segment, |full| {
             if full.entries() == 0 {
                 return None;
             }
-            full.end_replay();
             let (common_prefix, index_slots) = full.successor_hint();
             let options = MemtableOptions {
                 capacity_bytes: self.options.write_buffer_bytes,
                 hasher: self.context.hasher,
                 common_prefix,
                 index_slots,
-                replay,
             };
             Some(Memtable::new(options, &self.context.pool))
         })
-    }
-
-    /// Ends a recovery: the active memtable takes live writes from now on.
-    pub fn end_replay(&self) {
-        self.views.view().active.end_replay();
     }
 
     /// Puts the newest version in place, without the memtables in `flushed`.

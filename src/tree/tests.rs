@@ -47,7 +47,7 @@ fn world() -> (Arc<VersionSet>, Tree) {
         closed: Arc::default(),
     });
     let state = versions.keyspace(ORDERS).unwrap();
-    let tree = Tree::open(Arc::clone(&context), &state, KeyspaceOptions::new(), false);
+    let tree = Tree::open(Arc::clone(&context), &state, KeyspaceOptions::new());
     let put = Operation {
         keyspace: ORDERS,
         kind: ValueKind::Put,

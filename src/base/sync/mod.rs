@@ -8,8 +8,7 @@
 //!
 //! All three have parking_lot's shape: guards without `Result`, `Condvar::wait(&mut guard)`.
 //! `ArcSwap` is the cell that readers load without a lock. `Arc` is std's in each: what depends on
-//! the *count* is modelled with loom's `Arc` in the model itself. The stage's list
-//! (crossbeam) stays as it is: its steps are no scheduling points.
+//! the *count* is modelled with loom's `Arc` in the model itself.
 
 #[cfg(loom)]
 mod loom;

@@ -94,7 +94,6 @@ impl World {
             hasher,
             common_prefix: Vec::new(),
             index_slots: 0,
-            replay: false,
         };
         let memtable = Memtable::new(options, &Pool::new(1 << 20));
         let mut entries = entries.to_vec();

@@ -113,7 +113,6 @@ pub(super) fn memtable(entries: &[Entry]) -> Arc<Memtable> {
         hasher,
         common_prefix: Vec::new(),
         index_slots: 0,
-        replay: false,
     };
     let memtable = Memtable::new(options, &Pool::new(1 << 20));
     for (key, tag, value) in entries {

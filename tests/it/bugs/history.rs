@@ -244,7 +244,6 @@ fn bug_14_the_kind_of_every_entry_survives_memtable_table_and_both_directions() 
             hasher,
             common_prefix: Vec::new(),
             index_slots: 0,
-            replay: false,
         };
         let memtable = Arc::new(Memtable::new(memtable, &Pool::new(0)));
         let sim = SimFs::new(14);
