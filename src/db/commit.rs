@@ -71,6 +71,9 @@ struct Prepared<'a> {
     hashes: &'a [u64],
 }
 
+/// Index lines of a batch are brought into the cache so many operations ahead.
+const PREFETCH_OPERATIONS: usize = 8;
+
 /// A thread keeps its scratch batch up to this size.
 const SCRATCH_BYTES_MAX: usize = 1 << 20;
 
@@ -305,7 +308,7 @@ impl Core {
             .operations()
             .zip(prepared.hashes)
             .zip(first..);
-        for ((operation, &hash), seqno) in numbered {
+        for (i, ((operation, &hash), seqno)) in numbered.enumerate() {
             let operation = operation?;
             let target = match only {
                 Some(only) => only,
@@ -320,6 +323,10 @@ impl Core {
                     tree
                 }
             };
+            // For another keyspace's operation this is in vain, and no more than that.
+            if let Some(&ahead) = prepared.hashes.get(i + PREFETCH_OPERATIONS) {
+                target.prefetch(ahead);
+            }
             if target.apply(&operation, hash, SeqNo::new(seqno))? {
                 match &tree {
                     None => only_is_full = true,

@@ -4,8 +4,10 @@
 //! position = block i, entry j | key = prefix of the block + suffix of the entry, in one buffer
 //! ```
 //! Only the suffix is copied at a step; nothing is allocated once the buffer has grown. While a
-//! block is walked, the first lines of the next are on their way, and after two blocks in one
-//! direction the kernel is asked to read ahead, 64 KiB first and up to 2 MiB.
+//! block is walked, the lines ahead and the first ones of the next block are on their way. The
+//! kernel is asked to read ahead, 64 KiB first and up to 2 MiB, from the second block of a walk on
+//! where blocks are met for the first time, from the eighth on where they are probably in memory:
+//! a call to the kernel costs as much as walking a block.
 //!
 //! Invariants: after an error the cursor is not valid, and `next` and `prev` give the same error
 //! until it is positioned again (P10). An unreadable block is an error, never an end (bug 56).
@@ -27,6 +29,14 @@ use std::ops::Range;
 
 const READ_AHEAD_MIN: u64 = 64 << 10;
 const READ_AHEAD_MAX: u64 = 2 << 20;
+/// Blocks walked in one direction before the kernel is asked for more: of blocks that nobody has
+/// touched yet, and of others.
+const STREAK_COLD: u32 = 2;
+const STREAK_WARM: u32 = 8;
+/// How far behind the entry shown lines are brought into the cache, and how many at a seek.
+const STREAM_BYTES: usize = 768;
+const SEEK_LINES: usize = 12;
+const LINE_BYTES: usize = 64;
 
 /// The block a cursor stands in; a mapped one lies in the table's region.
 #[derive(Debug)]
@@ -122,6 +132,7 @@ impl TableCursor {
         self.valid = false;
         self.error = None;
         self.ahead.streak = 0;
+        self.ahead.window = 0;
         match self.table.index_for(self.access) {
             Ok(index) => Ok(index.decoded.count()),
             Err(error) => self.fail(error),
@@ -233,16 +244,17 @@ impl TableCursor {
         for line in 0..4 {
             prefetch(region.bytes(), (offset as usize).saturating_add(line * 64));
         }
+        let patience = match self.table.has_touched(index, neighbour) {
+            true => STREAK_WARM,
+            false => STREAK_COLD,
+        };
         let ahead = &mut self.ahead;
         ahead.streak += 1;
         let end = offset.saturating_add(len as u64);
-        if ahead.streak < 2 || (ahead.asked.start <= offset && end <= ahead.asked.end) {
+        if ahead.streak < patience || (ahead.asked.start <= offset && end <= ahead.asked.end) {
             return;
         }
-        ahead.window = match ahead.streak {
-            2 => READ_AHEAD_MIN,
-            _ => (ahead.window * 2).clamp(READ_AHEAD_MIN, READ_AHEAD_MAX),
-        };
+        ahead.window = (ahead.window * 2).clamp(READ_AHEAD_MIN, READ_AHEAD_MAX);
         let size = ahead.window.max(len as u64);
         ahead.asked = if forward {
             offset..offset.saturating_add(size)
@@ -250,6 +262,15 @@ impl TableCursor {
             end.saturating_sub(size)..end
         };
         region.advise(Advice::WillNeed(ahead.asked.start, size));
+    }
+
+    /// Brings the line at `at` of the block held nearer. It may lie in the next block: the
+    /// processor's own prefetching stops at the end of a page.
+    #[inline]
+    fn stream(&self, at: usize) {
+        if let (Held::Mapped(range), Some(region)) = (&self.held, &self.region) {
+            prefetch(region.bytes(), range.start.wrapping_add(at));
+        }
     }
 
     /// The block that holds the last separator at or before `(key, tag)`, and the first entry of
@@ -268,8 +289,14 @@ impl TableCursor {
             .or_else(|error| self.fail(error))?;
         self.load(after.saturating_sub(1))?;
         let body = body_of(&self.held, &self.region);
-        match self.layout.lower_bound(body, key, tag) {
-            Some(j) => Ok(Some(j)),
+        let found = self.layout.lower_bound(body, key, tag);
+        match found.and_then(|j| Some((j, self.layout.offset(body, j)?))) {
+            Some((j, start)) => {
+                for line in 0..SEEK_LINES {
+                    self.stream(start.wrapping_add(line * LINE_BYTES));
+                }
+                Ok(Some(j))
+            }
             None => self.fail_in_block().map(|()| None),
         }
     }
@@ -323,6 +350,7 @@ impl Cursor for TableCursor {
             return Err(error.clone());
         }
         debug_assert!(self.valid, "next on a cursor that stands nowhere");
+        self.stream(self.value.end.wrapping_add(STREAM_BYTES));
         let j = self.entry + 1;
         if j < self.layout.count() {
             self.show(j)

@@ -379,6 +379,11 @@ impl Table {
         Ok((region, range))
     }
 
+    /// True when block `i` was written or read by this process: it is then probably in memory.
+    pub(super) fn has_touched(&self, index: &Loaded<Index>, i: usize) -> bool {
+        self.fresh || index.decoded.is_verified(i)
+    }
+
     /// The body of block `i`, checked as `access` demands.
     #[inline]
     pub(super) fn block(

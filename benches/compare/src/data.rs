@@ -49,14 +49,20 @@ fn digits(word: u32) -> [u8; 8] {
     (x + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
 }
 
-/// What `digits` made these of; something else if nothing would.
-fn number(digits: [u8; 8]) -> u32 {
-    let x = u64::from_be_bytes(digits);
-    let letters = x >> 6 & 0x0101_0101_0101_0101;
-    let x = (x & 0x0f0f_0f0f_0f0f_0f0f) + letters * 9;
+/// What `digits` made these of.
+fn number(digits: [u8; 8]) -> Option<u32> {
+    let text = u64::from_be_bytes(digits);
+    let letters = text >> 6 & 0x0101_0101_0101_0101;
+    let x = (text & 0x0f0f_0f0f_0f0f_0f0f) + letters * 9;
+    // A byte that is no digit gives another one when it is turned back.
+    let back = x + 0x3030_3030_3030_3030 + letters * 39;
+    let is_letter = (x + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    if back != text || letters != is_letter || x & 0xf0f0_f0f0_f0f0_f0f0 != 0 {
+        return None;
+    }
     let x = (x | x >> 4) & 0x00ff_00ff_00ff_00ff;
     let x = (x | x >> 8) & 0x0000_ffff_0000_ffff;
-    (x | x >> 16) as u32
+    Some((x | x >> 16) as u32)
 }
 
 /// How keys follow from indexes.
@@ -83,30 +89,59 @@ impl Order {
     pub fn index(self, key: &[u8]) -> Option<u64> {
         let key: &Key = key.try_into().ok()?;
         let (high, low) = (key.first_chunk()?, key.last_chunk()?);
-        let word = u64::from(number(*high)) << 32 | u64::from(number(*low));
-        let index = match self {
+        let word = u64::from(number(*high)?) << 32 | u64::from(number(*low)?);
+        Some(match self {
             Order::Sequential => word,
             Order::Scrambled => unscramble(word),
-        };
-        (self.key(index) == *key).then_some(index)
+        })
     }
 }
 
-/// The value of the `generation`-th write to `index`.
-///
-/// Checking an entry of a scan must not cost more than moving to it, so the random half is one
-/// mixed word and its products with odd numbers, which depend on nothing but that word.
-pub fn value(index: u64, generation: u64) -> Value {
+/// Half of the value's words are random, and the other half repeat one letter.
+const WORDS: usize = VALUE_BYTES / 8;
+const TAIL: usize = VALUE_BYTES % 8;
+
+/// The words of a value. Making and checking one must not cost more than what is measured, so the
+/// random ones are one mixed word and its products with odd numbers, which need not wait for each
+/// other.
+#[inline(always)]
+fn words(index: u64, generation: u64) -> ([u64; WORDS], u64) {
     let mixed = Random::new(index ^ (generation << 56)).next();
-    let mut value = [b'a' + (index % 26) as u8; VALUE_BYTES];
-    let (random, _) = value.split_at_mut(VALUE_BYTES / 2);
-    let mut factor = MULTIPLIER;
-    for chunk in random.chunks_mut(8) {
-        let word = mixed.wrapping_mul(factor).rotate_left(32);
-        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
-        factor = factor.wrapping_add(2);
+    let letter = u64::from(b'a' + (index % 26) as u8) * 0x0101_0101_0101_0101;
+    let mut words = [letter; WORDS];
+    for (i, word) in words.iter_mut().take(WORDS / 2).enumerate() {
+        *word = mixed
+            .wrapping_mul(MULTIPLIER + 2 * i as u64)
+            .rotate_left(32);
     }
+    (words, letter)
+}
+
+/// The value of the `generation`-th write to `index`.
+pub fn value(index: u64, generation: u64) -> Value {
+    let (words, tail) = words(index, generation);
+    let mut value = [0; VALUE_BYTES];
+    let (chunks, end) = value.as_chunks_mut();
+    for (chunk, word) in chunks.iter_mut().zip(words) {
+        *chunk = word.to_le_bytes();
+    }
+    end.copy_from_slice(&tail.to_le_bytes()[..TAIL]);
     value
+}
+
+/// True when `bytes` are `value(index, generation)`, which is not put together for that: a
+/// processor waits for what it has just written by parts.
+pub fn is_value(bytes: &[u8], index: u64, generation: u64) -> bool {
+    let Ok(bytes) = <&Value>::try_from(bytes) else {
+        return false;
+    };
+    let (words, tail) = words(index, generation);
+    let (chunks, end) = bytes.as_chunks();
+    let mut differences = 0;
+    for (chunk, word) in chunks.iter().zip(words) {
+        differences |= u64::from_le_bytes(*chunk) ^ word;
+    }
+    differences == 0 && end == &tail.to_le_bytes()[..TAIL]
 }
 
 /// SplitMix64: small, fast, and the same everywhere.
@@ -140,7 +175,15 @@ mod tests {
             for index in (0..10_000).chain([u64::MAX, u64::MAX - 1, 1 << 63]) {
                 assert_eq!(order.index(&order.key(index)), Some(index));
             }
-            for other in ["not a key of ours", "0123456789ABCDEF", "0123456789abcdeg", "-123456789abcdef"] {
+            for other in [
+                "not a key of us!",
+                "012345678\u{e9}abcde",
+                "01234567:9abcdef",
+                "0123456/89abcdef",
+                "0123456789ABCDEF",
+                "0123456789abcdeg",
+                "-123456789abcdef",
+            ] {
                 assert_eq!(order.index(other.as_bytes()), None, "{other}");
             }
         }
@@ -159,10 +202,12 @@ mod tests {
 
     #[test]
     fn half_of_a_value_does_not_compress() {
-        let random: Vec<u8> = (0..1_000).flat_map(|i| value(i, 0)[..VALUE_BYTES / 2].to_vec()).collect();
+        let random: Vec<u8> = (0..1_000)
+            .flat_map(|i| value(i, 0)[..WORDS / 2 * 8].to_vec())
+            .collect();
         let mut seen = [0u32; 256];
         random.iter().for_each(|&byte| seen[usize::from(byte)] += 1);
-        // 195 of each on average; the deviation of a fair count is 14.
+        // 188 of each on average; the deviation of a fair count is 14.
         assert!(seen.iter().all(|n| (100..300).contains(n)), "{seen:?}");
     }
 
@@ -178,5 +223,17 @@ mod tests {
         assert_ne!(value(1, 0), value(2, 0));
         assert_ne!(value(1, 0), value(1, 1));
         assert_eq!(value(1, 1), value(1, 1));
+        for (index, generation) in [(0, 0), (1, 0), (12_345, 3), (u64::MAX, 1)] {
+            let mut bytes = value(index, generation);
+            assert!(is_value(&bytes, index, generation));
+            assert!(!is_value(&bytes, index, generation + 1));
+            assert!(!is_value(&bytes, index ^ 1, generation));
+            assert!(!is_value(&bytes[1..], index, generation));
+            for i in 0..VALUE_BYTES {
+                bytes[i] ^= 1;
+                assert!(!is_value(&bytes, index, generation), "byte {i}");
+                bytes[i] ^= 1;
+            }
+        }
     }
 }

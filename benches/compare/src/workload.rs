@@ -5,7 +5,7 @@
 //! store first and let it settle, untimed; every value that is read is compared with what it must
 //! be, and scans are counted and their order is checked. A wrong answer ends the run.
 
-use crate::data::{Key, Order, Random, Value, value};
+use crate::data::{Key, Order, Random, Value, is_value, value};
 use crate::engine::{Engine, Result, Settings, Start};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -309,7 +309,7 @@ impl<E: Engine> Bench<'_, E> {
 
     fn check(&self, order: Order, index: u64, generation: u64) -> Result<()> {
         let right = self.engine.get(&order.key(index), |found| {
-            found == Some(&value(index, generation)[..])
+            found.is_some_and(|bytes| is_value(bytes, index, generation))
         })?;
         if right {
             return Ok(());
@@ -364,7 +364,7 @@ impl InOrder {
             (_, None) => false,
         };
         let index = Order::Scrambled.index(key);
-        if !in_order || index.is_none_or(|i| bytes != value(i, 0)) {
+        if !in_order || !index.is_some_and(|i| is_value(bytes, i, 0)) {
             let text = String::from_utf8_lossy(key).into_owned();
             self.fault
                 .get_or_insert(format!("entry {text} is out of order or wrong"));

@@ -152,12 +152,13 @@ impl Layout {
             .0
     }
 
+    /// Where entry `i` starts in the body; for `count`, where the last one ends.
     #[inline]
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "`i` is at most the count, of 16 bits, and `parse` found the offsets in a body"
     )]
-    fn offset(&self, body: &[u8], i: usize) -> Option<usize> {
+    pub(super) fn offset(&self, body: &[u8], i: usize) -> Option<usize> {
         let at = self.offsets_at + i * width(self.wide);
         read_width(body.get(at..)?, self.wide)
     }
