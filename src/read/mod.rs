@@ -22,6 +22,7 @@ mod bounds;
 mod concat;
 mod counters;
 mod get;
+mod kept;
 mod merge;
 mod scan;
 mod snapshot;

@@ -13,6 +13,7 @@
 //! Kinds that belong to later features are an `Unsupported` error where they decide an answer.
 
 use super::bounds::Bounds;
+use super::kept::KeptKey;
 use super::unsupported;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
@@ -33,8 +34,10 @@ pub struct Visible<C> {
     at: SeqNo,
     bounds: Bounds,
     place: Place,
-    /// `Backward`: the key shown. While going forward: the key whose older versions are passed.
+    /// `Backward`: the key shown.
     key: Vec<u8>,
+    /// The key whose versions are passed; `Backward`: the same as `key`.
+    kept: KeptKey,
     /// `Backward`: the value shown.
     value: Vec<u8>,
 }
@@ -59,6 +62,7 @@ impl<C: Cursor> Visible<C> {
             bounds,
             place: Place::Nowhere,
             key: Vec::new(),
+            kept: KeptKey::default(),
             value: Vec::new(),
         }
     }
@@ -115,8 +119,7 @@ impl<C: Cursor> Visible<C> {
     pub fn next(&mut self) -> Result<()> {
         self.guarded(|cursor| match cursor.place {
             Place::Forward => {
-                cursor.key.clear();
-                cursor.key.extend_from_slice(cursor.inner.key());
+                cursor.kept.set(cursor.inner.key());
                 cursor.inner.next()?;
                 cursor.settle_forward(true)
             }
@@ -135,8 +138,7 @@ impl<C: Cursor> Visible<C> {
         self.guarded(|cursor| match cursor.place {
             Place::Backward => cursor.settle_backward(),
             Place::Forward => {
-                cursor.key.clear();
-                cursor.key.extend_from_slice(cursor.inner.key());
+                cursor.keep_key();
                 cursor.inner.seek_for_prev(&cursor.key, Tag::MAX)?;
                 cursor.settle_backward()
             }
@@ -186,6 +188,15 @@ impl<C: Cursor> Visible<C> {
         done
     }
 
+    /// Keeps the key of the entry that the inner cursor stands on.
+    #[inline]
+    fn keep_key(&mut self) {
+        let key = self.inner.key();
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.kept.set(key);
+    }
+
     fn go_first(&mut self) -> Result<()> {
         if self.bounds.is_inverted() {
             self.place = Place::PastEnd;
@@ -201,8 +212,7 @@ impl<C: Cursor> Visible<C> {
                 self.settle_forward(false)
             }
             Bound::Excluded(lower) => {
-                self.key.clear();
-                self.key.extend_from_slice(lower);
+                self.kept.set(lower);
                 self.inner.seek(lower, Tag::MIN)?;
                 self.settle_forward(true)
             }
@@ -224,7 +234,7 @@ impl<C: Cursor> Visible<C> {
     }
 
     /// From where the inner cursor stands to the next visible entry; with `passing`, versions of
-    /// `self.key` are behind us and do not count.
+    /// `self.kept` are behind us and do not count.
     #[inline]
     fn settle_forward(&mut self, mut passing: bool) -> Result<()> {
         let mut skips = 0;
@@ -232,13 +242,13 @@ impl<C: Cursor> Visible<C> {
             let key = self.inner.key();
             let tag = self.inner.tag();
             let is_visible = tag.seqno() <= self.at;
-            if passing && key == self.key {
+            if passing && self.kept.is(key) {
                 if tag.kind() == ValueKind::DeleteRange && is_visible {
                     return Err(unsupported(tag.kind()));
                 }
                 skips += 1;
                 if skips == SKIPS_MAX {
-                    self.inner.seek(&self.key, Tag::MIN)?;
+                    self.inner.seek(self.kept.bytes(), Tag::MIN)?;
                 } else {
                     self.inner.next()?;
                 }
@@ -261,8 +271,7 @@ impl<C: Cursor> Visible<C> {
                     return Ok(());
                 }
                 ValueKind::Delete => {
-                    self.key.clear();
-                    self.key.extend_from_slice(key);
+                    self.kept.set(key);
                     passing = true;
                     skips = 0;
                     self.inner.next()?;
@@ -281,16 +290,14 @@ impl<C: Cursor> Visible<C> {
             return self.inner.next();
         }
         *skips = 0;
-        self.key.clear();
-        self.key.extend_from_slice(self.inner.key());
-        self.inner.seek(&self.key, Tag::newest_at(self.at))
+        self.kept.set(self.inner.key());
+        (self.inner).seek(self.kept.bytes(), Tag::newest_at(self.at))
     }
 
     /// From the oldest version of some key to the nearest visible entry at or before it.
     fn settle_backward(&mut self) -> Result<()> {
         while self.inner.valid() && self.bounds.after_lower(self.inner.key()) {
-            self.key.clear();
-            self.key.extend_from_slice(self.inner.key());
+            self.keep_key();
             match self.newest_of_key()? {
                 Some(ValueKind::Put) => {
                     self.place = Place::Backward;
@@ -320,7 +327,7 @@ impl<C: Cursor> Visible<C> {
                 return self.newest_by_seek();
             }
             self.inner.prev()?;
-            if !self.inner.valid() || self.inner.key() != self.key {
+            if !self.inner.valid() || !self.kept.is(self.inner.key()) {
                 return Ok(newest);
             }
         }
@@ -329,7 +336,7 @@ impl<C: Cursor> Visible<C> {
     fn newest_by_seek(&mut self) -> Result<Option<ValueKind>> {
         let mut newest = None;
         self.inner.seek(&self.key, Tag::newest_at(self.at))?;
-        if self.inner.valid() && self.inner.key() == self.key {
+        if self.inner.valid() && self.kept.is(self.inner.key()) {
             self.keep(&mut newest, self.inner.tag().kind())?;
         }
         self.inner.seek_for_prev(&self.key, Tag::MAX)?;

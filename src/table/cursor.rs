@@ -20,6 +20,7 @@ use super::reader::{Access, Table};
 use super::value::{BlockData, slice_of};
 use crate::base::cursor::Cursor;
 use crate::base::error::{Error, Result};
+use crate::base::key::head16;
 use crate::base::slice::{Pin, Slice};
 use crate::base::sync::Arc;
 use crate::base::types::Tag;
@@ -56,8 +57,7 @@ pub struct TableCursor {
     /// The block held; `usize::MAX` when none is.
     block: usize,
     entry: usize,
-    key: Vec<u8>,
-    prefix_len: usize,
+    key: KeyBuffer,
     tag: Tag,
     value: Range<usize>,
     valid: bool,
@@ -75,6 +75,84 @@ struct ReadAhead {
 }
 
 const NO_BLOCK: usize = usize::MAX;
+
+/// A key put together of its block's prefix and its own suffix.
+///
+/// A processor reads at once what it has just written only where one write covers the whole read,
+/// so a key of up to 16 bytes is put together in registers and written whole.
+#[derive(Debug)]
+struct KeyBuffer {
+    /// The key, and room for a copy that takes more than it needs.
+    buffer: Vec<u8>,
+    prefix_len: usize,
+    /// `head16` of the prefix.
+    prefix_head: u128,
+    len: usize,
+}
+
+impl KeyBuffer {
+    /// Keys up to this length are their head.
+    const SHORT: usize = 16;
+    /// Suffixes up to this length are copied by two moves of 16 bytes, longer ones by a call.
+    const MIDDLE: usize = 32;
+
+    fn new() -> KeyBuffer {
+        KeyBuffer {
+            buffer: vec![0; Self::MIDDLE],
+            prefix_len: 0,
+            prefix_head: 0,
+            len: 0,
+        }
+    }
+
+    fn set_prefix(&mut self, prefix: &[u8]) {
+        let room = prefix.len() + Self::MIDDLE;
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        }
+        self.buffer[..prefix.len()].copy_from_slice(prefix);
+        self.prefix_len = prefix.len();
+        self.prefix_head = head16(prefix);
+        self.len = prefix.len();
+    }
+
+    /// The first `len` bytes of `rest` go behind the prefix.
+    #[inline]
+    fn set_suffix(&mut self, len: usize, rest: &[u8]) {
+        self.len = self.prefix_len + len;
+        if self.len <= Self::SHORT
+            && let Some(from) = rest.first_chunk::<{ Self::SHORT }>()
+            && let Some(to) = self.buffer.first_chunk_mut::<{ Self::SHORT }>()
+            && self.prefix_len < Self::SHORT
+        {
+            // What lies behind the suffix is written too, and is not of the key.
+            let behind = u128::from_be_bytes(*from) >> (8 * self.prefix_len);
+            *to = (self.prefix_head | behind).to_be_bytes();
+            return;
+        }
+        self.copy_suffix(len, rest);
+    }
+
+    fn copy_suffix(&mut self, len: usize, rest: &[u8]) {
+        if len <= Self::MIDDLE
+            && let Some(from) = rest.first_chunk::<{ Self::MIDDLE }>()
+            && let Some(to) = self.buffer.get_mut(self.prefix_len..)
+            && let Some(to) = to.first_chunk_mut::<{ Self::MIDDLE }>()
+        {
+            *to = *from;
+            return;
+        }
+        if self.buffer.len() < self.len {
+            self.buffer.resize(self.len, 0);
+        }
+        self.buffer[self.prefix_len..self.len].copy_from_slice(&rest[..len]);
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
 
 #[inline]
 fn body_of<'a>(held: &'a Held, region: &'a Option<Arc<Region>>) -> &'a [u8] {
@@ -95,8 +173,7 @@ impl TableCursor {
             layout: Layout::default(),
             block: NO_BLOCK,
             entry: 0,
-            key: Vec::with_capacity(64),
-            prefix_len: 0,
+            key: KeyBuffer::new(),
             tag: Tag::MIN,
             value: 0..0,
             valid: false,
@@ -155,10 +232,7 @@ impl TableCursor {
         let data = self.table.block(index, i, self.access)?;
         let body = data.body();
         let layout = Layout::parse(body).ok_or_else(|| self.table.bad_block(index, i))?;
-        let prefix = layout.prefix(body);
-        self.key.clear();
-        self.key.extend_from_slice(prefix);
-        self.prefix_len = prefix.len();
+        self.key.set_prefix(layout.prefix(body));
         self.held = match data {
             BlockData::Mapped { start, body, .. } => Held::Mapped(start..start + body.len()),
             BlockData::Cached(block) => Held::Cached(block),
@@ -177,10 +251,10 @@ impl TableCursor {
                 suffix,
                 tag,
                 value,
+                rest,
                 value_at,
             }) => {
-                self.key.truncate(self.prefix_len);
-                self.key.extend_from_slice(suffix);
+                self.key.set_suffix(suffix.len(), rest);
                 self.tag = tag;
                 self.value = value_at..value_at + value.len();
                 self.entry = j;
@@ -334,7 +408,7 @@ impl Cursor for TableCursor {
         };
         if j < self.layout.count() {
             self.show(j)?;
-            if self.tag == tag && self.key == key {
+            if self.tag == tag && self.key.bytes() == key {
                 return Ok(());
             }
         }
@@ -379,7 +453,7 @@ impl Cursor for TableCursor {
     #[inline]
     fn key(&self) -> &[u8] {
         debug_assert!(self.valid);
-        &self.key
+        self.key.bytes()
     }
 
     #[inline]

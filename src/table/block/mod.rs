@@ -81,6 +81,8 @@ pub(super) struct Entry<'a> {
     pub(super) suffix: &'a [u8],
     pub(super) tag: Tag,
     pub(super) value: &'a [u8],
+    /// The suffix and what lies behind it: a copy of the suffix may take more than it needs.
+    pub(super) rest: &'a [u8],
     /// Where the value starts in the body.
     pub(super) value_at: usize,
 }
@@ -182,11 +184,13 @@ impl Layout {
             _ => (u64::from_le_bytes(*fields.first_chunk()?), 8),
         };
         let tag = Tag::from_u64((self.base << 8).checked_add(difference)?)?;
-        let (suffix, value) = fields.get(tag_bytes..)?.split_at_checked(suffix_len)?;
+        let rest = fields.get(tag_bytes..)?;
+        let (suffix, value) = rest.split_at_checked(suffix_len)?;
         Some(Entry {
             suffix,
             tag,
             value,
+            rest,
             value_at: end - value.len(),
         })
     }
