@@ -1,4 +1,4 @@
-//! alluvium beside RocksDB and fjall.
+//! alluvium beside other embedded engines.
 //!
 //! The parent runs every (workload, engine, round) in a child process of its own (itself, with
 //! `--child`), engines interleaved and their order turned from round to round, so that a busy
@@ -24,6 +24,9 @@ const ENGINES: &[&str] = &[
     "alluvium",
     "rocksdb",
     "fjall",
+    "redb",
+    "lmdb",
+    "sled",
 ];
 
 struct Arguments {
@@ -193,6 +196,9 @@ fn child(arguments: &Arguments, engine: &str, name: &str) -> Result<()> {
         "alluvium" => measure::<engine::alluvium::Alluvium>(arguments, engine, name),
         "rocksdb" => measure::<engine::rocksdb::RocksDb>(arguments, engine, name),
         "fjall" => measure::<engine::fjall::Fjall>(arguments, engine, name),
+        "redb" => measure::<engine::redb::Redb>(arguments, engine, name),
+        "lmdb" => measure::<engine::lmdb::Lmdb>(arguments, engine, name),
+        "sled" => measure::<engine::sled::Sled>(arguments, engine, name),
         _ => Err(format!("there is no engine named {engine}").into()),
     }
 }

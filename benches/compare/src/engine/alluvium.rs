@@ -1,7 +1,7 @@
 //! alluvium through its public face.
 
 use super::{Engine, Result, Settings, Shape, Start};
-use crate::data::{Key, Value};
+use crate::data::Key;
 use alluvium::{Db, Durability, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -35,10 +35,10 @@ impl Engine for Alluvium {
         Ok(())
     }
 
-    fn put_batch(&self, entries: &[(Key, Value)]) -> Result<()> {
+    fn put_batch<V: AsRef<[u8]>>(&self, entries: &[(Key, V)]) -> Result<()> {
         let mut batch = WriteBatch::new();
         for (key, value) in entries {
-            batch.put(&self.0, key, value);
+            batch.put(&self.0, key, value.as_ref());
         }
         self.0.write(&batch, WriteOptions::default())?;
         Ok(())
@@ -50,6 +50,13 @@ impl Engine for Alluvium {
 
     fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {
         Ok(self.0.get_with(key, read)?)
+    }
+
+    fn get_many(&self, keys: &[Key], mut read: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+        for (i, value) in self.0.get_many(keys)?.iter().enumerate() {
+            read(i, value.as_deref());
+        }
+        Ok(())
     }
 
     fn scan(

@@ -1,7 +1,7 @@
 //! fjall: one keyspace, its defaults where the common settings do not say otherwise.
 
 use super::{Engine, Result, Settings, Start};
-use crate::data::{Key, Value};
+use crate::data::Key;
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
@@ -37,10 +37,10 @@ impl Engine for Fjall {
         Ok(())
     }
 
-    fn put_batch(&self, entries: &[(Key, Value)]) -> Result<()> {
+    fn put_batch<V: AsRef<[u8]>>(&self, entries: &[(Key, V)]) -> Result<()> {
         let mut batch = self.database.batch();
         for (key, value) in entries {
-            batch.insert(&self.keyspace, &key[..], &value[..]);
+            batch.insert(&self.keyspace, &key[..], value.as_ref());
         }
         Ok(batch.commit()?)
     }

@@ -5,9 +5,12 @@
 #[cfg(feature = "alluvium")]
 pub mod alluvium;
 pub mod fjall;
+pub mod lmdb;
+pub mod redb;
 pub mod rocksdb;
+pub mod sled;
 
-use crate::data::{Key, Value};
+use crate::data::Key;
 use std::path::Path;
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -32,17 +35,31 @@ pub enum Start<'a> {
 
 /// A store under test.
 pub trait Engine: Sized + Send + Sync {
+    /// Whether an unsynced write that was acknowledged outlives the process. Where it does not,
+    /// `settle` is what makes writes do so.
+    const SURVIVES_DEATH: bool = true;
+
     fn open(directory: &Path, settings: &Settings) -> Result<Self>;
 
-    /// Acknowledged when it survives the death of the process, or with `synced` of the machine.
+    /// Acknowledged when it survives the death of the process (see `SURVIVES_DEATH`), or with
+    /// `synced` of the machine.
     fn put(&self, key: &[u8], value: &[u8], synced: bool) -> Result<()>;
 
-    fn put_batch(&self, entries: &[(Key, Value)]) -> Result<()>;
+    fn put_batch<V: AsRef<[u8]>>(&self, entries: &[(Key, V)]) -> Result<()>;
 
     fn delete(&self, key: &[u8]) -> Result<()>;
 
     /// Hands the value to `read` in the cheapest way the engine has.
     fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T>;
+
+    /// Hands each value to `read` with the place of its key, in the order asked. Engines that have
+    /// a cheaper way than so many gets take it.
+    fn get_many(&self, keys: &[Key], mut read: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+        for (i, key) in keys.iter().enumerate() {
+            self.get(key, |value| read(i, value))?;
+        }
+        Ok(())
+    }
 
     /// A new iterator, moved over at most `limit` entries; how many there were.
     fn scan(&self, start: Start<'_>, limit: u64, each: impl FnMut(&[u8], &[u8])) -> Result<u64>;

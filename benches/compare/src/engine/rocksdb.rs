@@ -1,12 +1,14 @@
 //! RocksDB, set up as someone who knows it would.
 
 use super::{Engine, Result, Settings, Start};
-use crate::data::{Key, Value};
+use crate::data::Key;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, DataBlockIndexType, FlushOptions, Options,
     WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 use std::path::Path;
+
+const FAMILY: &str = "default";
 
 pub struct RocksDb(DB);
 
@@ -34,7 +36,11 @@ impl Engine for RocksDb {
         options.set_allow_concurrent_memtable_write(true);
         options.set_allow_mmap_reads(false);
         options.set_bytes_per_sync(1 << 20);
-        Ok(RocksDb(DB::open(&options, directory)?))
+        // Named, so that there is a handle of it: batched reads ask for one.
+        let families = [(FAMILY, options.clone())];
+        Ok(RocksDb(DB::open_cf_with_opts(
+            &options, directory, families,
+        )?))
     }
 
     fn put(&self, key: &[u8], value: &[u8], synced: bool) -> Result<()> {
@@ -48,10 +54,10 @@ impl Engine for RocksDb {
         Ok(())
     }
 
-    fn put_batch(&self, entries: &[(Key, Value)]) -> Result<()> {
+    fn put_batch<V: AsRef<[u8]>>(&self, entries: &[(Key, V)]) -> Result<()> {
         let mut batch = WriteBatch::default();
         for (key, value) in entries {
-            batch.put(key, value);
+            batch.put(key, value.as_ref());
         }
         Ok(self.0.write(batch)?)
     }
@@ -62,6 +68,15 @@ impl Engine for RocksDb {
 
     fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {
         Ok(read(self.0.get_pinned(key)?.as_deref()))
+    }
+
+    fn get_many(&self, keys: &[Key], mut read: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+        let family = self.0.cf_handle(FAMILY).ok_or("no default column family")?;
+        let values = self.0.batched_multi_get_cf(&family, keys, false);
+        for (i, value) in values.into_iter().enumerate() {
+            read(i, value?.as_deref());
+        }
+        Ok(())
     }
 
     fn scan(
