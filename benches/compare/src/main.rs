@@ -5,29 +5,23 @@
 //! minute of the machine falls on all of them. A child prints its figures as lines, and fails
 //! loudly when an engine gives a wrong answer.
 
+mod chart;
+mod child;
 mod data;
 mod engine;
 mod report;
 mod workload;
 
-use engine::{Engine, Result};
-use report::Measurement;
+use child::Role;
+use engine::Result;
+use report::{Overrun, Run};
 use serde_json::json;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use workload::{Figure, Scale};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use workload::Scale;
 
 const HELP: &str = include_str!("help.txt");
-
-const ENGINES: &[&str] = &[
-    #[cfg(feature = "alluvium")]
-    "alluvium",
-    "rocksdb",
-    "fjall",
-    "redb",
-    "lmdb",
-    "sled",
-];
 
 struct Arguments {
     scale: Scale,
@@ -36,7 +30,9 @@ struct Arguments {
     engines: Vec<String>,
     directory: PathBuf,
     record: PathBuf,
-    child: Option<(String, String)>,
+    /// What this process is for, and its engine and workload, if it is not the parent.
+    child: Option<(Role, String, String)>,
+    limit: Duration,
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
@@ -51,6 +47,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
         directory: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/stores")),
         record: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../record")),
         child: None,
+        limit: Duration::from_secs(300),
     };
     while let Some(word) = words.next() {
         let mut next = || {
@@ -75,7 +72,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
             "--engine" => a.engines.push(next()?),
             "--dir" => a.directory = next()?.into(),
             "--record" => a.record = next()?.into(),
-            "--child" => a.child = Some((next()?, next()?)),
+            "--limit" => a.limit = Duration::from_secs(next()?.parse()?),
+            "--child" => a.child = Some((Role::Measure, next()?, next()?)),
+            "--fill" => a.child = Some((Role::Fill, next()?, next()?)),
             _ => return Err(format!("unknown argument {word}; see --help").into()),
         }
     }
@@ -92,7 +91,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Ok(Some(arguments)) => match &arguments.child {
-            Some((engine, workload)) => child(&arguments, engine, workload),
+            Some((role, engine, workload)) => child::run(*role, &arguments, engine, workload),
             None => parent(&arguments),
         },
         Err(error) => Err(error),
@@ -121,135 +120,71 @@ fn chosen<'a>(all: &[&'a str], wanted: &[String]) -> Result<Vec<&'a str>> {
 
 fn parent(arguments: &Arguments) -> Result<()> {
     let workloads = chosen(workload::NAMES, &arguments.workloads)?;
-    let engines = chosen(ENGINES, &arguments.engines)?;
+    let engines = chosen(engine::NAMES, &arguments.engines)?;
     std::fs::create_dir_all(&arguments.directory)?;
-    let mut all = Vec::new();
+    let mut run = Run::default();
     for round in 0..arguments.rounds {
         for name in &workloads {
             let mut turn = engines.clone();
             turn.rotate_left(round as usize % engines.len());
             for engine in turn {
-                let measured = in_child(arguments, engine, name, round)?;
-                for m in &measured {
-                    eprintln!(
-                        "round {}  {:<28} {:<9} {:>10.1} ns/op",
-                        round + 1,
-                        m.row,
-                        m.engine,
-                        m.ns_per_operation
-                    );
+                // An engine that was too slow once is not asked again.
+                if run.is_over(name, engine) {
+                    continue;
                 }
-                all.extend(measured);
+                measure(arguments, engine, name, round, &mut run)?;
             }
         }
     }
-    println!("{}", report::table(&all, &engines));
+    println!("{}", report::table(&run, &engines));
+    println!("{}", report::space_table(&run, &engines));
     let scale = json!({
         "keys": arguments.scale.keys,
         "synced_writes": arguments.scale.synced_writes,
         "rounds": arguments.rounds,
+        "limit_seconds": arguments.limit.as_secs(),
         "key_bytes": data::KEY_BYTES,
         "value_bytes": data::VALUE_BYTES,
     });
     let place = report::place(&arguments.directory);
-    let path = report::save(&arguments.record, place, scale, &all)?;
+    let path = report::save(&arguments.record, place, scale, &run)?;
     println!("Record: {}", path.display());
+    let picture = path.with_extension("svg");
+    chart::draw(&picture, &run, &engines)?;
+    println!("Chart: {}", picture.display());
     Ok(())
 }
 
-fn in_child(a: &Arguments, engine: &str, name: &str, round: u32) -> Result<Vec<Measurement>> {
-    let output = Command::new(std::env::current_exe()?)
-        .args(["--child", engine, name])
-        .args(["--keys", &a.scale.keys.to_string()])
-        .args(["--synced", &a.scale.synced_writes.to_string()])
-        .arg("--dir")
-        .arg(&a.directory)
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("{engine}, {name}: the run ended with {}", output.status).into());
-    }
-    let text = String::from_utf8(output.stdout)?;
-    text.lines()
-        .map(|line| {
-            let fields: Vec<&str> = line.split('\t').collect();
-            let [row, operations, nanos, directory, written] = fields[..] else {
-                return Err(format!("{engine}, {name}: not a figure: {line}").into());
-            };
-            let operations: u64 = operations.parse()?;
-            Ok(Measurement {
-                row: row.to_string(),
-                engine: engine.to_string(),
-                round,
-                ns_per_operation: nanos.parse::<f64>()? / operations as f64,
-                operations,
-                directory_bytes: directory.parse()?,
-                written_bytes: written.parse()?,
-            })
-        })
-        .collect()
-}
-
-fn child(arguments: &Arguments, engine: &str, name: &str) -> Result<()> {
-    match engine {
-        #[cfg(feature = "alluvium")]
-        "alluvium" => measure::<engine::alluvium::Alluvium>(arguments, engine, name),
-        "rocksdb" => measure::<engine::rocksdb::RocksDb>(arguments, engine, name),
-        "fjall" => measure::<engine::fjall::Fjall>(arguments, engine, name),
-        "redb" => measure::<engine::redb::Redb>(arguments, engine, name),
-        "lmdb" => measure::<engine::lmdb::Lmdb>(arguments, engine, name),
-        "sled" => measure::<engine::sled::Sled>(arguments, engine, name),
-        _ => Err(format!("there is no engine named {engine}").into()),
-    }
-}
-
-fn measure<E: Engine>(arguments: &Arguments, engine: &str, name: &str) -> Result<()> {
-    let store = arguments
-        .directory
-        .join(format!("{engine}-{}", std::process::id()));
-    let figures = measure_in::<E>(&store, arguments.scale, name);
-    let directory_bytes = bytes_in(&store);
-    if store.exists() {
-        std::fs::remove_dir_all(&store)?;
-    }
-    let written = written_bytes();
-    for Figure {
-        row,
-        operations,
-        elapsed,
-    } in figures?
-    {
-        let nanos = elapsed.as_nanos();
-        println!("{row}\t{operations}\t{nanos}\t{directory_bytes}\t{written}");
-    }
-    Ok(())
-}
-
-fn measure_in<E: Engine>(store: &Path, scale: Scale, name: &str) -> Result<Vec<Figure>> {
-    let engine = E::open(store, &scale.settings(name))?;
-    let figures = workload::run(name, &engine, scale)?;
-    engine.close()?;
-    Ok(figures)
-}
-
-fn bytes_in(directory: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(directory) else {
-        return 0;
+/// One workload with one engine in a process of its own.
+fn measure(
+    arguments: &Arguments,
+    engine: &str,
+    name: &str,
+    round: u32,
+    run: &mut Run,
+) -> Result<()> {
+    let Some(measured) = child::start(arguments, engine, name, round)? else {
+        let seconds = arguments.limit.as_secs();
+        eprintln!(
+            "round {}  {name:<28} {engine:<9}        > {seconds} s",
+            round + 1
+        );
+        run.overruns.push(Overrun {
+            workload: name.to_string(),
+            engine: engine.to_string(),
+            limit: arguments.limit,
+        });
+        return Ok(());
     };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(m) if m.is_dir() => bytes_in(&entry.path()),
-            Ok(m) => m.blocks() * 512,
-            Err(_) => 0,
-        })
-        .sum()
-}
-
-fn written_bytes() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
-        .unwrap_or(0)
+    for m in &measured {
+        eprintln!(
+            "round {}  {:<28} {:<9} {:>10.1} ns/op",
+            round + 1,
+            m.row,
+            m.engine,
+            m.ns_per_operation
+        );
+    }
+    run.measurements.extend(measured);
+    Ok(())
 }

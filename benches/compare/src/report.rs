@@ -1,23 +1,120 @@
-//! Medians, ratios, the Markdown table, and the JSON record with where it was measured.
+//! Medians, ratios, the Markdown tables, and the JSON record with where it was measured.
 
 use crate::engine::Result;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+/// What the children have found.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    pub measurements: Vec<Measurement>,
+    pub overruns: Vec<Overrun>,
+}
 
 /// One figure of one child: a cell of the table in one round.
 #[derive(Clone, Debug)]
 pub struct Measurement {
+    pub workload: String,
     pub row: String,
     pub engine: String,
     pub round: u32,
     pub ns_per_operation: f64,
     pub operations: u64,
+    /// Keys and values that are in the store at the end, and that were written; 0 in rows that are
+    /// not about space.
+    pub live_bytes: u64,
+    pub user_bytes: u64,
     /// Size of the directory after closing.
     pub directory_bytes: u64,
     /// What the process made the kernel write to the device (`/proc/self/io`).
     pub written_bytes: u64,
+    /// The most memory the process had, mapped files in it (`VmHWM`).
+    pub resident_bytes_peak: u64,
+}
+
+/// A child that was ended because it took too long.
+#[derive(Clone, Debug)]
+pub struct Overrun {
+    pub workload: String,
+    pub engine: String,
+    pub limit: Duration,
+}
+
+impl Run {
+    pub fn is_over(&self, workload: &str, engine: &str) -> bool {
+        self.limit_of(workload, engine).is_some()
+    }
+
+    fn limit_of(&self, workload: &str, engine: &str) -> Option<Duration> {
+        let mut overruns = self.overruns.iter();
+        overruns
+            .find(|o| o.workload == workload && o.engine == engine)
+            .map(|o| o.limit)
+    }
+
+    fn of<'a>(&'a self, row: Row<'a>, engine: &'a str) -> impl Iterator<Item = &'a Measurement> {
+        self.measurements
+            .iter()
+            .filter(move |m| m.row == row.name && m.engine == engine)
+    }
+
+    /// The median of what `number` is in the rounds; nothing where the engine was too slow in any
+    /// of them.
+    fn median(&self, row: Row<'_>, engine: &str, number: fn(&Measurement) -> f64) -> Option<f64> {
+        if self.is_over(row.workload, engine) {
+            return None;
+        }
+        median(self.of(row, engine).map(number).collect())
+    }
+
+    /// Rows in the order in which they came; a workload that no engine finished is one row.
+    pub fn rows(&self) -> Vec<Row<'_>> {
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        for m in &self.measurements {
+            if rows.iter().all(|row| row.name != m.row) {
+                rows.push(Row {
+                    workload: &m.workload,
+                    name: &m.row,
+                });
+            }
+        }
+        for o in &self.overruns {
+            if rows.iter().all(|row| row.workload != o.workload) {
+                rows.push(Row {
+                    workload: &o.workload,
+                    name: &o.workload,
+                });
+            }
+        }
+        rows
+    }
+
+    /// How many times the time of `subject` the other takes.
+    pub fn ratio(&self, row: Row<'_>, subject: &str, other: &str) -> Option<f64> {
+        let ours = self.median(row, subject, |m| m.ns_per_operation)?;
+        let theirs = self.median(row, other, |m| m.ns_per_operation)?;
+        Some(theirs / ours)
+    }
+
+    /// Over the rows in which both have a figure.
+    pub fn mean_ratio(&self, subject: &str, other: &str) -> Option<f64> {
+        let ratios: Vec<f64> = self
+            .rows()
+            .into_iter()
+            .filter_map(|row| self.ratio(row, subject, other))
+            .collect();
+        let logarithms: f64 = ratios.iter().map(|r| r.ln()).sum();
+        (!ratios.is_empty()).then(|| (logarithms / ratios.len() as f64).exp())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    workload: &'a str,
+    pub name: &'a str,
 }
 
 /// Middle value; the mean of the middle two for an even count.
@@ -31,56 +128,86 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-fn cell(all: &[Measurement], row: &str, engine: &str) -> Option<f64> {
-    let values = all
-        .iter()
-        .filter(|m| m.row == row && m.engine == engine)
-        .map(|m| m.ns_per_operation)
-        .collect();
-    median(values)
-}
-
-fn rows(all: &[Measurement]) -> Vec<&str> {
-    let mut rows: Vec<&str> = Vec::new();
-    for m in all {
-        if !rows.contains(&m.row.as_str()) {
-            rows.push(&m.row);
-        }
-    }
-    rows
-}
-
-/// ns/op of each engine, and how much faster the first engine is than each of the others.
-pub fn table(all: &[Measurement], engines: &[&str]) -> String {
-    let mut text = String::from("| ns/op, median |");
+/// ns/op of each engine, and how much faster the first engine is than each of the others; the
+/// geometric means of that at the end.
+pub fn table(run: &Run, engines: &[&str]) -> String {
     let (subject, others) = engines.split_first().unwrap_or((&"", &[]));
-    for engine in engines {
-        let _ = write!(text, " {engine} |");
+    let ratio_names = others.iter().map(|other| format!("{other} ÷ {subject}"));
+    let names = engines.iter().map(ToString::to_string).chain(ratio_names);
+    let mut text = heading("ns/op, median", names.collect());
+    for row in run.rows() {
+        let cells = engines.iter().map(|engine| time_cell(run, row, engine));
+        let ratios = others
+            .iter()
+            .map(|other| ratio_cell(run.ratio(row, subject, other)));
+        line(&mut text, row.name, cells.chain(ratios));
     }
-    for other in others {
-        let _ = write!(text, " {other} ÷ {subject} |");
-    }
-    text.push_str("\n|---|");
-    text.push_str(&"---:|".repeat(engines.len() + others.len()));
-    text.push('\n');
-    for row in rows(all) {
-        let _ = write!(text, "| {row} |");
-        for engine in engines {
-            match cell(all, row, engine) {
-                Some(ns) if ns < 100.0 => drop(write!(text, " {ns:.1} |")),
-                Some(ns) => drop(write!(text, " {ns:.0} |")),
-                None => text.push_str(" – |"),
-            }
+    let gaps = engines.iter().map(|_| String::new());
+    let means = others
+        .iter()
+        .map(|other| ratio_cell(run.mean_ratio(subject, other)));
+    line(&mut text, "geometric mean", gaps.chain(means));
+    text
+}
+
+/// For the rows that fill a store: space at rest for each live byte, and bytes written for each
+/// byte of keys and values.
+pub fn space_table(run: &Run, engines: &[&str]) -> String {
+    let space = engines.iter().map(|engine| format!("{engine}: space"));
+    let written = engines.iter().map(|engine| format!("{engine}: written"));
+    let mut text = heading(
+        "space ÷ live, written ÷ put, median",
+        space.chain(written).collect(),
+    );
+    for row in run.rows() {
+        let mut all = run.measurements.iter().filter(|m| m.row == row.name);
+        if all.all(|m| m.live_bytes == 0) {
+            continue;
         }
-        for other in others {
-            match (cell(all, row, subject), cell(all, row, other)) {
-                (Some(ours), Some(theirs)) => drop(write!(text, " {:.2} |", theirs / ours)),
-                _ => text.push_str(" – |"),
-            }
-        }
-        text.push('\n');
+        let space = engines.iter().map(|engine| {
+            let of_live = |m: &Measurement| m.directory_bytes as f64 / m.live_bytes as f64;
+            ratio_cell(run.median(row, engine, of_live))
+        });
+        let written = engines.iter().map(|engine| {
+            let of_put = |m: &Measurement| m.written_bytes as f64 / m.user_bytes as f64;
+            ratio_cell(run.median(row, engine, of_put))
+        });
+        line(&mut text, row.name, space.chain(written));
     }
     text
+}
+
+fn heading(first: &str, names: Vec<String>) -> String {
+    let mut text = String::new();
+    let columns = names.len();
+    line(&mut text, first, names.into_iter());
+    text.push_str("|---|");
+    text.push_str(&"---:|".repeat(columns));
+    text.push('\n');
+    text
+}
+
+fn line(text: &mut String, first: &str, cells: impl Iterator<Item = String>) {
+    let _ = write!(text, "| {first} |");
+    for cell in cells {
+        let _ = write!(text, " {cell} |");
+    }
+    text.push('\n');
+}
+
+fn time_cell(run: &Run, row: Row<'_>, engine: &str) -> String {
+    if let Some(limit) = run.limit_of(row.workload, engine) {
+        return format!("> {} s", limit.as_secs());
+    }
+    match run.median(row, engine, |m| m.ns_per_operation) {
+        Some(ns) if ns < 100.0 => format!("{ns:.1}"),
+        Some(ns) => format!("{ns:.0}"),
+        None => "–".to_string(),
+    }
+}
+
+fn ratio_cell(ratio: Option<f64>) -> String {
+    ratio.map_or("–".to_string(), |r| format!("{r:.2}"))
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {
@@ -115,14 +242,26 @@ pub fn place(directory: &Path) -> Value {
 }
 
 /// Writes `<date>-<commit>.json` into `record` and says where.
-pub fn save(record: &Path, place: Value, scale: Value, all: &[Measurement]) -> Result<PathBuf> {
-    let measurements: Vec<Value> = all
+pub fn save(record: &Path, place: Value, scale: Value, run: &Run) -> Result<PathBuf> {
+    let measurements: Vec<Value> = run
+        .measurements
         .iter()
         .map(|m| {
             json!({
-                "row": m.row, "engine": m.engine, "round": m.round,
+                "workload": m.workload, "row": m.row, "engine": m.engine, "round": m.round,
                 "ns_per_operation": m.ns_per_operation, "operations": m.operations,
+                "live_bytes": m.live_bytes, "user_bytes": m.user_bytes,
                 "directory_bytes": m.directory_bytes, "written_bytes": m.written_bytes,
+                "resident_bytes_peak": m.resident_bytes_peak,
+            })
+        })
+        .collect();
+    let overruns: Vec<Value> = run
+        .overruns
+        .iter()
+        .map(|o| {
+            json!({
+                "workload": o.workload, "engine": o.engine, "seconds": o.limit.as_secs(),
             })
         })
         .collect();
@@ -131,7 +270,9 @@ pub fn save(record: &Path, place: Value, scale: Value, all: &[Measurement]) -> R
     let name = format!("{}-{commit}.json", text("date").replace(':', ""));
     std::fs::create_dir_all(record)?;
     let path = record.join(name);
-    let all = json!({ "place": place, "scale": scale, "measurements": measurements });
+    let all = json!({
+        "place": place, "scale": scale, "measurements": measurements, "overruns": overruns,
+    });
     std::fs::write(&path, serde_json::to_string_pretty(&all)? + "\n")?;
     Ok(path)
 }
@@ -140,28 +281,85 @@ pub fn save(record: &Path, place: Value, scale: Value, all: &[Measurement]) -> R
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_table_shows_medians_and_ratios_and_gaps() {
-        let m = |engine: &str, round, ns| Measurement {
-            row: "fill".into(),
+    fn measured(row: &str, engine: &str, round: u32, ns: f64) -> Measurement {
+        Measurement {
+            workload: format!("work {row}"),
+            row: row.into(),
             engine: engine.into(),
             round,
             ns_per_operation: ns,
             operations: 1,
+            live_bytes: 0,
+            user_bytes: 0,
             directory_bytes: 0,
             written_bytes: 0,
+            resident_bytes_peak: 0,
+        }
+    }
+
+    fn over(row: &str, engine: &str) -> Overrun {
+        Overrun {
+            workload: format!("work {row}"),
+            engine: engine.into(),
+            limit: Duration::from_secs(7),
+        }
+    }
+
+    #[test]
+    fn the_table_shows_medians_and_ratios_and_gaps() {
+        let run = Run {
+            measurements: vec![
+                measured("fill", "a", 0, 10.0),
+                measured("fill", "a", 1, 90.0),
+                measured("fill", "a", 2, 20.0),
+                measured("fill", "b", 0, 50.0),
+                measured("read", "a", 0, 10.0),
+                measured("read", "b", 0, 100.0),
+            ],
+            overruns: Vec::new(),
         };
-        let all = [
-            m("a", 0, 10.0),
-            m("a", 1, 90.0),
-            m("a", 2, 20.0),
-            m("b", 0, 50.0),
-        ];
-        let text = table(&all, &["a", "b", "c"]);
+        let text = table(&run, &["a", "b", "c"]);
         assert!(
             text.contains("| fill | 20.0 | 50.0 | – | 2.50 | – |"),
             "{text}"
         );
+        // The root of 2.5 and 10.
+        assert!(
+            text.ends_with("| geometric mean |  |  |  | 5.00 | – |\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_engine_that_was_too_slow_once_has_its_limit_for_a_figure() {
+        let run = Run {
+            measurements: vec![
+                measured("fill", "a", 0, 10.0),
+                measured("fill", "b", 0, 50.0),
+            ],
+            overruns: vec![over("fill", "b"), over("scan", "b")],
+        };
+        let text = table(&run, &["a", "b"]);
+        assert!(text.contains("| fill | 10.0 | > 7 s | – |"), "{text}");
+        assert!(text.contains("| work scan | – | > 7 s | – |"), "{text}");
+    }
+
+    #[test]
+    fn space_is_told_of_rows_that_fill() {
+        let fill = Measurement {
+            live_bytes: 100,
+            user_bytes: 200,
+            directory_bytes: 150,
+            written_bytes: 800,
+            ..measured("fill", "a", 0, 1.0)
+        };
+        let run = Run {
+            measurements: vec![fill, measured("read", "a", 0, 1.0)],
+            overruns: Vec::new(),
+        };
+        let text = space_table(&run, &["a", "b"]);
+        assert!(text.contains("| fill | 1.50 | – | 4.00 | – |"), "{text}");
+        assert!(!text.contains("read"), "{text}");
     }
 
     #[test]

@@ -15,6 +15,36 @@ use std::path::Path;
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Names as `--engine` takes them, in the order of the table.
+pub const NAMES: &[&str] = &[
+    #[cfg(feature = "alluvium")]
+    "alluvium",
+    "rocksdb",
+    "fjall",
+    "redb",
+    "lmdb",
+    "sled",
+];
+
+/// Something to do with an engine whose type follows from a name.
+pub trait Work {
+    fn run<E: Engine>(self) -> Result<()>;
+}
+
+/// Does it with the engine of that name.
+pub fn with(name: &str, work: impl Work) -> Result<()> {
+    match name {
+        #[cfg(feature = "alluvium")]
+        "alluvium" => work.run::<alluvium::Alluvium>(),
+        "rocksdb" => work.run::<rocksdb::RocksDb>(),
+        "fjall" => work.run::<fjall::Fjall>(),
+        "redb" => work.run::<redb::Redb>(),
+        "lmdb" => work.run::<lmdb::Lmdb>(),
+        "sled" => work.run::<sled::Sled>(),
+        _ => Err(format!("there is no engine named {name}").into()),
+    }
+}
+
 /// The same for everyone: see `--help` for how each engine spells it.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {

@@ -1,0 +1,200 @@
+//! A measurement in a process of its own: both ends of it.
+//!
+//! The parent starts the child with `--child`, waits for it up to the limit, and reads a line for
+//! each figure. A child whose workload opens a store again starts a process with `--fill` that
+//! makes the store.
+
+use crate::Arguments;
+use crate::engine::{self, Engine, Result, Work};
+use crate::report::Measurement;
+use crate::workload::reopen::Fill;
+use crate::workload::{self, Figure, Task};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a process that is not the parent is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    Measure,
+    Fill,
+}
+
+impl Role {
+    fn flag(self) -> &'static str {
+        match self {
+            Role::Measure => "--child",
+            Role::Fill => "--fill",
+        }
+    }
+}
+
+fn command(role: Role, a: &Arguments, engine: &str, name: &str, place: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args([role.flag(), engine, name])
+        .args(["--keys", &a.scale.keys.to_string()])
+        .args(["--synced", &a.scale.synced_writes.to_string()])
+        .arg("--dir")
+        .arg(place);
+    Ok(command)
+}
+
+/// The figures of one child, or nothing when it took longer than the limit and was ended.
+pub fn start(
+    a: &Arguments,
+    engine: &str,
+    name: &str,
+    round: u32,
+) -> Result<Option<Vec<Measurement>>> {
+    let mut child = command(Role::Measure, a, engine, name, &a.directory)?
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let deadline = Instant::now() + a.limit;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if deadline < Instant::now() {
+            child.kill()?;
+            child.wait()?;
+            let store = store(&a.directory, engine, child.id());
+            if store.exists() {
+                std::fs::remove_dir_all(store)?;
+            }
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    if !status.success() {
+        return Err(format!("{engine}, {name}: the run ended with {status}").into());
+    }
+    // A few lines, which a pipe holds until the child has ended.
+    let mut text = String::new();
+    let mut output = child.stdout.take().ok_or("no output of the child")?;
+    output.read_to_string(&mut text)?;
+    let lines = text.lines();
+    let measured: Result<Vec<_>> = lines.map(|l| read_line(l, engine, name, round)).collect();
+    Ok(Some(measured?))
+}
+
+fn read_line(line: &str, engine: &str, name: &str, round: u32) -> Result<Measurement> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let [
+        row,
+        operations,
+        nanos,
+        live,
+        user,
+        directory,
+        written,
+        resident,
+    ] = fields[..]
+    else {
+        return Err(format!("{engine}, {name}: not a figure: {line}").into());
+    };
+    let operations: u64 = operations.parse()?;
+    Ok(Measurement {
+        workload: name.to_string(),
+        row: row.to_string(),
+        engine: engine.to_string(),
+        round,
+        ns_per_operation: nanos.parse::<f64>()? / operations as f64,
+        operations,
+        live_bytes: live.parse()?,
+        user_bytes: user.parse()?,
+        directory_bytes: directory.parse()?,
+        written_bytes: written.parse()?,
+        resident_bytes_peak: resident.parse()?,
+    })
+}
+
+/// Where the child of that number has its store.
+fn store(directory: &Path, engine: &str, process: u32) -> PathBuf {
+    directory.join(format!("{engine}-{process}"))
+}
+
+/// The life of a process that is not the parent.
+pub fn run(role: Role, arguments: &Arguments, engine: &str, name: &str) -> Result<()> {
+    match role {
+        Role::Measure => engine::with(
+            engine,
+            Measure {
+                arguments,
+                engine,
+                name,
+            },
+        ),
+        Role::Fill => engine::with(
+            engine,
+            Fill {
+                directory: &arguments.directory,
+                scale: arguments.scale,
+                name,
+            },
+        ),
+    }
+}
+
+struct Measure<'a> {
+    arguments: &'a Arguments,
+    engine: &'a str,
+    name: &'a str,
+}
+
+impl Work for Measure<'_> {
+    fn run<E: Engine>(self) -> Result<()> {
+        let store = store(&self.arguments.directory, self.engine, std::process::id());
+        let figures = workload::run::<E>(&Task {
+            name: self.name,
+            directory: &store,
+            scale: self.arguments.scale,
+            filler: &|| command(Role::Fill, self.arguments, self.engine, self.name, &store),
+        });
+        let directory_bytes = bytes_in(&store);
+        if store.exists() {
+            std::fs::remove_dir_all(&store)?;
+        }
+        let written = own_number("/proc/self/io", "write_bytes: ");
+        let resident = own_number("/proc/self/status", "VmHWM:") * 1_024;
+        for Figure {
+            row,
+            operations,
+            elapsed,
+            volume,
+        } in figures?
+        {
+            let nanos = elapsed.as_nanos();
+            let (live, user) = (volume.live_bytes, volume.user_bytes);
+            println!(
+                "{row}\t{operations}\t{nanos}\t{live}\t{user}\t{directory_bytes}\t{written}\t{resident}"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Blocks that the files take, holes not counted.
+fn bytes_in(directory: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(m) if m.is_dir() => bytes_in(&entry.path()),
+            Ok(m) => m.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// The number behind `prefix` in a file that the kernel keeps about this process; 0 without one.
+fn own_number(file: &str, prefix: &str) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(prefix));
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,348 @@
+//! The workloads: what is timed, and the proof that the engine did it.
+//!
+//! Every workload runs in a process and a directory of its own. Filling workloads are timed to
+//! their last acknowledgement, and a sample is read back afterwards. Reading workloads load the
+//! store first and let it settle, untimed; every value that is read is compared with what it must
+//! be, and scans are counted and their order is checked. A wrong answer ends the run.
+//!
+//! Here: the list, the scale and what the workloads share. `fill`, `read` and `mixed` hold those
+//! with short values, `long` and `ycsb` those with long ones; `sustained` and `reopen` have rows of
+//! their own kind.
+
+mod fill;
+mod long;
+mod mixed;
+mod read;
+pub mod reopen;
+mod sustained;
+mod ycsb;
+mod zipf;
+
+use crate::data::{
+    KEY_BYTES, Key, Order, Random, VALUE_BYTES, Value, is_long_value, is_value, value,
+};
+use crate::engine::{Engine, Result, Settings, Start};
+use long::Long;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+/// Names as `--workload` takes them, in the order of the table.
+pub const NAMES: &[&str] = &[
+    "fillseq",
+    "fillrandom",
+    "fillrandom 2 threads",
+    "fill batches of 100",
+    "fill synced",
+    "fill synced 4 threads",
+    "fill synced 16 threads",
+    "overwrite",
+    "readrandom",
+    "readrandom 2 threads",
+    "readrandom zipfian",
+    "readmissing",
+    "get_many of 100",
+    "scan forward",
+    "scan reverse",
+    "seek and next 10",
+    "seek and next 100",
+    "read while writing",
+    "YCSB A",
+    "YCSB B",
+    "YCSB C",
+    "YCSB D",
+    "YCSB E",
+    "YCSB F",
+    "deleterandom then scan",
+    "values of 4 KiB",
+    "values of 64 KiB",
+    SMALL_BUFFER,
+    sustained::NAME,
+    reopen::AFTER_CRASH,
+    reopen::AFTER_CLOSE,
+];
+
+const SMALL_BUFFER: &str = "fillrandom small buffer";
+const LOAD_BATCH: u64 = 1_000;
+/// A batch of long values is about this large.
+const LOAD_BYTES: usize = 1 << 20;
+const SAMPLE: u64 = 1_000;
+const ENTRY_BYTES: u64 = (KEY_BYTES + VALUE_BYTES) as u64;
+/// Coprime to every store size we use, so that stepping by it visits each index once.
+const STRIDE: u64 = 7_368_787;
+
+/// What one run is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    pub keys: u64,
+    pub synced_writes: u64,
+}
+
+impl Scale {
+    /// 4 MiB for the full 2,000,000 keys, less for fewer, so that the tree has the same shape.
+    pub fn small_buffer_bytes(&self) -> u64 {
+        (self.keys * 2).clamp(64 << 10, 4 << 20)
+    }
+
+    pub fn settings(&self, workload: &str) -> Settings {
+        let write_buffer_bytes = match workload {
+            SMALL_BUFFER => self.small_buffer_bytes(),
+            sustained::NAME => sustained::buffer_bytes(self),
+            _ => 64 << 20,
+        };
+        Settings {
+            write_buffer_bytes,
+            write_buffers_max: 4,
+            cache_bytes: 256 << 20,
+            filter_bits: 10,
+            background_threads: 2,
+        }
+    }
+}
+
+/// One measured number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    pub row: String,
+    pub operations: u64,
+    pub elapsed: Duration,
+    pub volume: Volume,
+}
+
+/// Bytes of keys and values: what is left in the store, and what was written for it. Nothing where
+/// space and writes are not the subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Volume {
+    pub live_bytes: u64,
+    pub user_bytes: u64,
+}
+
+impl Volume {
+    /// Everything is written once and stays.
+    fn once(bytes: u64) -> Self {
+        Volume {
+            live_bytes: bytes,
+            user_bytes: bytes,
+        }
+    }
+}
+
+impl Figure {
+    fn new(row: &str, operations: u64, elapsed: Duration) -> Self {
+        Figure {
+            row: row.to_string(),
+            operations,
+            elapsed,
+            volume: Volume::default(),
+        }
+    }
+
+    fn with_volume(self, volume: Volume) -> Self {
+        Figure { volume, ..self }
+    }
+}
+
+/// What to run, and where.
+pub struct Task<'a> {
+    pub name: &'a str,
+    pub directory: &'a Path,
+    pub scale: Scale,
+    /// The command of a process that does `reopen::Fill` with the same engine, name, directory and
+    /// scale.
+    pub filler: &'a dyn Fn() -> Result<Command>,
+}
+
+/// Runs the workload of that name in a directory that does not exist yet.
+pub fn run<E: Engine>(task: &Task<'_>) -> Result<Vec<Figure>> {
+    if let Some(end) = reopen::End::of(task.name) {
+        return reopen::run::<E>(task, end);
+    }
+    let engine = E::open(task.directory, &task.scale.settings(task.name))?;
+    let figures = measure(task.name, &engine, task.scale)?;
+    engine.close()?;
+    Ok(figures)
+}
+
+fn measure<E: Engine>(name: &str, engine: &E, scale: Scale) -> Result<Vec<Figure>> {
+    let bench = Bench { engine, scale };
+    let keys = scale.keys;
+    let one = |operations, elapsed| Ok(vec![Figure::new(name, operations, elapsed)]);
+    match name {
+        "fillseq" => bench.fill(name, Order::Sequential, 1),
+        "fillrandom" => bench.fill(name, Order::Scrambled, 1),
+        "fillrandom 2 threads" => bench.fill(name, Order::Scrambled, 2),
+        "fill batches of 100" => bench.fill_batches(name, 100),
+        "fill synced" => bench.fill_synced(name, 1),
+        "fill synced 4 threads" => bench.fill_synced(name, 4),
+        "fill synced 16 threads" => bench.fill_synced(name, 16),
+        "overwrite" => bench.overwrite(name),
+        "readrandom" => one(keys, bench.read(1, true)?),
+        "readrandom 2 threads" => one(keys, bench.read(2, true)?),
+        "readrandom zipfian" => one(keys, bench.read_zipfian()?),
+        "readmissing" => one(keys, bench.read(1, false)?),
+        "get_many of 100" => bench.get_many(name, 100),
+        "scan forward" => one(keys, bench.scan(Start::First)?),
+        "scan reverse" => one(keys, bench.scan(Start::Last)?),
+        "seek and next 10" => one(keys / 10, bench.seek(keys / 10, 10)?),
+        "seek and next 100" => one(keys / 50, bench.seek(keys / 50, 100)?),
+        "read while writing" => bench.read_while_writing(),
+        "deleterandom then scan" => bench.delete_then_scan(),
+        "values of 4 KiB" => Long::new(engine, 4 << 10, keys).fill_and_read(name),
+        "values of 64 KiB" => Long::new(engine, 64 << 10, keys).fill_and_read(name),
+        SMALL_BUFFER => bench.fill_small_buffer(name),
+        sustained::NAME => bench.sustained_fill(),
+        _ if name.starts_with("YCSB ") => ycsb::run(name, engine, keys),
+        _ => Err(format!("there is no workload named {name}").into()),
+    }
+}
+
+/// A store of short values: `keys` of them once it is loaded.
+struct Bench<'a, E> {
+    engine: &'a E,
+    scale: Scale,
+}
+
+impl<E: Engine> Bench<'_, E> {
+    /// Untimed: every key in batches, then what background work there is.
+    fn load(&self) -> Result<()> {
+        self.write_batches(LOAD_BATCH)?;
+        self.engine.settle()
+    }
+
+    fn write_batches(&self, batch: u64) -> Result<()> {
+        let mut entries: Vec<(Key, Value)> = Vec::new();
+        for i in 0..self.scale.keys {
+            entries.push((Order::Scrambled.key(i), value(i, 0)));
+            if entries.len() as u64 == batch || i + 1 == self.scale.keys {
+                self.engine.put_batch(&entries)?;
+                entries.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, order: Order, index: u64, generation: u64) -> Result<()> {
+        let right = self.engine.get(&order.key(index), |found| {
+            found.is_some_and(|bytes| is_value(bytes, index, generation))
+        })?;
+        if right {
+            return Ok(());
+        }
+        Err(format!("index {index}: not the value of generation {generation}").into())
+    }
+
+    fn check_absent(&self, index: u64) -> Result<()> {
+        let key = Order::Scrambled.key(index);
+        if self.engine.get(&key, |found| found.is_none())? {
+            return Ok(());
+        }
+        Err(format!("index {index} was never written and was found").into())
+    }
+
+    fn check_sample(&self, order: Order, keys: u64, generation: u64) -> Result<()> {
+        let mut random = Random::new(keys);
+        for _ in 0..SAMPLE.min(keys) {
+            self.check(order, random.below(keys), generation)?;
+        }
+        self.check(order, keys - 1, generation)
+    }
+}
+
+/// `i` through a permutation of `0..keys`.
+fn permuted(i: u64, keys: u64) -> u64 {
+    i * STRIDE % keys
+}
+
+/// Checks order and value of each entry of a scan, cheaply enough not to be what is measured.
+struct InOrder {
+    back: bool,
+    /// Bytes of a value, where the values are long ones.
+    long: Option<usize>,
+    last: Option<Key>,
+    fault: Option<String>,
+}
+
+impl InOrder {
+    fn new(back: bool) -> Self {
+        InOrder {
+            back,
+            long: None,
+            last: None,
+            fault: None,
+        }
+    }
+
+    fn of_long_values(length: usize) -> Self {
+        InOrder {
+            long: Some(length),
+            ..InOrder::new(false)
+        }
+    }
+
+    fn entry(&mut self, key: &[u8], bytes: &[u8]) {
+        let known: Option<Key> = key.try_into().ok();
+        let in_order = match (&self.last, &known) {
+            (Some(last), Some(key)) if self.back => key < last,
+            (Some(last), Some(key)) => key > last,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        let index = Order::Scrambled.index(key);
+        let is_right = |index| match self.long {
+            None => is_value(bytes, index, 0),
+            Some(length) => is_long_value(bytes, length, index, 0),
+        };
+        if !in_order || !index.is_some_and(is_right) {
+            let text = String::from_utf8_lossy(key).into_owned();
+            self.fault
+                .get_or_insert(format!("entry {text} is out of order or wrong"));
+        }
+        self.last = known;
+    }
+
+    fn finish(self) -> Result<()> {
+        match self.fault {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn expect(what: &str, expected: u64, found: u64) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(format!("{what}: {found}, expected {expected}").into())
+}
+
+/// Calls `work` for each index below `total`, dealt out to `threads` in turn; the time from the
+/// common start to the last end.
+fn for_each(threads: u64, total: u64, work: impl Fn(u64) -> Result<()> + Sync) -> Result<Duration> {
+    if threads == 1 {
+        let start = Instant::now();
+        (0..total).try_for_each(&work)?;
+        return Ok(start.elapsed());
+    }
+    let barrier = Barrier::new(threads as usize + 1);
+    std::thread::scope(|scope| {
+        let (work, barrier) = (&work, &barrier);
+        let workers: Vec<_> = (0..threads)
+            .map(|first| {
+                scope.spawn(move || {
+                    barrier.wait();
+                    (first..total).step_by(threads as usize).try_for_each(work)
+                })
+            })
+            .collect();
+        barrier.wait();
+        let start = Instant::now();
+        for worker in workers {
+            worker.join().map_err(|_| "a worker panicked")??;
+        }
+        Ok(start.elapsed())
+    })
+}
+
+#[cfg(test)]
+mod tests;

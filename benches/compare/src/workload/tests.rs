@@ -1,0 +1,147 @@
+//! Every workload believes an engine that works and refuses one that lies.
+
+use super::reopen::Fill;
+use super::*;
+
+/// An engine that loses what it is told: every proof must notice.
+struct Liar;
+impl Engine for Liar {
+    fn open(_: &std::path::Path, _: &Settings) -> Result<Self> {
+        Ok(Liar)
+    }
+    fn put(&self, _: &[u8], _: &[u8], _: bool) -> Result<()> {
+        Ok(())
+    }
+    fn put_batch<V: AsRef<[u8]>>(&self, _: &[(Key, V)]) -> Result<()> {
+        Ok(())
+    }
+    fn delete(&self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+    fn get<T>(&self, _: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {
+        Ok(read(Some(b"something")))
+    }
+    fn scan(&self, _: Start<'_>, _: u64, _: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        Ok(0)
+    }
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+    fn close(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+const TINY: Scale = Scale {
+    keys: 2_000,
+    synced_writes: 10,
+};
+
+/// What the process that fills a store finds its task in.
+const FILL: &str = "COMPARE_TEST_FILL";
+
+/// This test binary again, running nothing but `fill_for_another_process`.
+fn filler(engine: &str, name: &str, directory: &Path) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let test = "workload::tests::fill_for_another_process";
+    command
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(FILL, format!("{engine}\t{name}\t{}", directory.display()));
+    Ok(command)
+}
+
+#[test]
+#[ignore = "the other process of the tests that open a store again"]
+fn fill_for_another_process() {
+    let task = std::env::var(FILL).unwrap();
+    let fields: Vec<&str> = task.split('\t').collect();
+    let [engine, name, directory] = fields[..] else {
+        panic!("not a task: {task}");
+    };
+    let work = Fill {
+        directory: Path::new(directory),
+        scale: TINY,
+        name,
+    };
+    crate::engine::with(engine, work).unwrap();
+}
+
+fn run_in<E: Engine>(place: &Path, engine: &str, name: &str) -> Result<Vec<Figure>> {
+    run::<E>(&Task {
+        name,
+        directory: place,
+        scale: TINY,
+        filler: &|| filler(engine, name, place),
+    })
+}
+
+#[test]
+fn no_workload_believes_an_engine_that_lies() {
+    // Its stores are filled by an honest engine, for it could not even begin.
+    let place = std::env::temp_dir().join(format!("compare-test-{}-liar", std::process::id()));
+    for name in NAMES {
+        let answer = run_in::<Liar>(&place, "lmdb", name);
+        let error = answer.expect_err(&format!("{name} believed a liar"));
+        assert!(!error.to_string().contains("ended with"), "{name}: {error}");
+        drop(std::fs::remove_dir_all(&place));
+    }
+}
+
+fn every_workload_is_content_with<E: Engine>(engine: &str) {
+    let place = format!("compare-test-{}-{engine}", std::process::id());
+    let place = std::env::temp_dir().join(place);
+    for name in NAMES {
+        let figures = run_in::<E>(&place, engine, name);
+        let figures = figures.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(figures.iter().all(|f| f.operations > 0), "{name}");
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+}
+
+/// One test for each engine, so that they run beside each other and fail by name.
+mod every_workload_is_content_with_an_engine_that_works {
+    use super::every_workload_is_content_with as check;
+    use crate::engine;
+
+    #[cfg(feature = "alluvium")]
+    #[test]
+    fn alluvium() {
+        check::<engine::alluvium::Alluvium>("alluvium");
+    }
+
+    #[test]
+    fn fjall() {
+        check::<engine::fjall::Fjall>("fjall");
+    }
+
+    #[test]
+    fn lmdb() {
+        check::<engine::lmdb::Lmdb>("lmdb");
+    }
+
+    #[test]
+    fn redb() {
+        check::<engine::redb::Redb>("redb");
+    }
+
+    #[test]
+    fn rocksdb() {
+        check::<engine::rocksdb::RocksDb>("rocksdb");
+    }
+
+    #[test]
+    fn sled() {
+        check::<engine::sled::Sled>("sled");
+    }
+}
+
+#[test]
+fn the_permutation_visits_every_index_once() {
+    for keys in [
+        1_000, 2_000, 200_000, 500_000, 1_000_000, 2_000_000, 4_000_000,
+    ] {
+        let mut seen = vec![false; keys as usize];
+        (0..keys).for_each(|i| seen[permuted(i, keys) as usize] = true);
+        assert!(seen.into_iter().all(|s| s));
+    }
+}
