@@ -8,8 +8,8 @@ use crate::data::{Order, value};
 use crate::engine::{Engine, Result};
 use std::time::{Duration, Instant};
 
-/// Fewer flushes than this need not make three levels: only tests write so little.
-const BUFFERS_FOR_LEVELS: u64 = 100;
+/// Fewer flushes than this need not make three levels: below 36,000 keys or so there are fewer.
+const BUFFERS_FOR_LEVELS: u64 = 200;
 
 impl<E: Engine> Bench<'_, E> {
     pub fn fill(&self, name: &str, order: Order, threads: u64) -> Result<Vec<Figure>> {
