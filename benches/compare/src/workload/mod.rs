@@ -345,4 +345,6 @@ fn for_each(threads: u64, total: u64, work: impl Fn(u64) -> Result<()> + Sync) -
 }
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;

@@ -66,29 +66,30 @@ impl<E: Engine> Bench<'_, E> {
         Ok(elapsed)
     }
 
+    /// Every seek is to a key that is there; the sorted keys tell where it must end.
     pub fn seek(&self, seeks: u64, entries: u64) -> Result<Duration> {
         self.load()?;
         let keys = self.scale.keys;
-        // A seek near the end finds fewer entries; how many are there follows from the sorted keys.
         let mut sorted: Vec<Key> = (0..keys).map(|i| Order::Scrambled.key(i)).collect();
         sorted.sort_unstable();
-        let tail = sorted[keys.saturating_sub(entries) as usize];
         for_each(1, seeks, |i| {
-            let key = Order::Scrambled.key(Random::new(i).below(keys));
+            let place = Random::new(i).below(keys);
+            let expected = entries.min(keys - place);
+            let key = &sorted[place as usize];
             let mut order = InOrder::new(false);
             let mut first = None;
-            let count = self.engine.scan(Start::At(&key), entries, |k, v| {
+            let count = self.engine.scan(Start::At(key), entries, |k, v| {
                 first.get_or_insert(k == key);
                 order.entry(k, v);
             })?;
-            order.finish()?;
             if first != Some(true) {
                 return Err("a seek to a key that is there did not land on it".into());
             }
-            if key <= tail {
-                expect("entries after a seek", entries, count)?;
+            expect("entries after a seek", expected, count)?;
+            if order.last != Some(sorted[(place + expected - 1) as usize]) {
+                return Err("a seek and its steps did not end where they must".into());
             }
-            Ok(())
+            order.finish()
         })
     }
 }

@@ -32,7 +32,7 @@ impl Engine for Liar {
     }
 }
 
-const TINY: Scale = Scale {
+pub const TINY: Scale = Scale {
     keys: 2_000,
     synced_writes: 10,
 };
@@ -66,7 +66,7 @@ fn fill_for_another_process() {
     crate::engine::with(engine, work).unwrap();
 }
 
-fn run_in<E: Engine>(place: &Path, engine: &str, name: &str) -> Result<Vec<Figure>> {
+pub fn run_in<E: Engine>(place: &Path, engine: &str, name: &str) -> Result<Vec<Figure>> {
     run::<E>(&Task {
         name,
         directory: place,
