@@ -81,7 +81,8 @@ pub fn draw(path: &Path, run: &Run, engines: &[&str]) -> Result<()> {
             let at = (position(*ratio) + 4, y + BAR / 2);
             let style = ("sans-serif", 9).into_font().color(&BLACK);
             let style = style.pos(Pos::new(HPos::Left, VPos::Center));
-            area.draw(&Text::new(format!("{ratio:.1}"), at, style))?;
+            let digits = if *ratio < 1.0 { 2 } else { 1 };
+            area.draw(&Text::new(format!("{ratio:.digits$}"), at, style))?;
         }
     }
     Ok(area.present()?)

@@ -4,7 +4,7 @@
 //! through a bijection (`scrambled`), so that scrambled keys are distinct, look random, and can be
 //! turned back into their index. A value is 100 bytes, half of them random and half repeated, all
 //! derived from index and generation: whoever reads a value knows what it must be. Long values (any
-//! multiple of 16 bytes) are made and checked by words in step, at about the speed of memory.
+//! multiple of 128 bytes) are made and checked by words in step, at about the speed of memory.
 
 pub const KEY_BYTES: usize = 16;
 pub const VALUE_BYTES: usize = 100;
@@ -148,7 +148,10 @@ pub fn is_value(bytes: &[u8], index: u64, generation: u64) -> bool {
 /// letter. Its random words are a mixed one and what comes of adding the same odd number again and
 /// again, which a processor does for several words at a time.
 pub fn write_long_value(bytes: &mut [u8], index: u64, generation: u64) {
-    debug_assert!(bytes.len().is_multiple_of(16), "two halves of whole words");
+    assert!(
+        bytes.len().is_multiple_of(2 * 8 * LANES),
+        "two halves of whole blocks"
+    );
     let (mut word, letter) = seeds(index, generation);
     let half = bytes.len() / 2;
     let (random, repeated) = bytes.split_at_mut(half);
@@ -164,17 +167,27 @@ pub fn is_long_value(bytes: &[u8], length: usize, index: u64, generation: u64) -
     if bytes.len() != length {
         return false;
     }
-    let (mut word, letter) = seeds(index, generation);
+    let (word, letter) = seeds(index, generation);
     let (random, repeated) = bytes.split_at(length / 2);
-    let mut differences = 0;
-    for chunk in random.as_chunks().0 {
-        differences |= u64::from_le_bytes(*chunk) ^ word;
-        word = word.wrapping_add(MULTIPLIER);
+    // Lanes that need not wait for each other, and fill the registers.
+    let mut words: [u64; LANES] =
+        std::array::from_fn(|i| word.wrapping_add(MULTIPLIER.wrapping_mul(i as u64)));
+    let mut differences = [0; LANES];
+    for (ours, same) in lanes(random).zip(lanes(repeated)) {
+        for i in 0..LANES {
+            differences[i] |= (ours[i] ^ words[i]) | (same[i] ^ letter);
+            words[i] = words[i].wrapping_add(MULTIPLIER.wrapping_mul(LANES as u64));
+        }
     }
-    for chunk in repeated.as_chunks().0 {
-        differences |= u64::from_le_bytes(*chunk) ^ letter;
-    }
-    differences == 0
+    differences == [0; LANES]
+}
+
+const LANES: usize = 8;
+
+fn lanes(bytes: &[u8]) -> impl Iterator<Item = [u64; LANES]> {
+    let (words, _) = bytes.as_chunks();
+    let (blocks, _) = words.as_chunks();
+    blocks.iter().map(|block| block.map(u64::from_le_bytes))
 }
 
 /// The first random word of a value, and its letter eight times.
