@@ -166,7 +166,7 @@ fn measure(
     let Some(measured) = child::start(arguments, engine, name, round)? else {
         let seconds = arguments.limit.as_secs();
         eprintln!(
-            "round {}  {name:<28} {engine:<9}        > {seconds} s",
+            "round {}  {name:<34} {engine:<9}        > {seconds} s",
             round + 1
         );
         run.overruns.push(Overrun {
@@ -178,7 +178,7 @@ fn measure(
     };
     for m in &measured {
         eprintln!(
-            "round {}  {:<28} {:<9} {:>10.1} ns/op",
+            "round {}  {:<34} {:<9} {:>10.1} ns/op",
             round + 1,
             m.row,
             m.engine,

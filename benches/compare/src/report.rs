@@ -207,7 +207,11 @@ fn time_cell(run: &Run, row: Row<'_>, engine: &str) -> String {
 }
 
 fn ratio_cell(ratio: Option<f64>) -> String {
-    ratio.map_or("–".to_string(), |r| format!("{r:.2}"))
+    match ratio {
+        Some(r) if r < 0.1 => format!("{r:.4}"),
+        Some(r) => format!("{r:.2}"),
+        None => "–".to_string(),
+    }
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {
