@@ -113,12 +113,12 @@ mod tests {
     #[test]
     fn the_chart_is_an_svg_that_names_rows_and_engines() {
         let run = Run {
-            measurements: Vec::new(),
             overruns: vec![Overrun {
                 workload: "a row".into(),
                 engine: "other".into(),
                 limit: Duration::from_secs(1),
             }],
+            ..Run::default()
         };
         let name = format!("compare-test-{}.svg", std::process::id());
         let path = std::env::temp_dir().join(name);

@@ -123,18 +123,11 @@ fn parent(arguments: &Arguments) -> Result<()> {
     let engines = chosen(engine::NAMES, &arguments.engines)?;
     std::fs::create_dir_all(&arguments.directory)?;
     let mut run = Run::default();
-    for round in 0..arguments.rounds {
-        for name in &workloads {
-            let mut turn = engines.clone();
-            turn.rotate_left(round as usize % engines.len());
-            for engine in turn {
-                // An engine that was too slow once is not asked again.
-                if run.is_over(name, engine) {
-                    continue;
-                }
-                measure(arguments, engine, name, round, &mut run)?;
-            }
-        }
+    let answer = measure_all(arguments, &workloads, &engines, &mut run);
+    // What was measured before a wrong answer may have taken hours: it is kept, and says so.
+    if let Err(error) = &answer {
+        println!("INCOMPLETE, for the run was ended: {error}\n");
+        run.ended_by = Some(error.to_string());
     }
     println!("{}", report::table(&run, &engines));
     println!("{}", report::space_table(&run, &engines));
@@ -152,6 +145,27 @@ fn parent(arguments: &Arguments) -> Result<()> {
     let picture = path.with_extension("svg");
     chart::draw(&picture, &run, &engines)?;
     println!("Chart: {}", picture.display());
+    answer
+}
+
+fn measure_all(
+    arguments: &Arguments,
+    workloads: &[&str],
+    engines: &[&str],
+    run: &mut Run,
+) -> Result<()> {
+    for round in 0..arguments.rounds {
+        for name in workloads {
+            let mut turn = engines.to_vec();
+            turn.rotate_left(round as usize % engines.len());
+            for engine in turn {
+                // An engine that was too slow once is not asked again.
+                if !run.is_over(name, engine) {
+                    measure(arguments, engine, name, round, run)?;
+                }
+            }
+        }
+    }
     Ok(())
 }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct Run {
     pub measurements: Vec<Measurement>,
     pub overruns: Vec<Overrun>,
+    /// Why there is not more, if it was ended.
+    pub ended_by: Option<String>,
 }
 
 /// One figure of one child: a cell of the table in one round.
@@ -276,6 +278,7 @@ pub fn save(record: &Path, place: Value, scale: Value, run: &Run) -> Result<Path
     let path = record.join(name);
     let all = json!({
         "place": place, "scale": scale, "measurements": measurements, "overruns": overruns,
+        "ended_by": run.ended_by,
     });
     std::fs::write(&path, serde_json::to_string_pretty(&all)? + "\n")?;
     Ok(path)
@@ -320,7 +323,7 @@ mod tests {
                 measured("read", "a", 0, 10.0),
                 measured("read", "b", 0, 100.0),
             ],
-            overruns: Vec::new(),
+            ..Run::default()
         };
         let text = table(&run, &["a", "b", "c"]);
         assert!(
@@ -342,6 +345,7 @@ mod tests {
                 measured("fill", "b", 0, 50.0),
             ],
             overruns: vec![over("fill", "b"), over("scan", "b")],
+            ended_by: None,
         };
         let text = table(&run, &["a", "b"]);
         assert!(text.contains("| fill | 10.0 | > 7 s | – |"), "{text}");
@@ -359,7 +363,7 @@ mod tests {
         };
         let run = Run {
             measurements: vec![fill, measured("read", "a", 0, 1.0)],
-            overruns: Vec::new(),
+            ..Run::default()
         };
         let text = space_table(&run, &["a", "b"]);
         assert!(text.contains("| fill | 1.50 | – | 4.00 | – |"), "{text}");
