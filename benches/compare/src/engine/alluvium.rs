@@ -90,8 +90,14 @@ impl Engine for Alluvium {
     fn settle(&self) -> Result<()> {
         self.0.flush()?;
         let deadline = Instant::now() + Duration::from_secs(10);
-        while self.0.stats().pending_jobs > 0 && Instant::now() < deadline {
+        // Between two jobs of one merge nothing is pending for a moment.
+        let mut calm = 0;
+        while calm < 3 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
+            calm = match self.0.stats().pending_jobs {
+                0 => calm + 1,
+                _ => 0,
+            };
         }
         Ok(())
     }

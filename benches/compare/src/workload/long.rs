@@ -3,7 +3,7 @@
 //! The number of records follows from the length so that the store stays as large whatever the
 //! length: about 256 bytes for each of `--keys`. `Long` is also what the YCSB rows stand on.
 
-use super::{Figure, LOAD_BYTES, SAMPLE, Volume, for_each, permuted};
+use super::{Figure, LOAD_BYTES, SAMPLE, Volume, for_each, permuted, settle_and_rest};
 use crate::data::{KEY_BYTES, Key, Order, Random, is_long_value, write_long_value};
 use crate::engine::{Engine, Result};
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ impl<'a, E: Engine> Long<'a, E> {
                 entries.clear();
             }
         }
-        self.engine.settle()
+        settle_and_rest(self.engine, self.records)
     }
 
     /// Rows `<name>: fill` and `<name>: read`.
@@ -64,7 +64,7 @@ impl<'a, E: Engine> Long<'a, E> {
         for _ in 0..SAMPLE.min(self.records) {
             self.check(random.below(self.records), 0)?;
         }
-        self.engine.settle()?;
+        settle_and_rest(self.engine, self.records)?;
         let reading = for_each(1, self.records, |i| {
             self.check(permuted(i, self.records), 0)
         })?;

@@ -67,6 +67,9 @@ const SMALL_BUFFER: &str = "fillrandom small buffer";
 const LOAD_BATCH: u64 = 1_000;
 /// A batch of long values is about this large.
 const LOAD_BYTES: usize = 1 << 20;
+/// See `settle_and_rest`; smaller stores are those of tests.
+const REST: Duration = Duration::from_secs(2);
+const REST_FROM_RECORDS: u64 = 5_000;
 const SAMPLE: u64 = 1_000;
 const ENTRY_BYTES: u64 = (KEY_BYTES + VALUE_BYTES) as u64;
 /// Coprime to every store size we use, so that stepping by it visits each index once.
@@ -207,7 +210,7 @@ impl<E: Engine> Bench<'_, E> {
     /// Untimed: every key in batches, then what background work there is.
     fn load(&self) -> Result<()> {
         self.write_batches(LOAD_BATCH)?;
-        self.engine.settle()
+        settle_and_rest(self.engine, self.scale.keys)
     }
 
     fn write_batches(&self, batch: u64) -> Result<()> {
@@ -247,6 +250,17 @@ impl<E: Engine> Bench<'_, E> {
         }
         self.check(order, keys - 1, generation)
     }
+}
+
+/// Before reading: background work ends, and then nobody writes for a while, in which an engine may
+/// do what it does when it is left alone. All get the same while.
+fn settle_and_rest<E: Engine>(engine: &E, records: u64) -> Result<()> {
+    engine.settle()?;
+    if REST_FROM_RECORDS <= records {
+        std::thread::sleep(REST);
+        engine.settle()?;
+    }
+    Ok(())
 }
 
 /// `i` through a permutation of `0..keys`.
