@@ -3,45 +3,58 @@
 use super::{Bench, Figure, InOrder, expect, for_each, permuted};
 use crate::data::{Order, Random, value};
 use crate::engine::{Engine, Result, Start};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// One key of this many is left to be found among the tombstones.
 const LEFT_ONE_OF: u64 = 16;
 
+/// As many reads as give the writer its share of two busy processors.
+const READS_MIN: u64 = 200_000;
+
 impl<E: Engine> Bench<'_, E> {
+    /// The writer puts what is there already, so that a read knows what it must find. Both begin
+    /// together, after the writer's first put: a thread may start long after it was asked for.
     pub fn read_while_writing(&self) -> Result<Vec<Figure>> {
         self.load()?;
         let keys = self.scale.keys;
-        let done = AtomicBool::new(false);
-        let writes = AtomicU64::new(0);
-        let start = Instant::now();
-        let elapsed = std::thread::scope(|scope| {
-            let writer = scope.spawn(|| -> Result<()> {
+        let reads = keys.max(READS_MIN);
+        let put = |i: u64| {
+            let index = permuted(i % keys, keys);
+            let value = value(index, 0);
+            self.engine.put(&Order::Scrambled.key(index), &value, false)
+        };
+        let (done, ready) = (AtomicBool::new(false), Barrier::new(2));
+        let (reading, (writes, writing)) = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let first = put(0);
+                ready.wait();
+                first?;
+                let start = Instant::now();
                 let mut i = 0;
                 // Relaxed: nothing is read that another thread wrote beside the flag.
                 while !done.load(Ordering::Relaxed) {
-                    let index = permuted(i % keys, keys);
-                    let value = value(index, 0);
-                    self.engine
-                        .put(&Order::Scrambled.key(index), &value, false)?;
                     i += 1;
+                    put(i)?;
                 }
-                writes.store(i, Ordering::Relaxed);
-                Ok(())
+                Ok((i, start.elapsed()))
             });
-            let reads = for_each(1, keys, |i| {
+            ready.wait();
+            let reading = for_each(1, reads, |i| {
                 self.check(Order::Scrambled, Random::new(i).below(keys), 0)
             });
             done.store(true, Ordering::Relaxed);
-            writer.join().map_err(|_| "the writer panicked")??;
-            reads
+            let writing: Result<(u64, Duration)> =
+                writer.join().map_err(|_| "the writer panicked")?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((reading?, writing?))
         })?;
-        let both = start.elapsed();
-        let writes = writes.load(Ordering::Relaxed).max(1);
+        if writes == 0 {
+            return Err("the writer was never given a processor".into());
+        }
         Ok(vec![
-            Figure::new("read while writing: reads", keys, elapsed),
-            Figure::new("read while writing: writes", writes, both),
+            Figure::new("read while writing: reads", reads, reading),
+            Figure::new("read while writing: writes", writes, writing),
         ])
     }
 
