@@ -176,7 +176,6 @@ const READS: &[&str] = &[
     "readrandom 2 threads",
     "readrandom zipfian",
     "get_many of 100",
-    "read while writing",
     "YCSB A",
     "YCSB B",
     "YCSB C",
@@ -184,6 +183,7 @@ const READS: &[&str] = &[
     "YCSB F",
 ];
 
+const NOBODY: [&str; 0] = [];
 const SCANS: &[&str] = &["scan forward", "scan reverse"];
 const SEEKS: &[&str] = &["seek and next 10", "seek and next 100"];
 
@@ -202,32 +202,37 @@ fn without_a_fault_all_of_these_are_content() {
 #[test]
 fn lost_writes_and_damaged_values_are_noticed_everywhere() {
     for group in [FILLS, READS, SCANS, SEEKS, &["YCSB E"]] {
-        assert!(fooled::<LOSES_WRITES>(group).is_empty());
-        assert!(fooled::<DAMAGES_A_BYTE>(group).is_empty());
+        assert_eq!(fooled::<LOSES_WRITES>(group), NOBODY);
+        assert_eq!(fooled::<DAMAGES_A_BYTE>(group), NOBODY);
     }
+    // Its writer puts what is lost again, perhaps before it is looked for.
+    assert_eq!(fooled::<DAMAGES_A_BYTE>(&["read while writing"]), NOBODY);
 }
 
 #[test]
 fn a_value_that_was_not_replaced_is_noticed() {
     let updating = ["overwrite", "YCSB A", "YCSB B", "YCSB F"];
-    assert!(fooled::<KEEPS_THE_FIRST>(&updating).is_empty());
+    assert_eq!(fooled::<KEEPS_THE_FIRST>(&updating), NOBODY);
 }
 
 #[test]
 fn a_delete_that_did_nothing_is_noticed() {
-    assert!(fooled::<IGNORES_DELETES>(&["deleterandom then scan"]).is_empty());
+    assert_eq!(
+        fooled::<IGNORES_DELETES>(&["deleterandom then scan"]),
+        NOBODY
+    );
 }
 
 #[test]
 fn an_entry_too_few_or_too_many_is_noticed() {
     let scans = [SCANS, SEEKS, &["deleterandom then scan"]].concat();
-    assert!(fooled::<SCANS_PAST_AN_ENTRY>(&scans).is_empty());
+    assert_eq!(fooled::<SCANS_PAST_AN_ENTRY>(&scans), NOBODY);
     let scans = [SCANS, SEEKS, &["YCSB E", "deleterandom then scan"]].concat();
-    assert!(fooled::<SCANS_AN_ENTRY_TWICE>(&scans).is_empty());
+    assert_eq!(fooled::<SCANS_AN_ENTRY_TWICE>(&scans), NOBODY);
 }
 
 #[test]
 fn a_value_of_another_key_is_noticed() {
-    assert!(fooled::<MIXES_UP_GROUPS>(&["get_many of 100"]).is_empty());
-    assert!(fooled::<FINDS_THE_NEXT>(&["readmissing"]).is_empty());
+    assert_eq!(fooled::<MIXES_UP_GROUPS>(&["get_many of 100"]), NOBODY);
+    assert_eq!(fooled::<FINDS_THE_NEXT>(&["readmissing"]), NOBODY);
 }
