@@ -45,10 +45,10 @@ impl<E: Engine> Bench<'_, E> {
         if let (Some(busy), Some(calm)) = (after, self.engine.shape()) {
             let levels = busy.levels.max(calm.levels);
             let buffers = writes * ENTRY_BYTES / self.scale.small_buffer_bytes();
-            if BUFFERS_FOR_LEVELS <= buffers && (levels < 3 || calm.compactions < 50) {
+            if BUFFERS_FOR_LEVELS <= buffers && (levels < 3 || calm.compactions < 25) {
                 return Err(format!(
                     "{levels} levels and {} compactions came of the small buffer, expected at \
-                     least 3 and 50",
+                     least 3 and 25",
                     calm.compactions
                 )
                 .into());
