@@ -62,6 +62,11 @@ impl Part {
         bound(self.index)..bound(self.index + 1)
     }
 
+    /// Those of `0..total` that are this share's, where neighbours are alike: one in so many.
+    pub(crate) fn stride(self, total: u64) -> impl Iterator<Item = u64> {
+        (self.index..total).step_by(self.of as usize)
+    }
+
     /// How many of `total` are this share's; at least its fair part.
     pub(crate) fn of(self, total: u64) -> u64 {
         total.div_ceil(self.of)
