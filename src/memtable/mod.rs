@@ -264,7 +264,8 @@ impl Memtable {
         })
     }
 
-    /// All entries in order, in at most `runs_max` runs.
+    /// All entries in order, in at most `runs_max` runs; or in some more when that is not 1 and each
+    /// is more than twice as long as all behind it.
     fn ordered(&self, runs_max: usize) -> Runs {
         let mut runs = self.runs.lock();
         let tail = std::mem::take(&mut self.writer.lock().tail);
@@ -272,12 +273,13 @@ impl Memtable {
             let run = Arc::new(Run::from_unsorted(tail));
             *runs = runs.iter().cloned().chain([run]).collect();
         }
-        if runs_max < runs.len() {
-            let start = match runs_max {
-                1 => 0,
-                _ => merge_start(&runs),
-            };
-            let (kept, inputs) = runs.split_at(start);
+        let start = match runs_max {
+            _ if runs.len() <= runs_max => runs.len(),
+            1 => 0,
+            _ => merge_start(&runs),
+        };
+        let (kept, inputs) = runs.split_at(start);
+        if !inputs.is_empty() {
             let merged = Arc::new(Run::merged(inputs));
             *runs = kept.iter().cloned().chain([merged]).collect();
         }

@@ -211,6 +211,28 @@ fn a_large_memtable_finds_and_orders_everything() {
     assert_eq!(both[1].ordered(RUNS_MAX).len(), 1);
 }
 
+/// Runs that are each more than twice as long as all behind them cannot be merged for little, and
+/// stay as they are, however many: merging none of them must not add an empty one.
+#[test]
+fn runs_that_shrink_fast_stay_as_they_are() {
+    let memtable = memtable(options());
+    let mut n = 0u64;
+    for len in (0..10).rev().map(|power| 3u64.pow(power)) {
+        for _ in 0..len {
+            n += 1;
+            let key = n.to_be_bytes();
+            memtable.insert(&key, HASHER.hash(&key), put(n), b"");
+        }
+        drop(memtable.cursor());
+    }
+    let lens = |runs: Runs| runs.iter().map(|run| run.len()).collect::<Vec<_>>();
+    let shrinking: Vec<_> = (0..10).rev().map(|power| 3usize.pow(power)).collect();
+    for _ in 0..2 {
+        assert_eq!(lens(memtable.ordered(RUNS_MAX)), shrinking);
+    }
+    assert_eq!(lens(memtable.ordered(1)), [n as usize]);
+}
+
 /// One key, 10,000 versions: each stays reachable, and no read walks more than 16 of them.
 #[test]
 fn a_hot_key_answers_at_every_sequence_number() {
@@ -411,6 +433,7 @@ fn memory_goes_back_to_the_pool_with_the_last_reader() {
     for n in 0..20_000u64 {
         memtable.insert(&n.to_be_bytes(), n, put(n + 1), b"");
     }
+    small.prepare();
     drop(memtable);
     assert!(small.free_bytes() <= 100 << 10);
 }
