@@ -54,10 +54,12 @@ impl Pool {
             return;
         }
         let free = self.0.free.lock();
-        if free.chunks.iter().any(|c| c.bytes() == CHUNK_BYTES_MAX) {
+        let is_ready = free.chunks.iter().any(|c| c.bytes() == CHUNK_BYTES_MAX);
+        let has_room = CHUNK_BYTES_MAX as u64 <= self.0.bytes_max.saturating_sub(free.bytes);
+        drop(free);
+        if is_ready || !has_room {
             return;
         }
-        drop(free);
         let mut chunk = Chunk::new(CHUNK_BYTES_MAX);
         chunk.touch();
         self.give_chunk(chunk);
