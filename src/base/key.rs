@@ -35,13 +35,16 @@ pub fn head8(key: &[u8]) -> u64 {
     }
 }
 
+/// A key that is no longer than this is told whole by its [`head16`] and its length.
+pub const HEAD16_BYTES: usize = 16;
+
 /// The first 16 bytes of `key` as a big-endian number, zero-filled; see [`head8`].
 #[inline]
 pub fn head16(key: &[u8]) -> u128 {
-    match key.first_chunk::<16>() {
+    match key.first_chunk::<HEAD16_BYTES>() {
         Some(bytes) => u128::from_be_bytes(*bytes),
         None => {
-            let mut bytes = [0; 16];
+            let mut bytes = [0; HEAD16_BYTES];
             bytes[..key.len()].copy_from_slice(key);
             u128::from_be_bytes(bytes)
         }

@@ -2,10 +2,10 @@
 //!
 //! Keys of at most 16 bytes are kept and compared as two numbers: a few moves instead of two calls,
 //! which matters because a scan does both at every entry. Longer keys are bytes like any others.
+//! Not one number of 16 bytes: that would be written in halves and read back whole, for which the
+//! processor waits.
 
-use crate::base::key::head16;
-
-const SHORT: usize = 16;
+use crate::base::key::{HEAD16_BYTES, head16};
 
 /// A kept key; empty at first.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct KeptKey {
     high: u64,
     low: u64,
     len: usize,
-    /// The key's bytes, if `set` was told that they are wanted or the key is long.
+    /// The whole key where it is longer than its head; else what `bytes` has made last.
     bytes: Vec<u8>,
 }
 
@@ -26,7 +26,7 @@ impl KeptKey {
         self.high = (head >> 64) as u64;
         self.low = head as u64;
         self.len = key.len();
-        if SHORT < self.len {
+        if HEAD16_BYTES < self.len {
             self.bytes.clear();
             self.bytes.extend_from_slice(key);
         }
@@ -39,12 +39,12 @@ impl KeptKey {
         self.low == head as u64
             && self.high == (head >> 64) as u64
             && self.len == key.len()
-            && (self.len <= SHORT || self.bytes == key)
+            && (self.len <= HEAD16_BYTES || self.bytes == key)
     }
 
-    /// The bytes, put together from the numbers where they are not kept.
+    /// The key's bytes, put together from the numbers where only those are kept.
     pub(super) fn bytes(&mut self) -> &[u8] {
-        if self.len <= SHORT {
+        if self.len <= HEAD16_BYTES {
             self.bytes.clear();
             self.bytes.extend_from_slice(&self.high.to_be_bytes());
             self.bytes.extend_from_slice(&self.low.to_be_bytes());

@@ -20,7 +20,7 @@ use super::reader::{Access, Table};
 use super::value::{BlockData, slice_of};
 use crate::base::cursor::Cursor;
 use crate::base::error::{Error, Result};
-use crate::base::key::head16;
+use crate::base::key::{HEAD16_BYTES, head16};
 use crate::base::slice::{Pin, Slice};
 use crate::base::sync::Arc;
 use crate::base::types::Tag;
@@ -82,7 +82,7 @@ const NO_BLOCK: usize = usize::MAX;
 /// so a key of up to 16 bytes is put together in registers and written whole.
 #[derive(Debug)]
 struct KeyBuffer {
-    /// The key, and room for a copy that takes more than it needs.
+    /// The key; at least as long as a head.
     buffer: Vec<u8>,
     prefix_len: usize,
     /// `head16` of the prefix.
@@ -91,14 +91,9 @@ struct KeyBuffer {
 }
 
 impl KeyBuffer {
-    /// Keys up to this length are their head.
-    const SHORT: usize = 16;
-    /// Suffixes up to this length are copied by two moves of 16 bytes, longer ones by a call.
-    const MIDDLE: usize = 32;
-
     fn new() -> KeyBuffer {
         KeyBuffer {
-            buffer: vec![0; Self::MIDDLE],
+            buffer: vec![0; HEAD16_BYTES],
             prefix_len: 0,
             prefix_head: 0,
             len: 0,
@@ -106,46 +101,36 @@ impl KeyBuffer {
     }
 
     fn set_prefix(&mut self, prefix: &[u8]) {
-        let room = prefix.len() + Self::MIDDLE;
-        if self.buffer.len() < room {
-            self.buffer.resize(room, 0);
-        }
-        self.buffer[..prefix.len()].copy_from_slice(prefix);
+        self.prefix_len = 0;
+        self.copy(prefix);
         self.prefix_len = prefix.len();
         self.prefix_head = head16(prefix);
-        self.len = prefix.len();
     }
 
     /// The first `len` bytes of `rest` go behind the prefix.
     #[inline]
     fn set_suffix(&mut self, len: usize, rest: &[u8]) {
-        self.len = self.prefix_len + len;
-        if self.len <= Self::SHORT
-            && let Some(from) = rest.first_chunk::<{ Self::SHORT }>()
-            && let Some(to) = self.buffer.first_chunk_mut::<{ Self::SHORT }>()
-            && self.prefix_len < Self::SHORT
+        if self.prefix_len < HEAD16_BYTES
+            && self.prefix_len + len <= HEAD16_BYTES
+            && let Some(from) = rest.first_chunk::<HEAD16_BYTES>()
+            && let Some(to) = self.buffer.first_chunk_mut::<HEAD16_BYTES>()
         {
             // What lies behind the suffix is written too, and is not of the key.
             let behind = u128::from_be_bytes(*from) >> (8 * self.prefix_len);
             *to = (self.prefix_head | behind).to_be_bytes();
+            self.len = self.prefix_len + len;
             return;
         }
-        self.copy_suffix(len, rest);
+        self.copy(&rest[..len]);
     }
 
-    fn copy_suffix(&mut self, len: usize, rest: &[u8]) {
-        if len <= Self::MIDDLE
-            && let Some(from) = rest.first_chunk::<{ Self::MIDDLE }>()
-            && let Some(to) = self.buffer.get_mut(self.prefix_len..)
-            && let Some(to) = to.first_chunk_mut::<{ Self::MIDDLE }>()
-        {
-            *to = *from;
-            return;
-        }
+    /// These bytes go behind the prefix.
+    fn copy(&mut self, bytes: &[u8]) {
+        self.len = self.prefix_len + bytes.len();
         if self.buffer.len() < self.len {
             self.buffer.resize(self.len, 0);
         }
-        self.buffer[self.prefix_len..self.len].copy_from_slice(&rest[..len]);
+        self.buffer[self.prefix_len..self.len].copy_from_slice(bytes);
     }
 
     #[inline]

@@ -23,7 +23,6 @@
     deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
-use super::block::search::prefetch;
 use crate::base::key::{common_prefix, compare, head8};
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::types::Tag;
@@ -35,7 +34,6 @@ const FLAG_PLAIN: u32 = 1;
 /// One in so many heads is repeated in the tops: 16,384 blocks (64 MiB) have tops of 2 KiB, which
 /// stay cached; the group behind one is 8 cache lines.
 const GROUP: usize = 64;
-const HEADS_A_LINE: usize = 8;
 
 /// Collects what the index of a table holds.
 #[derive(Debug, Default)]
@@ -265,9 +263,6 @@ impl Index {
         let group = tops.partition_point(below);
         let start = group.saturating_sub(1) * GROUP;
         let end = (group * GROUP).min(heads.len());
-        for line in (start..end).step_by(HEADS_A_LINE) {
-            prefetch(section, self.heads.start + line * 8);
-        }
         let low = start + heads.get(start..end)?.partition_point(below);
         let ties = heads.get(low..)?;
         let is_tie = |head: &[u8; 8]| u64::from_le_bytes(*head) == wanted;
