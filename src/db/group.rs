@@ -2,8 +2,7 @@
 //!
 //! The first caller becomes leader and takes everything that waits; while it is at work the next
 //! group gathers; whoever of these wakes first leads it, after a glance round for the callers of the
-//! group before. Each item is led exactly once, and its
-//! answer goes to the caller that brought it.
+//! group before. Each item is led exactly once, and its answer goes to the caller that brought it.
 //!
 //! Invariants: one leader at a time; a caller is asleep only while somebody leads; answers are in
 //! place, and the lead is given up, before anybody is woken. The last two hold also when the leader

@@ -21,9 +21,10 @@ use crate::wal::{Predecessor, Syncer, Writer, WriterOptions};
 
 /// The helper is woken each time so many bytes were appended.
 pub(crate) const WAKE_EVERY: u64 = 1 << 20;
-/// So many bytes of mapping are populated ahead of the last record: this many rounds of the helper
-/// at the pace of the last one.
+/// The mapping is populated ahead of the last record for so many rounds of the helper, at the pace
+/// of the last one.
 const POPULATE_ROUNDS: u64 = 4;
+/// And so many bytes at least, and at most.
 const POPULATE_AHEAD_MIN: u64 = 4 << 20;
 const POPULATE_AHEAD_MAX: u64 = 32 << 20;
 /// A spare is prepared once the active segment is so full, in percent.
