@@ -1,9 +1,12 @@
 //! fjall: one keyspace, its defaults where the common settings do not say otherwise.
 
-use super::{Engine, Result, Settings, Start};
+use super::{Engine, Result, Settings, Start, walk};
 use crate::data::Key;
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{
+    CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, UserKey,
+    UserValue,
+};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -59,24 +62,13 @@ impl Engine for Fjall {
         limit: u64,
         mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<u64> {
-        let back = matches!(start, Start::Last);
-        let mut entries = match start {
-            Start::First | Start::Last => self.keyspace.iter(),
-            Start::At(key) => self.keyspace.range(key..),
-        };
-        let mut count = 0;
-        while count < limit {
-            let entry = if back {
-                entries.next_back()
-            } else {
-                entries.next()
-            };
-            let Some(entry) = entry else { break };
-            let (key, value) = entry.into_inner()?;
-            each(&key, &value);
-            count += 1;
+        let each = |(key, value): (UserKey, UserValue)| each(&key, &value);
+        let read = Guard::into_inner;
+        match start {
+            Start::First => walk(self.keyspace.iter().map(read), limit, each),
+            Start::Last => walk(self.keyspace.iter().rev().map(read), limit, each),
+            Start::At(key) => walk(self.keyspace.range(key..).map(read), limit, each),
         }
-        Ok(count)
     }
 
     fn settle(&self) -> Result<()> {

@@ -4,7 +4,7 @@
 //! the process and not the machine, as an unsynced write of the others does. A synced write is
 //! followed by `mdb_env_sync`.
 
-use super::{Engine, Result, Settings, Start};
+use super::{Engine, Result, Settings, Start, walk};
 use crate::data::Key;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
@@ -79,8 +79,14 @@ impl Engine for Lmdb {
         Ok(())
     }
 
-    fn scan(&self, start: Start<'_>, limit: u64, each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    fn scan(
+        &self,
+        start: Start<'_>,
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
         let reading = self.env.read_txn()?;
+        let each = |(key, value)| each(key, value);
         match start {
             Start::First => walk(self.database.iter(&reading)?, limit, each),
             Start::Last => walk(self.database.rev_iter(&reading)?, limit, each),
@@ -100,21 +106,4 @@ impl Engine for Lmdb {
         closing.wait();
         Ok(())
     }
-}
-
-fn walk<'t>(
-    entries: impl Iterator<Item = heed::Result<(&'t [u8], &'t [u8])>>,
-    limit: u64,
-    mut each: impl FnMut(&[u8], &[u8]),
-) -> Result<u64> {
-    let mut count = 0;
-    for entry in entries {
-        let (key, value) = entry?;
-        each(key, value);
-        count += 1;
-        if count == limit {
-            break;
-        }
-    }
-    Ok(count)
 }

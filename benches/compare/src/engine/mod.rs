@@ -105,6 +105,23 @@ pub trait Engine: Sized + Send + Sync {
     fn close(self) -> Result<()>;
 }
 
+/// Hands the first `limit` entries to `each`; how many there were.
+fn walk<T, F>(
+    entries: impl Iterator<Item = std::result::Result<T, F>>,
+    limit: u64,
+    mut each: impl FnMut(T),
+) -> Result<u64>
+where
+    F: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut count = 0;
+    for entry in entries.take(limit as usize) {
+        each(entry.map_err(Into::into)?);
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// What the tree looks like.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {

@@ -4,11 +4,10 @@
 //! commit follows: it does not survive the death of the process, so redb promises less here than
 //! the others do. A synced write commits with `Durability::Immediate`.
 
-use super::{Engine, Result, Settings, Start};
+use super::{Engine, Result, Settings, Start, walk};
 use crate::data::Key;
 use redb::{
-    AccessGuard, Database, Durability, ReadableDatabase, StorageError, TableDefinition,
-    WriteTransaction,
+    AccessGuard, Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction,
 };
 use std::path::Path;
 
@@ -85,8 +84,14 @@ impl Engine for Redb {
         Ok(())
     }
 
-    fn scan(&self, start: Start<'_>, limit: u64, each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    fn scan(
+        &self,
+        start: Start<'_>,
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
         let table = self.0.begin_read()?.open_table(TABLE)?;
+        let each = |(key, value): Entry<'_>| each(key.value(), value.value());
         match start {
             Start::First => walk(table.range::<&[u8]>(..)?, limit, each),
             Start::Last => walk(table.range::<&[u8]>(..)?.rev(), limit, each),
@@ -102,21 +107,4 @@ impl Engine for Redb {
     fn close(self) -> Result<()> {
         Ok(self.0.close()?)
     }
-}
-
-fn walk<'a>(
-    entries: impl Iterator<Item = std::result::Result<Entry<'a>, StorageError>>,
-    limit: u64,
-    mut each: impl FnMut(&[u8], &[u8]),
-) -> Result<u64> {
-    let mut count = 0;
-    for entry in entries {
-        let (key, value) = entry?;
-        each(key.value(), value.value());
-        count += 1;
-        if count == limit {
-            break;
-        }
-    }
-    Ok(count)
 }

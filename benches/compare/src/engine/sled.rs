@@ -4,7 +4,7 @@
 //! gathered (its default): the death of the process loses what is in it, so sled promises less
 //! here than the others do. A synced write is followed by `flush`.
 
-use super::{Engine, Result, Settings, Start};
+use super::{Engine, Result, Settings, Start, walk};
 use crate::data::Key;
 use sled::{Batch, Config, Db, IVec, Mode};
 use std::path::Path;
@@ -47,7 +47,13 @@ impl Engine for Sled {
         Ok(read(self.0.get(key)?.as_deref()))
     }
 
-    fn scan(&self, start: Start<'_>, limit: u64, each: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    fn scan(
+        &self,
+        start: Start<'_>,
+        limit: u64,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<u64> {
+        let each = |(key, value): (IVec, IVec)| each(&key, &value);
         match start {
             Start::First => walk(self.0.iter(), limit, each),
             Start::Last => walk(self.0.iter().rev(), limit, each),
@@ -63,21 +69,4 @@ impl Engine for Sled {
     fn close(self) -> Result<()> {
         self.settle() // The threads end when the handle is dropped.
     }
-}
-
-fn walk(
-    entries: impl Iterator<Item = sled::Result<(IVec, IVec)>>,
-    limit: u64,
-    mut each: impl FnMut(&[u8], &[u8]),
-) -> Result<u64> {
-    let mut count = 0;
-    for entry in entries {
-        let (key, value) = entry?;
-        each(&key, &value);
-        count += 1;
-        if count == limit {
-            break;
-        }
-    }
-    Ok(count)
 }
