@@ -7,7 +7,9 @@
 //!
 //! The *rest* are the 16 bits of the hash below the home bits of the table that the memtable
 //! started with. Slot and position together therefore tell a key's home in a table of up to 2^16
-//! times that size: doubling moves words from one array to the next, in order, and reads no entry.
+//! times that size: growing moves words from one array to the next, in order, and reads no entry.
+//! It goes at once to what the full memtable will need, as far as can be told, 16 times at most;
+//! the pool hears of that when half of the way there is done, and has the table ready.
 //!
 //! Invariants:
 //! - slots are filled and replaced, never emptied: of the buckets from home on, the first empty slot
@@ -38,6 +40,11 @@ const DISTANCE_SHIFT: u32 = PACKED_BITS + REST_BITS;
 pub(super) const INDEX_SLOTS_MIN: usize = 1024;
 /// The largest table to start with; more than a memtable can need.
 const INDEX_SLOTS_MAX: usize = 1 << 30;
+/// A table grows to so many times its size at most, `1 << 4`: what is told too early of the keys to
+/// come may be wrong.
+const GROWTH_BITS_MAX: u32 = 4;
+/// So many times the slots that are needed are no waste.
+const WASTE_MAX: usize = 4;
 
 const _: () = assert!(DISTANCES == 1 << (u64::BITS - DISTANCE_SHIFT));
 
@@ -58,11 +65,16 @@ impl Table {
     pub(super) fn new(buckets: usize) -> Table {
         debug_assert!(buckets.is_power_of_two());
         let mut table = Table {
-            chunk: Chunk::new(buckets * size_of::<Bucket>()),
+            chunk: Chunk::new(Self::bytes_of(buckets) as usize),
             buckets,
         };
         table.wipe();
         table
+    }
+
+    /// The memory of a table of so many buckets.
+    pub(super) fn bytes_of(buckets: usize) -> u64 {
+        (buckets * size_of::<Bucket>()) as u64
     }
 
     pub(super) fn buckets(&self) -> usize {
@@ -179,8 +191,15 @@ impl Index {
         prefetch(table.bucket(home(table, hash), 0));
     }
 
-    /// Finds the key's slot, or one for it, growing first if the table is full. Only the writer.
-    pub(super) fn reserve(&self, key: &[u8], hash: u64, arena: &Arena) -> Spot<'_> {
+    /// Finds the key's slot, or one for it, growing first if the table is full. `keys_expected`: so
+    /// many will the memtable have in the end, as it looks now. Only the writer.
+    pub(super) fn reserve(
+        &self,
+        key: &[u8],
+        hash: u64,
+        arena: &Arena,
+        keys_expected: impl Fn() -> usize,
+    ) -> Spot<'_> {
         loop {
             let table = self.table();
             let slots = table.buckets() * SLOTS;
@@ -190,10 +209,18 @@ impl Index {
                 Some(Spot {
                     newest: Some(_), ..
                 }) => false,
-                Some(_) => slots / 4 * 3 <= keys,
+                Some(_) => {
+                    if keys == slots / 8 * 3 {
+                        let levels = self.levels_to_grow(keys_expected());
+                        self.pool.wish_for_table(table.buckets() << levels);
+                    }
+                    slots / 4 * 3 <= keys
+                }
                 None => slots / 4 <= keys,
             };
-            if wants_more && self.grow() {
+            // Where keys collide there may be no end to it: one step at a time.
+            let levels = || spot.map_or(0, |_| self.levels_to_grow(keys_expected()));
+            if wants_more && self.grow(levels().max(1)) {
                 continue;
             }
             return spot.unwrap_or_else(|| {
@@ -225,12 +252,21 @@ impl Index {
         self.keys.load(Relaxed)
     }
 
-    /// The slots that the same keys would need.
+    /// The slots that the same keys would need: those that there are, so that the table can be used
+    /// again, unless that would be a waste.
     pub(super) fn slots_hint(&self) -> usize {
-        let keys = self.keys();
-        (keys + keys / 3 + 1)
-            .next_power_of_two()
-            .max(INDEX_SLOTS_MIN)
+        let (needed, now) = (slots_for(self.keys()), self.table().buckets() * SLOTS);
+        match now <= WASTE_MAX * needed {
+            true => now,
+            false => needed,
+        }
+    }
+
+    /// So many times must the table double for that many keys; 0 when it is large enough.
+    fn levels_to_grow(&self, keys: usize) -> u32 {
+        let now = self.table().bits() + SLOTS.trailing_zeros();
+        let wanted = slots_for(keys).trailing_zeros();
+        wanted.saturating_sub(now).min(GROWTH_BITS_MAX)
     }
 
     /// Bytes of all tables.
@@ -277,15 +313,20 @@ impl Index {
         None
     }
 
-    /// Doubles the table; false if the rest of the hashes is used up.
+    /// Doubles the table so many times, or as often as the rest of the hashes allows; false if that
+    /// is used up.
     #[cold]
-    fn grow(&self) -> bool {
+    fn grow(&self, levels: u32) -> bool {
         let level = self.current.load(Relaxed); // only the writer changes it
         let old = self.table();
-        let Some(next) = self.tables.get(level + 1) else {
+        let next_level = (level + levels as usize).min(self.tables.len() - 1);
+        let levels = (next_level - level) as u32;
+        if levels == 0 {
             return false;
-        };
-        let new = self.pool.take_table(old.buckets() * 2);
+        }
+        let new = self.pool.take_table(old.buckets() << levels);
+        // The bits of the rest that the table grows by, below those that it has grown by.
+        let shift = DISTANCE_SHIFT - level as u32 - levels;
         let mut keys = self.keys.load(Relaxed);
         for (at, bucket) in old.all().iter().enumerate() {
             for slot in &bucket.0 {
@@ -295,8 +336,8 @@ impl Index {
                 }
                 let distance = (word >> DISTANCE_SHIFT) as usize;
                 let home = at.wrapping_sub(distance) & (old.buckets() - 1);
-                let next_bit = word >> (DISTANCE_SHIFT - 1 - level as u32) & 1;
-                if !new.place(home * 2 + next_bit as usize, word) {
+                let bits = word >> shift & ((1 << levels) - 1);
+                if !new.place(home << levels | bits as usize, word) {
                     // Pairs with the Acquire in `incomplete`.
                     self.incomplete.store(true, Release);
                     keys -= 1;
@@ -304,9 +345,9 @@ impl Index {
             }
         }
         self.keys.store(keys, Relaxed);
-        next.get_or_init(|| new);
+        self.tables[next_level].get_or_init(|| new);
         // Pairs with the Acquire in `table`: whoever sees the number sees the words too.
-        self.current.store(level + 1, Release);
+        self.current.store(next_level, Release);
         true
     }
 }
@@ -319,6 +360,14 @@ impl Drop for Index {
             self.pool.give_table(table);
         }
     }
+}
+
+/// The slots that so many keys need: not more than three quarters of them.
+fn slots_for(keys: usize) -> usize {
+    let slots = keys + keys / 3 + 1;
+    slots
+        .clamp(INDEX_SLOTS_MIN, INDEX_SLOTS_MAX)
+        .next_power_of_two()
 }
 
 #[inline]

@@ -138,7 +138,9 @@ impl Memtable {
     /// `hash` is `hasher.hash(key)`.
     pub fn insert(&self, key: &[u8], hash: u64, tag: Tag, value: &[u8]) {
         let mut writer = self.writer.lock();
-        let spot = self.index.reserve(key, hash, &self.arena);
+        let spot = self
+            .index
+            .reserve(key, hash, &self.arena, || self.keys_expected());
         debug_assert!(
             spot.newest.is_none_or(|entry| entry.tag(&self.arena) < tag),
             "tags of one key ascend"
@@ -162,6 +164,12 @@ impl Memtable {
         if self.seqno_max.load(Relaxed) < seqno {
             self.seqno_max.store(seqno, Relaxed);
         }
+    }
+
+    /// So many keys will there be when it is full, if they go on as they began.
+    fn keys_expected(&self) -> usize {
+        let share = self.capacity_bytes as f64 / self.bytes().max(1) as f64;
+        (self.index.keys() as f64 * share.max(1.0)) as usize
     }
 
     /// Brings the index slot of `hash` into the cache.

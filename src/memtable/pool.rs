@@ -8,7 +8,7 @@
 
 use super::chunk::{CHUNK_BYTES_MAX, Chunk};
 use super::index::Table;
-use crate::base::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use crate::base::sync::{Arc, Mutex};
 
 /// Recycled arena chunks and index tables, shared by all memtables of a database.
@@ -19,8 +19,11 @@ pub struct Pool(Arc<Shared>);
 struct Shared {
     bytes_max: u64,
     free: Mutex<Free>,
-    /// A large chunk was taken since `prepare` last looked. A hint: no partner.
+    // Hints for `prepare`: no partners.
+    /// A large chunk was taken since it last looked.
     taken: AtomicBool,
+    /// An index table of so many buckets will be asked for; 0: none.
+    wished: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +40,7 @@ impl Pool {
             bytes_max,
             free: Mutex::default(),
             taken: AtomicBool::new(false),
+            wished: AtomicUsize::new(0),
         }))
     }
 
@@ -45,14 +49,21 @@ impl Pool {
         self.0.free.lock().bytes
     }
 
-    /// Has a large chunk ready when writers take such chunks: fresh pages are then taken from the
-    /// system by whoever calls this beside the writers, and not by them.
+    /// Has ready what writers will ask for soon, a large chunk and an index table: fresh pages are
+    /// then taken from the system by whoever calls this beside the writers, and not by them.
     ///
-    /// Cost: up to some milliseconds where the system has to find and clear 2 MiB.
+    /// Cost: up to some milliseconds for each 2 MiB that the system has to find and clear.
     pub fn prepare(&self) {
-        if !self.0.taken.swap(false, Relaxed) {
-            return;
+        if self.0.taken.swap(false, Relaxed) {
+            self.prepare_chunk();
         }
+        let buckets = self.0.wished.swap(0, Relaxed);
+        if buckets != 0 {
+            self.prepare_table(buckets);
+        }
+    }
+
+    fn prepare_chunk(&self) {
         let free = self.0.free.lock();
         let is_ready = free.chunks.iter().any(|c| c.bytes() == CHUNK_BYTES_MAX);
         let has_room = CHUNK_BYTES_MAX as u64 <= self.0.bytes_max.saturating_sub(free.bytes);
@@ -63,6 +74,21 @@ impl Pool {
         let mut chunk = Chunk::new(CHUNK_BYTES_MAX);
         chunk.touch();
         self.give_chunk(chunk);
+    }
+
+    fn prepare_table(&self, buckets: usize) {
+        let free = self.0.free.lock();
+        let is_ready = free.tables.iter().any(|t| t.buckets() == buckets);
+        let has_room = Table::bytes_of(buckets) <= self.0.bytes_max.saturating_sub(free.bytes);
+        drop(free);
+        if !is_ready && has_room {
+            self.give_table(Table::new(buckets));
+        }
+    }
+
+    /// Says that an index table of so many buckets will be asked for soon.
+    pub(super) fn wish_for_table(&self, buckets: usize) {
+        self.0.wished.store(buckets, Relaxed);
     }
 
     /// A chunk of exactly this size.

@@ -1,5 +1,6 @@
 //! The memtable against a `BTreeMap`, under concurrency, with hostile hashes, and its memory.
 
+use super::index::INDEX_SLOTS_MIN;
 use super::*;
 use crate::base::cursor::Cursor;
 use crate::base::types::ValueKind::{self, Delete, Put};
@@ -399,6 +400,7 @@ fn memory_goes_back_to_the_pool_with_the_last_reader() {
     let fill = |index_slots| {
         let options = MemtableOptions {
             index_slots,
+            capacity_bytes: 4 << 20,
             ..options()
         };
         let memtable = Arc::new(Memtable::new(options, &pool));
@@ -436,6 +438,39 @@ fn memory_goes_back_to_the_pool_with_the_last_reader() {
     small.prepare();
     drop(memtable);
     assert!(small.free_bytes() <= 100 << 10);
+}
+
+/// The index grows at once to what the full memtable will need, and half of the way there whoever
+/// prepares memory is told.
+#[test]
+fn the_table_that_the_index_will_grow_to_is_made_ready_before() {
+    let pool = Pool::new(16 << 20);
+    let options = MemtableOptions {
+        capacity_bytes: 4 << 20,
+        ..options()
+    };
+    let memtable = Memtable::new(options, &pool);
+    let insert = |n: u64| {
+        let key = n.to_be_bytes();
+        memtable.insert(&key, HASHER.hash(&key), put(n + 1), &[0; 100]);
+    };
+    let grown = 16 * INDEX_SLOTS_MIN as u64 * 8;
+    let mut n = 0;
+    while pool.free_bytes() == 0 {
+        assert!(n < 500, "half of the 768 keys at which it grows");
+        insert(n);
+        n += 1;
+        pool.prepare();
+    }
+    assert_eq!(pool.free_bytes(), grown);
+    pool.prepare();
+    assert_eq!(pool.free_bytes(), grown, "one is enough");
+    while pool.free_bytes() != 0 {
+        assert!(n < 1000, "it takes the table that is ready");
+        insert(n);
+        n += 1;
+    }
+    assert_eq!(memtable.index.memory(), grown + INDEX_SLOTS_MIN as u64 * 8);
 }
 
 /// `is_full` comes with the first entry over the limit, and memory follows bytes (engines.md 73).
