@@ -336,7 +336,8 @@ impl KeyspaceOptions {
         0, write_buffer_bytes: u64
     }
     keyspace_setter! {
-        /// Memtables that may wait for their flush before writers wait. Default [`IMMUTABLES_MAX`].
+        /// Memtables that may wait for their flush while another is filled; when that is full too,
+        /// writers wait. Default [`IMMUTABLES_MAX`].
         1, immutables_max: u32
     }
     keyspace_setter! {

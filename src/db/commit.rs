@@ -346,7 +346,10 @@ impl Core {
 
     #[cold]
     fn rotate_tree(&self, commit: &Commit, tree: &Tree) {
-        if tree.rotate(commit.segment()) {
+        if tree.pressure().is_full() {
+            // As many wait as may: the next writers wait too, and the first one after that rotates.
+            self.update_stall();
+        } else if tree.rotate(commit.segment()) {
             self.update_stall();
             self.board.notify();
         }

@@ -11,7 +11,7 @@ use super::health::Health;
 use super::log::LogSpace;
 use super::published::Published;
 use super::reserve::Reserve;
-use super::stall::{Stall, debt_of};
+use super::stall::Stall;
 use super::sweep::Leftovers;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
@@ -97,26 +97,23 @@ impl Core {
         self.live_snapshots().first().copied().unwrap_or_default()
     }
 
-    /// Reads the trees' pressures and sets the writers' delay.
+    /// Reads the trees' pressures and sets the writers' pace.
     pub(crate) fn update_stall(&self) {
         let update = self.stall.begin_update();
         let trees = self.trees.load();
-        let mut worst = None;
-        let mut debt = -1.0;
-        let mut waiting_bytes = 0;
-        for tree in trees.by_id.values() {
-            let pressure = tree.pressure();
-            if pressure.immutables > 0 {
-                waiting_bytes += tree.memtable_memory();
-            }
-            let (own, _) = debt_of(&pressure);
-            if own > debt {
-                debt = own;
-                worst = Some((tree.name(), pressure));
-            }
-        }
+        let waiting = |tree: &&Arc<Tree>| tree.immutables() > 0;
+        let waiting_bytes: u64 = trees
+            .by_id
+            .values()
+            .filter(waiting)
+            .map(|tree| tree.memtable_memory())
+            .sum();
         let share = waiting_bytes as f64 / (self.options.memory_bytes as f64).max(1.0);
-        update.finish(worst, share);
+        let pressures = trees
+            .by_id
+            .values()
+            .map(|tree| (tree.name(), tree.pressure()));
+        update.finish(pressures, share);
     }
 
     /// Freezes the memtables that hold back the oldest segment when too many are kept: an idle

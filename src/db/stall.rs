@@ -1,9 +1,11 @@
-//! Back-pressure: a curve, not a cliff.
+//! Back-pressure: a pace, not a cliff.
 //!
 //! After each rotation, flush and compaction the background's debt is read from the trees. Below
-//! one half nothing happens. Above, every written byte owes a delay that grows with the square of
-//! the debt; delays are slept in pieces of at most 1 ms, outside every lock. At a debt of one (as
-//! many memtables waiting as are allowed) writers wait for a flush to end.
+//! one half nothing happens. Above, every written byte is given a time that grows with the square of
+//! the debt, and at a debt of one is a little more than a flush takes for a byte, as measured: so a
+//! memtable fills no faster than one is flushed, and nobody has to wait for a whole flush. Who is
+//! ahead of the pace sleeps a millisecond or two, outside every lock. Only when a memtable is full
+//! and as many wait as are allowed do writers wait for a flush to end.
 //! After bLSM's continuous admission (Sears and Ramakrishnan, 2012).
 
 use super::health::Health;
@@ -11,7 +13,9 @@ use crate::base::error::Result;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::sync::{Condvar, Mutex, MutexGuard};
 use crate::fs::Env;
+use crate::fs::Instant;
 use crate::tree::Pressure;
+use std::cmp::Ordering::Equal;
 use std::time::Duration;
 
 /// Why writers are being slowed down; see `Db::why_stalled`.
@@ -22,10 +26,11 @@ pub struct WhyStalled {
     pub keyspace: String,
     /// What is behind.
     pub cause: StallCause,
-    /// How far: from 0.5, where delays begin, to 1.0, where writers wait.
+    /// How far: from 0.5, above which writers are held to a pace, to 1.0, where that is the pace of
+    /// flushes; more when compactions are further behind.
     pub debt: f64,
-    /// The delay that each mebibyte written pays.
-    pub delay_per_mebibyte: Duration,
+    /// The time that each mebibyte written is given: writers that need less sleep for the rest.
+    pub time_per_mebibyte: Duration,
     /// True when writers wait for a flush to end.
     pub waiting: bool,
 }
@@ -42,12 +47,18 @@ pub enum StallCause {
     Memory,
 }
 
-/// Drain rate assumed before any flush was measured, bytes a second.
-const DRAIN_RATE_AT_START: f64 = 200e6;
-/// Owed delay is slept once it is this long: shorter sleeps cost more than they take.
-const SLEEP_LEAST: u64 = 100_000;
+/// What a flush takes for a byte before any was measured, in nanoseconds.
+const FLUSH_NANOS_AT_START: f64 = 5.0;
+/// At a debt of one a byte is given so much more than a flush takes for it.
+const MARGIN: f64 = 1.15;
+/// A debt of compactions counts up to here: then writers have a fiftieth of the pace of flushes.
+const DEBT_MOST: f64 = 4.0;
+/// Flushes are assumed to do at least a megabyte a second.
+const FLUSH_NANOS_MOST: f64 = 1000.0;
+/// Writers this far ahead of their pace sleep: rarely and well, rather than often and too long.
+const AHEAD_LEAST: u64 = 1_000_000;
 /// Longest single sleep.
-const SLEEP_MOST: u64 = 1_000_000;
+const SLEEP_MOST: u64 = 2_000_000;
 
 /// So long a deletion waits on a full disk for a memtable.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -55,31 +66,44 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Stall {
     env: Env,
-    /// Delay for each KiB written; 0 when nothing is behind.
+    /// Time for each KiB written; 0 when nothing is behind.
     nanos_per_kib: AtomicU64,
     waiting: AtomicBool,
-    owed_nanos: AtomicU64,
+    start: Instant,
+    /// When everything admitted so far has had its time, in nanoseconds after `start`.
+    admitted_until: AtomicU64,
     stalls: AtomicU64,
     stalled_nanos: AtomicU64,
-    why: Mutex<(Option<WhyStalled>, f64)>,
+    state: Mutex<State>,
     drained: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    why: Option<WhyStalled>,
+    /// What a flush takes for a byte of its memtable, a moving average.
+    flush_nanos: f64,
 }
 
 impl Stall {
     pub(crate) fn new(env: Env) -> Self {
         Stall {
+            start: env.now(),
             env,
             nanos_per_kib: AtomicU64::new(0),
             waiting: AtomicBool::new(false),
-            owed_nanos: AtomicU64::new(0),
+            admitted_until: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
             stalled_nanos: AtomicU64::new(0),
-            why: Mutex::new((None, DRAIN_RATE_AT_START)),
+            state: Mutex::new(State {
+                why: None,
+                flush_nanos: FLUSH_NANOS_AT_START,
+            }),
             drained: Condvar::new(),
         }
     }
 
-    /// Delays a write of `bytes` as the debt asks. Called before any lock is taken.
+    /// Holds a write of `bytes` to the pace that the debt asks for. Called before any lock is taken.
     #[inline]
     pub(crate) fn admit(&self, bytes: usize, health: &Health) -> Result<()> {
         // Relaxed: a stale value delays one write too little or too much.
@@ -94,20 +118,13 @@ impl Stall {
     fn delay(&self, bytes: usize, health: &Health) -> Result<()> {
         let start = self.env.now();
         let mut slept = false;
-        let nanos = (bytes as u64).saturating_mul(self.nanos_per_kib.load(Ordering::Relaxed)) >> 10;
-        let owed = self
-            .owed_nanos
-            .fetch_add(nanos, Ordering::Relaxed)
-            .saturating_add(nanos);
-        if owed >= SLEEP_LEAST {
-            // Whoever brings the sum over the mark pays it for all.
-            self.owed_nanos
-                .fetch_sub(owed.min(SLEEP_MOST), Ordering::Relaxed);
-            self.env.sleep(Duration::from_nanos(owed.min(SLEEP_MOST)));
+        let ahead = self.pass(bytes, start);
+        if ahead >= AHEAD_LEAST {
+            self.env.sleep(Duration::from_nanos(ahead.min(SLEEP_MOST)));
             slept = true;
         }
         if self.waiting.load(Ordering::Acquire) {
-            let mut why = self.why.lock();
+            let mut state = self.state.lock();
             while self.waiting.load(Ordering::Acquire) {
                 if let Err(refusal) = health.check() {
                     // On a full disk the reserve may be enough for the flush: a few tries of it.
@@ -117,7 +134,7 @@ impl Stall {
                     }
                 }
                 self.env
-                    .wait(&self.drained, &mut why, Duration::from_millis(50));
+                    .wait(&self.drained, &mut state, Duration::from_millis(50));
                 slept = true;
             }
         }
@@ -129,12 +146,34 @@ impl Stall {
         Ok(())
     }
 
-    /// Takes in what a flush has drained.
+    /// Takes the time for `bytes` from what is to come; how far ahead of its pace that is now.
+    fn pass(&self, bytes: usize, now: Instant) -> u64 {
+        // Relaxed, as all of the pace: only the sum counts, and it loses nothing.
+        let pace = self.nanos_per_kib.load(Ordering::Relaxed);
+        let time = (bytes as u64).saturating_mul(pace) >> 10;
+        let now = now.saturating_duration_since(self.start).as_nanos() as u64;
+        // Writers that were slower keep no more of that than a sleep may be too long.
+        let passed = |until: u64| {
+            until
+                .max(now.saturating_sub(SLEEP_MOST))
+                .saturating_add(time)
+        };
+        let before =
+            self.admitted_until
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
+                    Some(passed(until))
+                });
+        match before {
+            Ok(until) | Err(until) => passed(until).saturating_sub(now),
+        }
+    }
+
+    /// Takes in how long the flush of a memtable of `bytes` took.
     pub(crate) fn measured(&self, bytes: u64, took: Duration) {
-        let seconds = took.as_secs_f64();
-        if bytes > 1 << 20 && seconds > 0.0 {
-            let mut why = self.why.lock();
-            why.1 += 0.3 * (bytes as f64 / seconds - why.1);
+        if bytes > 1 << 20 {
+            let nanos = took.as_nanos() as f64 / bytes as f64;
+            let mut state = self.state.lock();
+            state.flush_nanos += 0.3 * (nanos.min(FLUSH_NANOS_MOST) - state.flush_nanos);
         }
     }
 
@@ -143,19 +182,19 @@ impl Stall {
     pub(crate) fn begin_update(&self) -> StallUpdate<'_> {
         StallUpdate {
             stall: self,
-            why: self.why.lock(),
+            state: self.state.lock(),
         }
     }
 
     /// Lets every waiting writer look at the health again. Under the lock, so that none is between
     /// its look and its sleep.
     pub(crate) fn wake(&self) {
-        let _why = self.why.lock();
+        let _state = self.state.lock();
         self.drained.notify_all();
     }
 
     pub(crate) fn why(&self) -> Option<WhyStalled> {
-        self.why.lock().0.clone()
+        self.state.lock().why.clone()
     }
 
     /// How many writes were held up, and for how long in all.
@@ -172,40 +211,41 @@ impl Stall {
 #[derive(Debug)]
 pub(crate) struct StallUpdate<'a> {
     stall: &'a Stall,
-    why: MutexGuard<'a, (Option<WhyStalled>, f64)>,
+    state: MutexGuard<'a, State>,
 }
 
 impl StallUpdate<'_> {
-    /// Sets the delay from the worst of all trees' pressures and the share of the memtables'
-    /// memory that is in use.
-    pub(crate) fn finish(self, worst: Option<(&str, Pressure)>, memory_share: f64) {
-        let StallUpdate { stall, mut why } = self;
-        let mut debt = 0.0;
-        let mut cause = StallCause::Flush;
-        let mut name = "";
-        if let Some((keyspace, pressure)) = worst {
-            name = keyspace;
-            (debt, cause) = debt_of(&pressure);
+    /// Sets the pace from the pressures of all trees and the share of the memtables' memory that is
+    /// in use.
+    pub(crate) fn finish<'n>(
+        self,
+        pressures: impl IntoIterator<Item = (&'n str, Pressure)>,
+        memory_share: f64,
+    ) {
+        let StallUpdate { stall, mut state } = self;
+        // Whoever has no room for another write comes first, however far behind others are.
+        let order = |(_, p): &(_, Pressure)| (p.is_full(), debt_of(p).0);
+        let worst = pressures
+            .into_iter()
+            .max_by(|a, b| order(a).partial_cmp(&order(b)).unwrap_or(Equal));
+        let (name, pressure) = worst.unwrap_or_default();
+        let (mut debt, mut cause) = debt_of(&pressure);
+        let mut waiting = pressure.is_full();
+        if memory_share > 1.0 && !waiting {
+            (debt, cause, waiting) = (debt.max(1.0), StallCause::Memory, true);
         }
-        if memory_share > 1.0 && debt < 1.0 {
-            (debt, cause) = (1.0, StallCause::Memory);
-        }
-        let waiting = debt >= 1.0 && cause != StallCause::Compaction;
-        let over = ((debt - 0.5) / 0.5).clamp(0.0, 1.0);
-        let nanos_per_byte = 1e9 / why.1.max(1e6) * over * over;
+        let over = ((debt.min(DEBT_MOST) - 0.5) / 0.5).max(0.0);
+        let nanos_per_byte = state.flush_nanos * MARGIN * over * over;
         stall
             .nanos_per_kib
             .store((nanos_per_byte * 1024.0) as u64, Ordering::Relaxed);
-        if over == 0.0 {
-            stall.owed_nanos.store(0, Ordering::Relaxed);
-        }
         // Pairs with the Acquire in `delay`.
         stall.waiting.store(waiting, Ordering::Release);
-        why.0 = (over > 0.0).then(|| WhyStalled {
+        state.why = (over > 0.0).then(|| WhyStalled {
             keyspace: name.to_owned(),
             cause,
             debt,
-            delay_per_mebibyte: Duration::from_nanos((nanos_per_byte * 1048576.0) as u64),
+            time_per_mebibyte: Duration::from_nanos((nanos_per_byte * 1048576.0) as u64),
             waiting,
         });
         if !waiting {
@@ -215,13 +255,13 @@ impl StallUpdate<'_> {
 }
 
 /// The debt of one tree, and what causes it.
-pub(crate) fn debt_of(pressure: &Pressure) -> (f64, StallCause) {
-    // One waiting memtable is the normal state of a busy store: it counts as nothing.
-    let most = pressure.immutables_max.saturating_sub(1).max(1);
-    let flush = if pressure.immutables >= pressure.immutables_max {
-        1.0
-    } else {
-        pressure.immutables.saturating_sub(1) as f64 / most as f64
+fn debt_of(pressure: &Pressure) -> (f64, StallCause) {
+    // One waiting memtable is the normal state of a busy store: no pace comes of it, unless one is
+    // all that may wait.
+    let flush = match (pressure.immutables, pressure.immutables_max) {
+        (0, _) => 0.0,
+        (waiting, most) if most <= waiting => 1.0,
+        (waiting, most) => 0.5 + 0.5 * (waiting - 1) as f64 / (most - 1) as f64,
     };
     if flush >= pressure.compaction {
         (flush, StallCause::Flush)
@@ -233,30 +273,32 @@ pub(crate) fn debt_of(pressure: &Pressure) -> (f64, StallCause) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::Fs;
+    use crate::fs::sim::SimFs;
+    use std::path::Path;
 
     fn pressure(immutables: usize, compaction: f64) -> Pressure {
         Pressure {
             immutables,
             immutables_max: 4,
+            active_is_full: immutables >= 4,
             compaction,
         }
     }
 
     #[test]
-    fn the_delay_grows_with_the_debt_and_ends_with_it() {
+    fn the_pace_falls_as_the_debt_grows_and_ends_with_it() {
         let stall = Stall::new(Env::os());
         let mut before = 0;
-        for debt in [0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0] {
-            stall
-                .begin_update()
-                .finish(Some(("k", pressure(0, debt))), 0.0);
+        for debt in [0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 3.0, 9.0] {
+            stall.begin_update().finish([("k", pressure(0, debt))], 0.0);
             let now = stall.nanos_per_kib.load(Ordering::Relaxed);
             assert!(before <= now, "{debt}");
             assert_eq!(now > 0, debt > 0.5, "{debt}");
             assert_eq!(stall.why().is_some(), debt > 0.5);
             before = now;
         }
-        stall.begin_update().finish(None, 0.0);
+        stall.begin_update().finish([], 0.0);
         assert_eq!(stall.why(), None);
     }
 
@@ -265,7 +307,7 @@ mod tests {
         let stall = Stall::new(Env::os());
         stall
             .begin_update()
-            .finish(Some(("orders", pressure(4, 0.2))), 0.0);
+            .finish([("orders", pressure(4, 0.2))], 0.0);
         let why = stall.why().unwrap();
         assert_eq!(
             (why.keyspace.as_str(), why.cause),
@@ -274,18 +316,56 @@ mod tests {
         assert!(why.waiting);
         stall
             .begin_update()
-            .finish(Some(("orders", pressure(1, 3.0))), 0.0);
+            .finish([("orders", pressure(1, 3.0))], 0.0);
         let why = stall.why().unwrap();
         assert_eq!((why.cause, why.waiting), (StallCause::Compaction, false));
+    }
+
+    #[test]
+    fn a_tree_without_room_is_not_hidden_by_one_that_is_further_behind() {
+        let stall = Stall::new(Env::os());
+        let behind = pressure(0, 3.0);
+        stall.begin_update().finish(
+            [
+                ("behind", behind),
+                ("full", pressure(4, 0.0)),
+                ("b", behind),
+            ],
+            0.0,
+        );
+        let why = stall.why().unwrap();
+        assert_eq!((why.keyspace.as_str(), why.waiting), ("full", true));
+    }
+
+    /// As many wait as may, and one that is not full takes more writes: nobody waits yet.
+    #[test]
+    fn writers_fill_the_last_memtable_at_the_pace_of_flushes() {
+        let sim = SimFs::new(1);
+        let env = Fs::sim(&sim, Path::new("/db")).env();
+        let (stall, health) = (Stall::new(env.clone()), Health::default());
+        stall.measured(64 << 20, Duration::from_millis(640));
+        let last = Pressure {
+            active_is_full: false,
+            ..pressure(4, 0.0)
+        };
+        stall.begin_update().finish([("k", last)], 0.0);
+        let start = env.now();
+        for _ in 0..640 {
+            stall.admit(100 << 10, &health).unwrap();
+        }
+        let why = stall.why().unwrap();
+        assert!(!why.waiting);
+        let (given, taken) = (why.time_per_mebibyte * 64_000 / 1024, env.elapsed(start));
+        let wrong = given.abs_diff(taken);
+        assert!(wrong < Duration::from_millis(5), "{given:?}, {taken:?}");
+        assert!(given > Duration::from_millis(300), "5 to 10 ns a byte");
     }
 
     #[test]
     fn a_waiting_writer_sees_the_background_fail() {
         let stall = Stall::new(Env::os());
         let health = Health::default();
-        stall
-            .begin_update()
-            .finish(Some(("k", pressure(4, 0.0))), 0.0);
+        stall.begin_update().finish([("k", pressure(4, 0.0))], 0.0);
         health.fail(crate::base::error::Error::corruption("gone"));
         assert!(stall.admit(1, &health).is_err());
     }

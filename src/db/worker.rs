@@ -149,8 +149,7 @@ impl Core {
         match outcome {
             Ok(Some(outcome)) => {
                 self.count_flush(&outcome);
-                self.stall
-                    .measured(outcome.bytes_written, env.elapsed(start));
+                self.stall.measured(outcome.bytes_read, env.elapsed(start));
                 self.health.recovered(Part::Flush);
                 self.after_change(self.retire_logs());
                 true

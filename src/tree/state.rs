@@ -53,10 +53,20 @@ pub struct Tree {
 pub struct Pressure {
     /// Memtables that wait for their flush.
     pub immutables: usize,
-    /// The number of them at which writers wait.
+    /// So many may wait while the active one fills.
     pub immutables_max: usize,
+    /// True when the active memtable has its size.
+    pub active_is_full: bool,
     /// Compaction debt: 0.0 nothing due, 1.0 writers should wait.
     pub compaction: f64,
+}
+
+impl Pressure {
+    /// True when there is no room for another write before a flush ends.
+    pub fn is_full(&self) -> bool {
+        let room = self.immutables_max.saturating_sub(self.immutables);
+        self.immutables_max < self.immutables || (room == 0 && self.active_is_full)
+    }
 }
 
 impl Layers for View {
@@ -291,6 +301,7 @@ impl Tree {
         Pressure {
             immutables: view.immutables.len(),
             immutables_max: self.options.immutables_max as usize,
+            active_is_full: view.active.is_full(),
             compaction: policy::debt(&view.version, &self.options),
         }
     }

@@ -89,6 +89,7 @@ fn pressure(immutables: u64) -> Pressure {
     Pressure {
         immutables: immutables as usize,
         immutables_max: 4,
+        active_is_full: true,
         compaction: 0.0,
     }
 }
@@ -100,7 +101,7 @@ fn the_background_fails(mistake: Mistake) {
         Arc::new(Health::default()),
     );
     let stall = Arc::new(Stall::new(Env::os()));
-    stall.begin_update().finish(Some(("k", pressure(4))), 0.0);
+    stall.begin_update().finish([("k", pressure(4))], 0.0);
     let held_up = {
         let (stall, health) = (Arc::clone(&stall), Arc::clone(&health));
         thread::spawn(move || stall.admit(1, &health))
@@ -148,7 +149,7 @@ fn two_updates_of_the_pace(mistake: Mistake) {
                 Mistake::ReadsEarly => early,
                 _ => pressure(waiting.load(Ordering::Acquire)),
             };
-            begun.finish(Some(("k", now)), 0.0);
+            begun.finish([("k", now)], 0.0);
         }
     };
     let rotation = update.clone();
