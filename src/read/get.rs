@@ -166,9 +166,21 @@ fn find_group<'v>(
                 }
             }
         }
+        let mut places = [None; GROUP];
         for (i, key) in keys.iter().enumerate() {
-            if let Some(entry) = entries[i] {
-                answers[i] = in_table(view, entry.table()?, key, hashes[i], at, counts)?;
+            let Some(entry) = entries[i] else { continue };
+            let table = &**entry.table()?;
+            let hash = hash_for(view, table, key, hashes[i]);
+            if passes_filter(table, hash, counts) {
+                places[i] = Some((table, hash, table.place(key, at)?));
+            }
+        }
+        for (table, hash, place) in places.iter().flatten() {
+            table.approach(*place, *hash);
+        }
+        for (i, key) in keys.iter().enumerate() {
+            if let Some((table, hash, place)) = places[i] {
+                answers[i] = judge(table.get_at(place, key, hash, at)?, at, counts)?;
             }
         }
     }
@@ -204,12 +216,30 @@ fn in_table<'v>(
     counts: &mut ReadCounts,
 ) -> Result<Option<Lookup<'v>>> {
     let hash = hash_for(view, table, key, hash);
-    if !table.may_contain(hash) {
-        counts.filter_negatives += 1;
+    if !passes_filter(table, hash, counts) {
         return Ok(None);
     }
-    counts.tables_probed += 1;
-    match table.get(key, hash, at)? {
+    judge(table.get(key, hash, at)?, at, counts)
+}
+
+#[inline]
+fn passes_filter(table: &Table, hash: u64, counts: &mut ReadCounts) -> bool {
+    let passes = table.may_contain(hash);
+    match passes {
+        true => counts.tables_probed += 1,
+        false => counts.filter_negatives += 1,
+    }
+    passes
+}
+
+/// What a table's answer says, if it has one.
+#[inline]
+fn judge<'v>(
+    found: Option<TableValue<'v>>,
+    at: SeqNo,
+    counts: &mut ReadCounts,
+) -> Result<Option<Lookup<'v>>> {
+    match found {
         Some(value) => {
             counts.filter_positives += 1;
             decide(value.tag, at, Lookup::Table(value)).map(Some)

@@ -26,6 +26,7 @@ mod index;
 mod properties;
 mod reader;
 mod salvage;
+mod staged;
 mod value;
 mod verify;
 

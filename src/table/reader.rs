@@ -1,4 +1,5 @@
-//! An open table: filter, index and block looked up in the file as it lies there.
+//! An open table: filter, index and block looked up in the file as it lies there. What a get does
+//! with them is in staged.rs.
 //!
 //! ```text
 //! get = index (heads, then one separator if they tie) → block (fingerprints, then one key)
@@ -15,7 +16,6 @@
 //! Threads: shared freely; the only state that changes is what has been verified or loaded.
 
 use super::block::search::prefetch;
-use super::block::{Layout, fingerprint};
 use super::cache::{BlockKey, CachedBlock};
 use super::compression::decompress;
 use super::cursor::TableCursor;
@@ -25,7 +25,7 @@ use super::format::{
     checksum_error,
 };
 use super::index::Index;
-use super::value::{BlockData, TableValue};
+use super::value::BlockData;
 use super::{BirthIdentity, TableContext, verify};
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, REPAIR_TABLE, Result};
@@ -35,7 +35,7 @@ use crate::base::sync::Arc;
 use crate::base::sync::OnceLock;
 use crate::base::sync::atomic::Ordering;
 use crate::base::sync::plain::AtomicU64;
-use crate::base::types::{SeqNo, Tag};
+use crate::base::types::Tag;
 use crate::fs::region::Advice;
 use crate::fs::{File, Region};
 use std::ops::Range;
@@ -162,55 +162,6 @@ impl Table {
     pub fn may_contain(&self, hash: u64) -> bool {
         self.filter()
             .is_none_or(|filter| filter.decoded.may_contain(filter.section(), hash))
-    }
-
-    /// The newest version of `key` not newer than `at`. Does not ask the filter.
-    ///
-    /// # Errors
-    /// `Corruption` or `Io`, when the index or the block that may hold the key is unreadable.
-    pub fn get(&self, key: &[u8], hash: u64, at: SeqNo) -> Result<Option<TableValue<'_>>> {
-        let newest = Tag::newest_at(at);
-        let index = self.index()?;
-        let section = index.section();
-        let after = index
-            .decoded
-            .locate(section, key, newest)
-            .ok_or_else(|| self.bad_index())?;
-        if let Some(i) = after.checked_sub(1) {
-            let found = self.find_in(index, i, key, hash, newest)?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        // Versions of one key may span blocks, and the one wanted may be the first of the next.
-        if index.decoded.continues(section, after, key) {
-            return self.find_in(index, after, key, hash, newest);
-        }
-        Ok(None)
-    }
-
-    #[inline]
-    fn find_in(
-        &self,
-        index: &Loaded<Index>,
-        i: usize,
-        key: &[u8],
-        hash: u64,
-        newest: Tag,
-    ) -> Result<Option<TableValue<'_>>> {
-        let block = self.block(index, i, Access::Read)?;
-        let body = block.body();
-        let found = Layout::parse(body)
-            .and_then(|layout| layout.find(body, key, fingerprint(hash), newest))
-            .ok_or_else(|| self.bad_block(index, i))?;
-        let Some(entry) = found else {
-            return Ok(None);
-        };
-        let (tag, value) = (
-            entry.tag,
-            entry.value_at..entry.value_at + entry.value.len(),
-        );
-        Ok(Some(TableValue { tag, block, value }))
     }
 
     /// Walks it both ways.

@@ -25,18 +25,7 @@ impl Layout {
         };
         let mut start = 0;
         while start < self.count {
-            let bytes = body.get(HEADER_BYTES + start..)?;
-            let mut mask = match bytes.first_chunk() {
-                Some(line) => equal_bytes(line, fingerprint),
-                None => {
-                    let mut line = [0; 16];
-                    line.get_mut(..bytes.len())?.copy_from_slice(bytes);
-                    equal_bytes(&line, fingerprint)
-                }
-            };
-            if self.count - start < 16 {
-                mask &= (1 << (self.count - start)) - 1;
-            }
+            let mut mask = self.fitting(body, start, fingerprint)?;
             while mask != 0 {
                 let i = start + mask.trailing_zeros() as usize;
                 let entry = self.entry(body, i)?;
@@ -52,6 +41,36 @@ impl Layout {
             start += 16;
         }
         Some(None)
+    }
+
+    /// Bit `i` is set where entry `start + i` has this fingerprint, of at most 16 entries.
+    #[inline]
+    fn fitting(&self, body: &[u8], start: usize, fingerprint: u8) -> Option<u16> {
+        let bytes = body.get(HEADER_BYTES + start..)?;
+        let mask = match bytes.first_chunk() {
+            Some(line) => equal_bytes(line, fingerprint),
+            None => {
+                let mut line = [0; 16];
+                line.get_mut(..bytes.len())?.copy_from_slice(bytes);
+                equal_bytes(&line, fingerprint)
+            }
+        };
+        Some(match self.count - start {
+            left @ 0..16 => mask & ((1 << left) - 1),
+            _ => mask,
+        })
+    }
+
+    /// Where the first entry with this fingerprint starts: probably what a get will find.
+    #[inline]
+    pub(in crate::table) fn likely(&self, body: &[u8], fingerprint: u8) -> Option<usize> {
+        for start in (0..self.count).step_by(16) {
+            let mask = self.fitting(body, start, fingerprint)?;
+            if mask != 0 {
+                return self.offset(body, start + mask.trailing_zeros() as usize);
+            }
+        }
+        None
     }
 
     fn find_version<'a>(

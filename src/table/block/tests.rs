@@ -56,6 +56,10 @@ proptest! {
             prop_assert_eq!(layout.lower_bound(&body, entry.key, entry.tag), Some(i));
             let found = layout.find(&body, entry.key, fingerprint(entry.hash), entry.tag).unwrap();
             prop_assert_eq!(found.unwrap().tag, entry.tag);
+            let fits = |e: &Pending<'_>| fingerprint(e.hash) == fingerprint(entry.hash);
+            let likely = entries.iter().position(fits).unwrap();
+            let start = layout.likely(&body, fingerprint(entry.hash)).unwrap();
+            prop_assert_eq!(start, layout.offset(&body, likely).unwrap());
             prop_assert_eq!(layout.stored_guide(&body, i), layout.guide_of(entry.key, entry.hash));
             for gap in [[entry.key, &[0]].concat(), entry.key.split_last().map_or(vec![], |s| s.1.to_vec())] {
                 let expected = entries
@@ -87,6 +91,7 @@ proptest! {
             let _ = layout.lower_bound(&body, b"key", Tag::MAX);
             for fingerprint in 0..=255 {
                 let _ = layout.find(&body, b"key", fingerprint, Tag::MIN);
+                let _ = layout.likely(&body, fingerprint);
             }
         }
     }

@@ -51,6 +51,11 @@ fn check_all(rows: &[Row], table: &Arc<Table>) {
             let expected = newest_at(rows, probe, at);
             let found = table.get(probe, hash(probe), SeqNo::new(at)).unwrap();
             assert_eq!(found.as_ref().map(|v| v.tag), expected.map(row_tag));
+            let place = table.place(probe, SeqNo::new(at)).unwrap();
+            table.approach(place, hash(probe));
+            let staged = table.get_at(place, probe, hash(probe), SeqNo::new(at));
+            let staged = staged.unwrap().map(|v| (v.tag, v.bytes().to_vec()));
+            assert_eq!(staged, found.as_ref().map(|v| (v.tag, v.bytes().to_vec())));
             if let (Some(found), Some(row)) = (found, expected) {
                 assert!(table.may_contain(hash(probe)));
                 let value = row.2.as_deref().unwrap_or(b"");

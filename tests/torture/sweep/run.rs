@@ -246,9 +246,34 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Reads every key by itself, and then those of each keyspace together.
     pub fn check_keys(&self) {
         for n in 0..KEYS {
             self.check_key(SPACES[n as usize % 2], &key(n));
+        }
+        for space in SPACES {
+            self.check_together(space);
+        }
+    }
+
+    fn check_together(&self, space: &'static str) {
+        let (Some(keyspace), false) = (self.space(space), self.is_dead()) else {
+            return;
+        };
+        let keys: Vec<Vec<u8>> = (0..KEYS).map(key).collect();
+        match keyspace.get_many(&keys) {
+            Ok(found) => {
+                for (key, found) in keys.into_iter().zip(found) {
+                    let expected = self.history.now.get(&(space, key));
+                    assert_eq!(
+                        found.as_deref(),
+                        expected.map(Vec::as_slice),
+                        "P12: {}: one of many in {space}",
+                        self.what
+                    );
+                }
+            }
+            Err(error) => self.expect_disk(&error),
         }
     }
 
