@@ -2,9 +2,9 @@
 //!
 //! After each rotation, flush and compaction the background's debt is read from the trees. Below
 //! one half nothing happens. Above, every written byte is given a time that grows with the square of
-//! the debt, and at a debt of one is a little more than a flush takes for a byte, as measured: so a
-//! memtable fills no faster than one is flushed, and nobody has to wait for a whole flush. Who is
-//! ahead of the pace sleeps a millisecond or two, outside every lock. Only when a memtable is full
+//! the debt, and at a debt of one is what a flush takes for a byte, as measured: so a memtable fills
+//! no faster than one is flushed, and nobody has to wait for a whole flush. Who is
+//! ahead of the pace by a millisecond sleeps until its time has come, outside every lock. Only when a memtable is full
 //! and as many wait as are allowed do writers wait for a flush to end.
 //! After bLSM's continuous admission (Sears and Ramakrishnan, 2012).
 
@@ -12,8 +12,7 @@ use super::health::Health;
 use crate::base::error::Result;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::sync::{Condvar, Mutex, MutexGuard};
-use crate::fs::Env;
-use crate::fs::Instant;
+use crate::fs::{Env, Instant};
 use crate::tree::Pressure;
 use std::cmp::Ordering::Equal;
 use std::time::Duration;
@@ -43,22 +42,24 @@ pub enum StallCause {
     Flush,
     /// Level 0 has too many runs, or levels are over their size.
     Compaction,
-    /// All memtables together use up their half of the memory budget.
+    /// The memtables together use up the memory budget.
     Memory,
 }
 
 /// What a flush takes for a byte before any was measured, in nanoseconds.
 const FLUSH_NANOS_AT_START: f64 = 5.0;
-/// At a debt of one a byte is given so much more than a flush takes for it.
-const MARGIN: f64 = 1.15;
 /// A debt of compactions counts up to here: then writers have a fiftieth of the pace of flushes.
 const DEBT_MOST: f64 = 4.0;
 /// Flushes are assumed to do at least a megabyte a second.
 const FLUSH_NANOS_MOST: f64 = 1000.0;
+/// So many bytes are given their time at once.
+const PIECE_BYTES: u64 = 16 << 10;
 /// Writers this far ahead of their pace sleep: rarely and well, rather than often and too long.
 const AHEAD_LEAST: u64 = 1_000_000;
-/// Longest single sleep.
+/// Longest single sleep, after which the pace is looked at again.
 const SLEEP_MOST: u64 = 2_000_000;
+/// A single write is given no more time than this, however large it is.
+const TIME_MOST: u64 = 1_000_000_000;
 
 /// So long a deletion waits on a full disk for a memtable.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -70,6 +71,8 @@ pub(crate) struct Stall {
     nanos_per_kib: AtomicU64,
     waiting: AtomicBool,
     start: Instant,
+    /// Bytes admitted that were given no time yet.
+    counted: AtomicU64,
     /// When everything admitted so far has had its time, in nanoseconds after `start`.
     admitted_until: AtomicU64,
     stalls: AtomicU64,
@@ -92,6 +95,7 @@ impl Stall {
             env,
             nanos_per_kib: AtomicU64::new(0),
             waiting: AtomicBool::new(false),
+            counted: AtomicU64::new(0),
             admitted_until: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
             stalled_nanos: AtomicU64::new(0),
@@ -116,10 +120,20 @@ impl Stall {
 
     #[cold]
     fn delay(&self, bytes: usize, health: &Health) -> Result<()> {
+        let until = self.pass(bytes);
+        if until.is_none() && !self.waiting.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let start = self.env.now();
         let mut slept = false;
-        let ahead = self.pass(bytes, start);
-        if ahead >= AHEAD_LEAST {
+        while let Some(until) = until
+            && self.nanos_per_kib.load(Ordering::Relaxed) != 0
+            && health.check().is_ok()
+        {
+            let ahead = until.saturating_sub(self.nanos_now());
+            if ahead < AHEAD_LEAST {
+                break;
+            }
             self.env.sleep(Duration::from_nanos(ahead.min(SLEEP_MOST)));
             slept = true;
         }
@@ -146,26 +160,32 @@ impl Stall {
         Ok(())
     }
 
-    /// Takes the time for `bytes` from what is to come; how far ahead of its pace that is now.
-    fn pass(&self, bytes: usize, now: Instant) -> u64 {
-        // Relaxed, as all of the pace: only the sum counts, and it loses nothing.
-        let pace = self.nanos_per_kib.load(Ordering::Relaxed);
-        let time = (bytes as u64).saturating_mul(pace) >> 10;
-        let now = now.saturating_duration_since(self.start).as_nanos() as u64;
-        // Writers that were slower keep no more of that than a sleep may be too long.
-        let passed = |until: u64| {
-            until
-                .max(now.saturating_sub(SLEEP_MOST))
-                .saturating_add(time)
-        };
-        let before =
-            self.admitted_until
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
-                    Some(passed(until))
-                });
-        match before {
-            Ok(until) | Err(until) => passed(until).saturating_sub(now),
+    /// Takes the time for `bytes` out of what is to come; when it will have passed. Small writes
+    /// are counted together, because a look at the clock is a tenth of a put; `None` until it is due.
+    fn pass(&self, bytes: usize) -> Option<u64> {
+        // Relaxed, as all of the pace: only sums count, and they lose nothing.
+        let counted = self.counted.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if counted < PIECE_BYTES {
+            return None;
         }
+        let bytes = self.counted.swap(0, Ordering::Relaxed);
+        let pace = self.nanos_per_kib.load(Ordering::Relaxed);
+        let time = (bytes.saturating_mul(pace) >> 10).min(TIME_MOST);
+        // Writers that were slower keep no more of that than a sleep may be too long.
+        let least = self.nanos_now().saturating_sub(SLEEP_MOST);
+        let passed = |until: u64| until.max(least).saturating_add(time);
+        let relaxed = Ordering::Relaxed;
+        let before = self
+            .admitted_until
+            .fetch_update(relaxed, relaxed, |until| Some(passed(until)));
+        match before {
+            Ok(until) | Err(until) => Some(passed(until)),
+        }
+    }
+
+    /// Nanoseconds since `start`.
+    fn nanos_now(&self) -> u64 {
+        self.env.elapsed(self.start).as_nanos() as u64
     }
 
     /// Takes in how long the flush of a memtable of `bytes` took.
@@ -235,7 +255,7 @@ impl StallUpdate<'_> {
             (debt, cause, waiting) = (debt.max(1.0), StallCause::Memory, true);
         }
         let over = ((debt.min(DEBT_MOST) - 0.5) / 0.5).max(0.0);
-        let nanos_per_byte = state.flush_nanos * MARGIN * over * over;
+        let nanos_per_byte = state.flush_nanos * over * over;
         stall
             .nanos_per_kib
             .store((nanos_per_byte * 1024.0) as u64, Ordering::Relaxed);
@@ -355,10 +375,15 @@ mod tests {
         }
         let why = stall.why().unwrap();
         assert!(!why.waiting);
-        let (given, taken) = (why.time_per_mebibyte * 64_000 / 1024, env.elapsed(start));
+        // One large batch is held to it as many small ones are.
+        stall.admit(64_000 << 10, &health).unwrap();
+        let (given, taken) = (
+            why.time_per_mebibyte * (2 * 64_000) / 1024,
+            env.elapsed(start),
+        );
         let wrong = given.abs_diff(taken);
         assert!(wrong < Duration::from_millis(5), "{given:?}, {taken:?}");
-        assert!(given > Duration::from_millis(300), "5 to 10 ns a byte");
+        assert!(given > Duration::from_millis(600), "5 to 10 ns a byte");
     }
 
     #[test]

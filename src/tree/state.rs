@@ -57,7 +57,7 @@ pub struct Pressure {
     pub immutables_max: usize,
     /// True when the active memtable has its size.
     pub active_is_full: bool,
-    /// Compaction debt: 0.0 nothing due, 1.0 writers should wait.
+    /// Compaction debt: 0.0 nothing is due, from 1.0 on it is far behind.
     pub compaction: f64,
 }
 
