@@ -3,8 +3,8 @@
 //! After each rotation, flush and compaction the background's debt is read from the trees. Below
 //! one half nothing happens. Above, every written byte is given a time that grows with the square of
 //! the debt, and at a debt of one is what a flush takes for a byte, as measured: so a memtable fills
-//! no faster than one is flushed, and nobody has to wait for a whole flush. Who is
-//! ahead of the pace by a millisecond sleeps until its time has come, outside every lock. Only when a memtable is full
+//! no faster than one is flushed, and nobody has to wait for a whole flush. Who is ahead of the pace
+//! by a millisecond sleeps until its time has come, outside every lock. Only when a memtable is full
 //! and as many wait as are allowed do writers wait for a flush to end.
 //! After bLSM's continuous admission (Sears and Ramakrishnan, 2012).
 

@@ -184,17 +184,19 @@ fn bug_69_memtables_that_waited_for_a_failed_flush_reach_the_tables_in_their_ord
                 .class(FileClass::Table)
                 .sticky(),
         );
-        // Each put fills a memtable, until the first flush has failed and writes are stopped.
+        // Each put fills a memtable, until the first flush has failed and writes are stopped. The
+        // 65th would stay where it is while 64 wait.
         let mut last = 0;
-        while db
-            .put("k", [&u32::to_be_bytes(last + 1)[..], &[9; 8000]].concat())
-            .is_ok()
+        while last < 64
+            && db
+                .put("k", [&u32::to_be_bytes(last + 1)[..], &[9; 8000]].concat())
+                .is_ok()
         {
             last += 1;
         }
         let waiting = db.stats().keyspaces[0].immutable_memtables;
         most = most.max(waiting);
-        if waiting < 3 {
+        if waiting < 3 || last == 64 {
             continue;
         }
         sim.heal();
