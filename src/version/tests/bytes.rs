@@ -1,11 +1,17 @@
 //! The bytes of records and of CURRENT: round trips, strangers' bytes, newer formats.
 
-use crate::base::error::ErrorKind;
+use super::world::{fs_on, recover};
+use crate::base::checksum::{crc, crc_parts};
+use crate::base::error::{Error, ErrorKind};
+use crate::base::options::LogMode;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
+use crate::fs::FileName;
+use crate::fs::sim::SimFs;
 use crate::table::{BirthIdentity, TableSummary};
 use crate::version::edit::{Ceilings, Identity, Record};
-use crate::version::manifest::{CURRENT_BYTES, Current};
+use crate::version::manifest::{CURRENT_BYTES, Current, switch};
 use crate::version::{AddedTable, FileMeta, KeyspaceEdit, VersionEdit, recode};
+use crate::wal::{Writer, WriterOptions};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -174,11 +180,45 @@ fn a_newer_format_is_refused_by_name() {
     }
     .encode();
     current[8] = 2;
-    let checksum = crate::base::checksum::crc(&current[..28]);
+    let checksum = crc(&current[..28]);
     current[28..].copy_from_slice(&checksum.to_le_bytes());
     assert_eq!(
         Current::decode(&current).unwrap_err().kind(),
         ErrorKind::Unsupported
+    );
+}
+
+/// So is one inside a manifest, with its place: it is not damage, and repair is not the advice.
+#[test]
+fn a_record_of_a_newer_format_is_refused_with_its_place() {
+    let sim = SimFs::new(1);
+    let fs = fs_on(&sim);
+    fs.make_root().unwrap();
+    let current = Current {
+        manifest: FileId(1),
+        database: 7,
+    };
+    let options = WriterOptions {
+        database: current.database,
+        segment: current.manifest,
+        mode: LogMode::Write,
+        capacity: u64::from(u32::MAX),
+    };
+    let file = fs.create_new(FileName::Manifest(current.manifest)).unwrap();
+    let mut writer = Writer::create(file, options, None).unwrap();
+    let record: [&[u8]; 2] = [&[1 << 1 | 1, 1, 2], &[0x7f, 0]];
+    let number = SeqNo::new(1);
+    let checksum = crc_parts(&record);
+    writer.append(number, number, &record, checksum).unwrap();
+    switch(&fs, current).map_err(Error::from).unwrap();
+    let error = recover(&sim).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(error.offset(), Some(writer.end() - 32 - 5), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("000001.manifest"), "{text}");
+    assert!(
+        text.contains("format 2") && !text.contains("repair"),
+        "{text}"
     );
 }
 
@@ -221,7 +261,7 @@ fn a_current_of_something_else_is_refused_although_its_checksum_is_right() {
     }
     .encode();
     current[0] ^= 1;
-    let checksum = crate::base::checksum::crc(&current[..28]);
+    let checksum = crc(&current[..28]);
     current[28..].copy_from_slice(&checksum.to_le_bytes());
     let error = Current::decode(&current).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
