@@ -13,7 +13,7 @@
 //! until it is positioned again (P10). An unreadable block is an error, never an end (bug 56).
 //! Loops, no recursion (bug 65).
 
-use super::block::search::prefetch;
+use super::block::search::{LINE_BYTES, prefetch, prefetch_head};
 use super::block::{Entry, Layout};
 use super::cache::CachedBlock;
 use super::reader::{Access, Table};
@@ -37,7 +37,6 @@ const STREAK_WARM: u32 = 8;
 /// How far behind the entry shown lines are brought into the cache, and how many at a seek.
 const STREAM_BYTES: usize = 768;
 const SEEK_LINES: usize = 12;
-const LINE_BYTES: usize = 64;
 
 /// The block a cursor stands in; a mapped one lies in the table's region.
 #[derive(Debug)]
@@ -300,9 +299,7 @@ impl TableCursor {
         let Some((offset, len)) = index.decoded.span(index.section(), neighbour) else {
             return;
         };
-        for line in 0..4 {
-            prefetch(region.bytes(), (offset as usize).saturating_add(line * 64));
-        }
+        prefetch_head(region.bytes(), offset as usize);
         let patience = match self.table.has_touched(index, neighbour) {
             true => STREAK_WARM,
             false => STREAK_COLD,

@@ -15,7 +15,7 @@
 //!
 //! Threads: shared freely; the only state that changes is what has been verified or loaded.
 
-use super::block::search::prefetch;
+use super::block::search::prefetch_head;
 use super::cache::{BlockKey, CachedBlock};
 use super::compression::decompress;
 use super::cursor::TableCursor;
@@ -346,10 +346,7 @@ impl Table {
         let (offset, len) = self.span(index, i)?;
         if let Source::Mapped(region) = &self.source {
             let stored = region.block(offset, len)?;
-            // Header, fingerprints, heads and offsets of 30 entries: four lines, one miss.
-            for line in 0..4 {
-                prefetch(stored, line * 64);
-            }
+            prefetch_head(stored, 0);
             let (body, trailer) = stored
                 .split_at_checked(len - TRAILER_BYTES)
                 .ok_or_else(|| self.bad_index())?;

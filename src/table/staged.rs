@@ -7,7 +7,7 @@
 //! stages only bring lines nearer: what they read is not checked, decides nothing, and is read
 //! again by the last.
 
-use super::block::search::prefetch;
+use super::block::search::{prefetch_head, prefetch_lines};
 use super::block::{Layout, fingerprint};
 use super::index::Index;
 use super::reader::{Access, Loaded, Table};
@@ -16,10 +16,6 @@ use crate::base::error::Result;
 use crate::base::slice::Pin;
 use crate::base::types::{SeqNo, Tag};
 
-const LINE_BYTES: usize = 64;
-/// Lines of a block that are asked for before it is looked into: header, fingerprints, heads and
-/// offsets of 30 entries.
-const HEAD_LINES: usize = 4;
 /// Lines of an entry: key and value of 100 bytes, wherever the first line begins.
 const ENTRY_LINES: usize = 3;
 
@@ -48,9 +44,7 @@ impl Table {
         if let Some(region) = self.region()
             && let Some((offset, _)) = self.span_of(place)
         {
-            for line in 0..HEAD_LINES {
-                prefetch(region.bytes(), offset as usize + line * LINE_BYTES);
-            }
+            prefetch_head(region.bytes(), offset as usize);
         }
         Ok(place)
     }
@@ -69,9 +63,7 @@ impl Table {
             Some((block, start))
         });
         if let Some((block, start)) = entry {
-            for line in 0..ENTRY_LINES {
-                prefetch(block, start.saturating_add(line * LINE_BYTES));
-            }
+            prefetch_lines(block, start, ENTRY_LINES);
         }
     }
 
