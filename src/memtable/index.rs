@@ -205,22 +205,21 @@ impl Index {
             let slots = table.buckets() * SLOTS;
             let spot = self.spot(table, key, hash, arena);
             let keys = self.keys.load(Relaxed); // only the writer changes it
-            let wants_more = match spot {
+            let levels = match spot {
                 Some(Spot {
                     newest: Some(_), ..
-                }) => false,
-                Some(_) => {
-                    if keys == slots / 8 * 3 {
-                        let levels = self.levels_to_grow(keys_expected());
-                        self.pool.wish_for_table(table.buckets() << levels);
-                    }
-                    slots / 4 * 3 <= keys
+                }) => 0,
+                Some(_) if slots / 4 * 3 <= keys => self.levels_to_grow(keys_expected()).max(1),
+                Some(_) if slots / 8 * 3 == keys => {
+                    let levels = self.levels_to_grow(keys_expected());
+                    self.pool.wish_for_table(table.buckets() << levels);
+                    0
                 }
-                None => slots / 4 <= keys,
+                // Where keys collide there may be no end to it: one step at a time.
+                None if slots / 4 <= keys => 1,
+                _ => 0,
             };
-            // Where keys collide there may be no end to it: one step at a time.
-            let levels = || spot.map_or(0, |_| self.levels_to_grow(keys_expected()));
-            if wants_more && self.grow(levels().max(1)) {
+            if levels != 0 && self.grow(levels) {
                 continue;
             }
             return spot.unwrap_or_else(|| {

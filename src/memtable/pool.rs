@@ -66,23 +66,22 @@ impl Pool {
     fn prepare_chunk(&self) {
         let free = self.0.free.lock();
         let is_ready = free.chunks.iter().any(|c| c.bytes() == CHUNK_BYTES_MAX);
-        let has_room = CHUNK_BYTES_MAX as u64 <= self.0.bytes_max.saturating_sub(free.bytes);
+        let has_room = self.has_room(&free, CHUNK_BYTES_MAX as u64);
         drop(free);
-        if is_ready || !has_room {
-            return;
+        if !is_ready && has_room {
+            let mut chunk = Chunk::new(CHUNK_BYTES_MAX);
+            chunk.touch();
+            self.give_chunk(chunk);
         }
-        let mut chunk = Chunk::new(CHUNK_BYTES_MAX);
-        chunk.touch();
-        self.give_chunk(chunk);
     }
 
     fn prepare_table(&self, buckets: usize) {
         let free = self.0.free.lock();
         let is_ready = free.tables.iter().any(|t| t.buckets() == buckets);
-        let has_room = Table::bytes_of(buckets) <= self.0.bytes_max.saturating_sub(free.bytes);
+        let has_room = self.has_room(&free, Table::bytes_of(buckets));
         drop(free);
         if !is_ready && has_room {
-            self.give_table(Table::new(buckets));
+            self.keep_table(Table::new(buckets));
         }
     }
 
@@ -116,7 +115,7 @@ impl Pool {
         }
         let bytes = chunk.bytes() as u64;
         let mut free = self.0.free.lock();
-        if self.0.bytes_max.saturating_sub(free.bytes) < bytes {
+        if !self.has_room(&free, bytes) {
             drop(free); // a chunk is freed outside the lock
             return drop(chunk);
         }
@@ -141,16 +140,24 @@ impl Pool {
     }
 
     pub(super) fn give_table(&self, mut table: Table) {
-        let bytes = table.memory();
-        if self.0.bytes_max.saturating_sub(self.free_bytes()) < bytes {
-            return;
+        let has_room = self.has_room(&self.0.free.lock(), table.memory());
+        if has_room {
+            table.wipe();
+            self.keep_table(table);
         }
-        table.wipe();
+    }
+
+    /// Keeps an empty table, if there is still room.
+    fn keep_table(&self, table: Table) {
+        let bytes = table.memory();
         let mut free = self.0.free.lock();
-        // Asked again: the wiping happened outside the lock.
-        if bytes <= self.0.bytes_max.saturating_sub(free.bytes) {
+        if self.has_room(&free, bytes) {
             free.bytes += bytes;
             free.tables.push(table);
         }
+    }
+
+    fn has_room(&self, free: &Free, bytes: u64) -> bool {
+        bytes <= self.0.bytes_max.saturating_sub(free.bytes)
     }
 }
