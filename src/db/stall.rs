@@ -55,11 +55,11 @@ const FLUSH_NANOS_MOST: f64 = 1000.0;
 /// So many bytes are given their time at once.
 const PIECE_BYTES: u64 = 16 << 10;
 /// Writers this far ahead of their pace sleep: rarely and well, rather than often and too long.
-const AHEAD_LEAST: u64 = 1_000_000;
+const AHEAD_LEAST: Duration = Duration::from_millis(1);
 /// Longest single sleep, after which the pace is looked at again.
-const SLEEP_MOST: u64 = 2_000_000;
+const SLEEP_MOST: Duration = Duration::from_millis(2);
 /// A single write is given no more time than this, however large it is.
-const TIME_MOST: u64 = 1_000_000_000;
+const TIME_MOST: Duration = Duration::from_secs(1);
 
 /// So long a deletion waits on a full disk for a memtable.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -70,11 +70,8 @@ pub(crate) struct Stall {
     /// Time for each KiB written; 0 when nothing is behind.
     nanos_per_kib: AtomicU64,
     waiting: AtomicBool,
-    start: Instant,
     /// Bytes admitted that were given no time yet.
     counted: AtomicU64,
-    /// When everything admitted so far has had its time, in nanoseconds after `start`.
-    admitted_until: AtomicU64,
     stalls: AtomicU64,
     stalled_nanos: AtomicU64,
     state: Mutex<State>,
@@ -84,23 +81,25 @@ pub(crate) struct Stall {
 #[derive(Debug)]
 struct State {
     why: Option<WhyStalled>,
+    /// When everything admitted so far has had its time.
+    admitted_until: Instant,
     /// What a flush takes for a byte of its memtable, a moving average.
     flush_nanos: f64,
 }
 
 impl Stall {
     pub(crate) fn new(env: Env) -> Self {
+        let admitted_until = env.now();
         Stall {
-            start: env.now(),
             env,
             nanos_per_kib: AtomicU64::new(0),
             waiting: AtomicBool::new(false),
             counted: AtomicU64::new(0),
-            admitted_until: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
             stalled_nanos: AtomicU64::new(0),
             state: Mutex::new(State {
                 why: None,
+                admitted_until,
                 flush_nanos: FLUSH_NANOS_AT_START,
             }),
             drained: Condvar::new(),
@@ -130,11 +129,11 @@ impl Stall {
             && self.nanos_per_kib.load(Ordering::Relaxed) != 0
             && health.check().is_ok()
         {
-            let ahead = until.saturating_sub(self.nanos_now());
+            let ahead = until.saturating_duration_since(self.env.now());
             if ahead < AHEAD_LEAST {
                 break;
             }
-            self.env.sleep(Duration::from_nanos(ahead.min(SLEEP_MOST)));
+            self.env.sleep(ahead.min(SLEEP_MOST));
             slept = true;
         }
         if self.waiting.load(Ordering::Acquire) {
@@ -162,30 +161,21 @@ impl Stall {
 
     /// Takes the time for `bytes` out of what is to come; when it will have passed. Small writes
     /// are counted together, because a look at the clock is a tenth of a put; `None` until it is due.
-    fn pass(&self, bytes: usize) -> Option<u64> {
-        // Relaxed, as all of the pace: only sums count, and they lose nothing.
+    fn pass(&self, bytes: usize) -> Option<Instant> {
+        // Relaxed, as all of the pace: only the sum counts, and it loses nothing.
         let counted = self.counted.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if counted < PIECE_BYTES {
             return None;
         }
         let bytes = self.counted.swap(0, Ordering::Relaxed);
         let pace = self.nanos_per_kib.load(Ordering::Relaxed);
-        let time = (bytes.saturating_mul(pace) >> 10).min(TIME_MOST);
+        let time = Duration::from_nanos(bytes.saturating_mul(pace) >> 10).min(TIME_MOST);
+        let mut state = self.state.lock();
         // Writers that were slower keep no more of that than a sleep may be too long.
-        let least = self.nanos_now().saturating_sub(SLEEP_MOST);
-        let passed = |until: u64| until.max(least).saturating_add(time);
-        let relaxed = Ordering::Relaxed;
-        let before = self
-            .admitted_until
-            .fetch_update(relaxed, relaxed, |until| Some(passed(until)));
-        match before {
-            Ok(until) | Err(until) => Some(passed(until)),
-        }
-    }
-
-    /// Nanoseconds since `start`.
-    fn nanos_now(&self) -> u64 {
-        self.env.elapsed(self.start).as_nanos() as u64
+        let now = self.env.now();
+        let least = now.checked_sub(SLEEP_MOST).unwrap_or(now);
+        state.admitted_until = state.admitted_until.max(least) + time;
+        Some(state.admitted_until)
     }
 
     /// Takes in how long the flush of a memtable of `bytes` took.

@@ -17,6 +17,7 @@ use crate::read::{ReadCounters, View};
 use crate::version::{KeyspaceState, Version, VersionSet};
 
 use super::switch::{Layers, Switch, is_one_of};
+use std::cmp;
 
 /// What all trees of a database share.
 #[derive(Debug)]
@@ -64,8 +65,11 @@ pub struct Pressure {
 impl Pressure {
     /// True when there is no room for another write before a flush ends.
     pub fn is_full(&self) -> bool {
-        let room = self.immutables_max.saturating_sub(self.immutables);
-        self.immutables_max < self.immutables || (room == 0 && self.active_is_full)
+        match self.immutables.cmp(&self.immutables_max) {
+            cmp::Ordering::Less => false,
+            cmp::Ordering::Equal => self.active_is_full,
+            cmp::Ordering::Greater => true,
+        }
     }
 }
 
