@@ -167,6 +167,25 @@ fn an_unknown_field_is_skipped_when_optional_and_refused_when_required() {
     assert!(error.to_string().contains("required field 20"), "{error}");
 }
 
+/// As in a record, so in what it says of a keyspace.
+#[test]
+fn an_unknown_field_of_a_keyspace_is_skipped_when_optional_and_refused_when_required() {
+    let record = |more: &[u8]| {
+        let keyspace = [&[1 << 1 | 1, 1, 5], more].concat();
+        [
+            &[9 << 1 | 1, keyspace.len() as u8],
+            &keyspace[..],
+            &[0x7f, 0],
+        ]
+        .concat()
+    };
+    let optional = record(&[40 << 1, 1, 9]);
+    assert_eq!(recode(&optional).unwrap(), record(&[]));
+    let error = recode(&record(&[40 << 1 | 1, 0])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("required field 40"), "{error}");
+}
+
 #[test]
 fn a_newer_format_is_refused_by_name() {
     let record = [1 << 1 | 1, 1, 2, 0x7f, 0];
