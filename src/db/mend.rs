@@ -107,20 +107,8 @@ impl Core {
         }
     }
 
-    /// Makes everything durable for a close: in the log, or in tables where that fails.
-    pub(crate) fn close_log(&self) -> Result<()> {
-        // Twice: the footer vouches for what was synced before it, and the next open then has
-        // nothing to write again.
-        let synced = self.sync_log().and_then(|()| {
-            self.commit.lock().seal();
-            self.sync_log()
-        });
-        // What is left of the log then is a segment without a record.
-        synced.or_else(|_| self.repair_log())
-    }
-
     /// See the module's text.
-    fn repair_log(&self) -> Result<()> {
+    pub(super) fn repair_log(&self) -> Result<()> {
         if !self.log.has_failed_segment() {
             return Ok(());
         }

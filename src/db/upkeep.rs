@@ -4,6 +4,7 @@ use super::core::Core;
 use super::mend::FailOnPanic;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::Arc;
+use crate::base::types::SeqNo;
 use crate::tree::{ManualStep, Tree};
 
 /// What [`Db::verify`](crate::Db::verify) read and found.
@@ -24,38 +25,42 @@ impl Core {
     /// Flushes every keyspace.
     pub(super) fn flush_all(&self) -> Result<()> {
         let trees = self.trees.load_full();
+        let mut last = SeqNo::ZERO;
         for tree in trees.by_id.values() {
-            self.rotate_now(tree)?;
+            last = self.rotate_now(tree)?;
         }
         trees
             .by_id
             .values()
-            .try_for_each(|tree| self.await_flush(tree))
+            .try_for_each(|tree| self.await_flush(tree, last))
     }
 
     /// Flushes one keyspace.
     pub(super) fn flush_tree(&self, tree: &Tree) -> Result<()> {
-        self.rotate_now(tree)?;
-        self.await_flush(tree)
+        let last = self.rotate_now(tree)?;
+        self.await_flush(tree, last)
     }
 
-    fn rotate_now(&self, tree: &Tree) -> Result<()> {
+    /// Freezes the active memtable; the number of the last write before that.
+    fn rotate_now(&self, tree: &Tree) -> Result<SeqNo> {
         self.mend_inline();
         let commit = self.commit.lock();
         self.health.check_making_room()?;
         tree.rotate(commit.segment());
+        let last = SeqNo::new(commit.next - 1);
         drop(commit);
         self.update_stall();
         self.board.notify();
-        Ok(())
+        Ok(last)
     }
 
-    fn await_flush(&self, tree: &Tree) -> Result<()> {
+    /// Waits until tables hold what `tree` had up to `last`: what others write meanwhile may wait.
+    fn await_flush(&self, tree: &Tree, last: SeqNo) -> Result<()> {
         if self.board.is_inline() {
             self.run_pending();
         }
         self.board.wait_until(|| {
-            if tree.immutables() == 0 || tree.is_dropped() {
+            if tree.is_dropped() || !tree.has_waiting(last) {
                 return Ok(true);
             }
             match self.health.check() {

@@ -288,6 +288,13 @@ impl Tree {
         self.views.waiting()
     }
 
+    /// True when a memtable with some write up to `through` waits for its flush.
+    pub fn has_waiting(&self, through: SeqNo) -> bool {
+        let view = self.views.view();
+        let mut seqnos = view.immutables.iter().filter_map(|m| m.seqnos());
+        seqnos.any(|(first, _)| first <= through)
+    }
+
     /// Bytes of entries in the active memtable.
     pub fn active_bytes(&self) -> u64 {
         self.views.view().active.bytes()

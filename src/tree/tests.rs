@@ -24,6 +24,16 @@ fn orders_change(edit: KeyspaceEdit) -> VersionEdit {
     }
 }
 
+fn put() -> Operation<'static> {
+    Operation {
+        keyspace: ORDERS,
+        kind: ValueKind::Put,
+        key: b"k",
+        value: b"v",
+        expiry: 0,
+    }
+}
+
 /// The keyspace `orders` with one entry in a memtable that waits for its flush.
 fn world() -> (Arc<VersionSet>, Tree) {
     let fs = Fs::sim(&SimFs::new(1), Path::new("/db"));
@@ -48,14 +58,7 @@ fn world() -> (Arc<VersionSet>, Tree) {
     });
     let state = versions.keyspace(ORDERS).unwrap();
     let tree = Tree::open(Arc::clone(&context), &state, KeyspaceOptions::new());
-    let put = Operation {
-        keyspace: ORDERS,
-        kind: ValueKind::Put,
-        key: b"k",
-        value: b"v",
-        expiry: 0,
-    };
-    tree.apply(&put, context.hasher.hash(b"k"), SeqNo::new(1))
+    tree.apply(&put(), context.hasher.hash(b"k"), SeqNo::new(1))
         .unwrap();
     assert!(tree.rotate(versions.allocate_file().unwrap()));
     (versions, tree)
@@ -68,6 +71,23 @@ fn work<'a>(stop: &'a AtomicBool, sync_log: &'a dyn Fn() -> Result<()>) -> Work<
         breathe: &|| {},
         sync_log,
     }
+}
+
+/// A caller of a flush waited until nothing at all waited for one: beside a writer that was ahead of
+/// the flushes, for as long as that went on.
+#[test]
+fn what_is_written_after_a_rotation_does_not_keep_its_flush_from_being_done() {
+    let (versions, tree) = world();
+    let last = SeqNo::new(1);
+    assert!(tree.has_waiting(last));
+    let hash = KeyHasher::new(versions.hash_seed()).hash(b"k");
+    tree.apply(&put(), hash, SeqNo::new(2)).unwrap();
+    assert!(tree.rotate(versions.allocate_file().unwrap()));
+    let stop = AtomicBool::new(false);
+    tree.flush(&work(&stop, &|| Ok(()))).unwrap().unwrap();
+    assert!(!tree.has_waiting(last), "the one before is in a table");
+    assert_eq!(tree.immutables(), 1, "and the one behind still waits");
+    assert!(tree.has_waiting(SeqNo::new(2)));
 }
 
 /// The drop is in the manifest and the tree has not been told yet: between the two a worker may

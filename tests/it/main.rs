@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 mod bugs;
+mod close;
 mod errors;
 mod face;
 mod faults;
