@@ -97,15 +97,21 @@ impl<P: Parts> Concat<P> {
     }
 
     fn enter(&mut self, i: usize, place: impl FnOnce(&mut P::Cursor) -> Result<()>) -> Result<()> {
-        // Taken out first: on an error nothing stays open, so the cursor is not valid.
-        let mut cursor = match self.open.take() {
-            Some(cursor) if self.at == i => cursor,
-            _ => self.parts.open(i)?,
+        if self.at != i {
+            self.open = None;
+        }
+        let placed = match &mut self.open {
+            Some(cursor) => place(cursor),
+            None => {
+                self.at = i;
+                place(self.open.insert(self.parts.open(i)?))
+            }
         };
-        place(&mut cursor)?;
-        self.at = i;
-        self.open = Some(cursor);
-        Ok(())
+        if placed.is_err() {
+            // On an error nothing stays open, so the cursor is not valid.
+            self.open = None;
+        }
+        placed
     }
 
     #[cold]

@@ -28,7 +28,7 @@ use std::cmp::Ordering;
 /// flushed from it) is given once for each.
 #[derive(Debug)]
 pub struct Merge<C> {
-    sources: Box<[C]>,
+    sources: Vec<C>,
     order: Vec<Slot>,
     current: usize,
     direction: Direction,
@@ -64,7 +64,7 @@ impl<C: Cursor> Merge<C> {
     pub fn new(sources: Vec<C>) -> Merge<C> {
         Merge {
             order: Vec::with_capacity(sources.len()),
-            sources: sources.into_boxed_slice(),
+            sources,
             current: 0,
             direction: Direction::Forward,
             pivot: Vec::new(),

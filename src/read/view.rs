@@ -64,11 +64,10 @@ impl View {
     /// # Errors
     /// Those of opening tables.
     pub fn sources(&self, bounds: &Bounds) -> Result<Vec<Source>> {
-        let mut sources: Vec<Source> = self
-            .memtables()
-            .filter(|memtable| 0 < memtable.entries())
-            .map(|memtable| Source::Memtable(memtable.cursor()))
-            .collect();
+        let most = self.memtables().count() + self.runs().count();
+        let mut sources = Vec::with_capacity(most);
+        let written = self.memtables().filter(|memtable| 0 < memtable.entries());
+        sources.extend(written.map(|memtable| Source::Memtable(memtable.cursor())));
         for run in self.runs() {
             sources.extend(Source::of_run(run, bounds)?);
         }

@@ -82,6 +82,9 @@ impl SortedRun {
 
     #[inline]
     fn standing<'k>(&self, key: &'k [u8]) -> Standing<'k> {
+        if self.prefix.is_empty() {
+            return Standing::Within(key);
+        }
         match key.strip_prefix(&*self.prefix) {
             Some(rest) => Standing::Within(rest),
             None if key < &*self.prefix => Standing::Before,
@@ -95,9 +98,9 @@ impl SortedRun {
         let Standing::Within(rest) = self.standing(key) else {
             return None;
         };
-        let index = self.lower_bound_within(rest, key);
-        let table = self.tables.get(index)?;
         let head = head16(rest);
+        let index = self.lower_bound_within(head, key);
+        let table = self.tables.get(index)?;
         let start = self.smallest[index];
         (start < head || (start == head && smallest(table) <= key)).then_some(table)
     }
@@ -108,13 +111,12 @@ impl SortedRun {
         match self.standing(key) {
             Standing::Before => 0,
             Standing::Behind => self.tables.len(),
-            Standing::Within(rest) => self.lower_bound_within(rest, key),
+            Standing::Within(rest) => self.lower_bound_within(head16(rest), key),
         }
     }
 
     #[inline]
-    fn lower_bound_within(&self, rest: &[u8], key: &[u8]) -> usize {
-        let head = head16(rest);
+    fn lower_bound_within(&self, head: u128, key: &[u8]) -> usize {
         let mut index = self.largest.partition_point(|&h| h < head);
         if self.largest.get(index) == Some(&head) {
             let ties = self.largest[index..].partition_point(|&h| h == head);
