@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 use alluvium::base::batch::{InKeyspace, Operations};
-use alluvium::base::checksum::{KeyHasher, crc_parts};
+use alluvium::base::checksum::{KeyHasher, crc};
 use alluvium::base::cursor::Cursor;
 use alluvium::base::types::{FileId, KeyspaceId, Tag, ValueKind};
 use alluvium::fs::{FileName, Fs};
@@ -127,8 +127,7 @@ fn the_sample_of_a_batch() {
         count += 1;
     }
     assert_eq!(count, 2);
-    let (head, operations) = batch.encoded_parts();
-    assert_eq!([&head[..], operations].concat(), bytes);
+    assert_eq!(batch.encoded(), bytes);
 }
 
 #[test]
@@ -151,9 +150,9 @@ fn the_sample_of_a_log_segment() {
     let mut writer = Writer::create(file, options, reader.predecessor()).unwrap();
     let mut records = 0;
     while let Some(record) = reader.next().unwrap() {
-        let parts: [&[u8]; 1] = [&record.payload];
+        let payload = &record.payload;
         writer
-            .append(record.first, record.first, &parts, crc_parts(&parts))
+            .append(record.first, record.first, payload, crc(payload))
             .unwrap();
         records += 1;
     }

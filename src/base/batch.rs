@@ -49,8 +49,11 @@ impl<T: InKeyspace> InKeyspace for &T {
 /// [`Options::memory_bytes`]: crate::Options::memory_bytes
 #[derive(Clone, Debug)]
 pub struct WriteBatch {
+    /// The encoded form, with `count` at its front.
     bytes: Vec<u8>,
     count: u32,
+    /// Whose the operations are: in their order, and not twice in a row.
+    keyspaces: Vec<KeyspaceId>,
     database: Option<u64>,
     fault: Option<Fault>,
 }
@@ -82,6 +85,7 @@ impl WriteBatch {
         WriteBatch {
             bytes: buffer,
             count: 0,
+            keyspaces: Vec::new(),
             database: None,
             fault: None,
         }
@@ -109,7 +113,8 @@ impl WriteBatch {
     /// Forgets every operation and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.truncate(COUNT_BYTES);
-        self.count = 0;
+        self.set_count(0);
+        self.keyspaces.clear();
         self.database = None;
         self.fault = None;
     }
@@ -155,11 +160,22 @@ impl WriteBatch {
             self.fault.get_or_insert(Fault::TooManyOperations);
             return false;
         };
-        self.count = count;
+        self.set_count(count);
+        if self.keyspaces.last() != Some(&keyspace) {
+            self.keyspaces.push(keyspace);
+        }
         self.bytes.push(kind as u8);
         put_varint(&mut self.bytes, u64::from(keyspace.0));
         put_bytes(&mut self.bytes, key);
         true
+    }
+
+    #[inline]
+    fn set_count(&mut self, count: u32) {
+        self.count = count;
+        if let Some(place) = self.bytes.first_chunk_mut() {
+            *place = count.to_le_bytes();
+        }
     }
 
     fn belongs_to(&mut self, database: u64) {
@@ -205,27 +221,24 @@ impl WriteBatch {
         }
     }
 
-    /// The encoded form, which is the payload of a log record: the header, then the operations.
+    /// The encoded form, which is the payload of a log record.
     #[doc(hidden)]
     #[inline]
-    pub fn encoded_parts(&self) -> ([u8; COUNT_BYTES], &[u8]) {
-        (self.count.to_le_bytes(), self.behind_the_count())
+    pub fn encoded(&self) -> &[u8] {
+        &self.bytes
     }
 
+    /// Every keyspace that an operation names, some more than once.
     #[inline]
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "a batch begins with room for its count: `with_capacity` and `clear` leave it"
-    )]
-    fn behind_the_count(&self) -> &[u8] {
-        &self.bytes[COUNT_BYTES..]
+    pub(crate) fn keyspaces(&self) -> &[KeyspaceId] {
+        &self.keyspaces
     }
 
     /// The operations in order.
     #[inline]
     pub(crate) fn operations(&self) -> Operations<'_> {
         Operations {
-            decoder: Decoder::new(self.behind_the_count()),
+            decoder: Decoder::new(self.bytes.get(COUNT_BYTES..).unwrap_or_default()),
             left: self.count,
         }
     }
@@ -344,9 +357,8 @@ mod tests {
         let mut batch = WriteBatch::new();
         batch.put(Place(3, 9), b"k", b"v");
         batch.delete(Place(300, 9), b"gone");
-        let (header, operations) = batch.encoded_parts();
-        let payload = [&header[..], operations].concat();
-        let all: Vec<_> = Operations::decode(&payload)
+        assert_eq!(batch.keyspaces(), [KeyspaceId(3), KeyspaceId(300)]);
+        let all: Vec<_> = Operations::decode(batch.encoded())
             .unwrap()
             .map(|o| o.unwrap())
             .collect();
@@ -360,8 +372,8 @@ mod tests {
             (all[1].keyspace, all[1].kind),
             (KeyspaceId(300), ValueKind::Delete)
         );
-        let (count, rest) = batch.encoded_parts();
-        assert_eq!([&count[..], rest].concat(), payload);
+        batch.clear();
+        assert_eq!(batch.encoded(), [0; COUNT_BYTES]);
     }
 
     #[test]
@@ -384,8 +396,7 @@ mod tests {
     fn bytes_behind_the_last_operation_and_keys_over_the_limit_are_damage() {
         let mut batch = WriteBatch::default();
         batch.put(Place(3, 9), b"k", b"v");
-        let (header, operations) = batch.encoded_parts();
-        let longer = [&header[..], operations, b"!"].concat();
+        let longer = [batch.encoded(), b"!"].concat();
         let mut decoded = Operations::decode(&longer).unwrap();
         assert!(decoded.next().unwrap().is_ok());
         let error = decoded.next().unwrap().unwrap_err();

@@ -5,16 +5,22 @@
 //! XXH3-64 with a seed that is drawn once per database, so that nobody can choose keys that
 //! collide (P22).
 
+use std::sync::LazyLock;
+
+/// A checksum of nothing: to make one anew is to ask what the processor can do, which costs as much
+/// as the checksum of a short record.
+static NOTHING: LazyLock<crc32fast::Hasher> = LazyLock::new(crc32fast::Hasher::new);
+
 /// CRC-32 of `bytes`, masked.
 #[inline]
 pub fn crc(bytes: &[u8]) -> u32 {
-    mask(crc32fast::hash(bytes))
+    crc_parts(&[bytes])
 }
 
 /// CRC-32 of `parts` one after the other, masked.
 #[inline]
 pub fn crc_parts(parts: &[&[u8]]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = NOTHING.clone();
     for part in parts {
         hasher.update(part);
     }

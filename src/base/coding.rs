@@ -95,13 +95,19 @@ impl<'a> Decoder<'a> {
     /// A varint of at most 10 bytes. The shortest form is the only one accepted, so that decoding
     /// and encoding again gives the same bytes.
     #[inline]
-    #[expect(clippy::arithmetic_side_effects, reason = "`i` is below 10")]
     pub fn varint(&mut self) -> Option<u64> {
         let (&first, behind) = self.rest.split_first()?;
-        if first < 0x80 {
-            self.rest = behind;
-            return Some(u64::from(first));
+        if 0x80 <= first {
+            return self.long_varint();
         }
+        self.rest = behind;
+        Some(u64::from(first))
+    }
+
+    /// One of several bytes: apart, so that the short form goes into the callers.
+    #[inline(never)]
+    #[expect(clippy::arithmetic_side_effects, reason = "`i` is below 10")]
+    fn long_varint(&mut self) -> Option<u64> {
         let mut n = 0u64;
         for (i, &byte) in self.rest.iter().take(10).enumerate() {
             let bits = u64::from(byte & 0x7f);

@@ -65,8 +65,6 @@ impl Commit {
 /// A batch made ready outside the lock.
 struct Prepared<'a> {
     batch: &'a WriteBatch,
-    count: [u8; 4],
-    operations: &'a [u8],
     crc: u32,
     hashes: &'a [u64],
 }
@@ -167,15 +165,8 @@ impl Core {
         for operation in batch.operations() {
             hashes.push(self.hasher.hash(operation?.key));
         }
-        let (count, operations) = batch.encoded_parts();
-        let crc = checksum::crc_parts(&[&count, operations]);
-        let prepared = Prepared {
-            batch,
-            count,
-            operations,
-            crc,
-            hashes,
-        };
+        let crc = checksum::crc(batch.encoded());
+        let prepared = Prepared { batch, crc, hashes };
         let result = match durability {
             Durability::Logged => self.write_logged(&prepared, only),
             Durability::Synced => self.write_synced(batch, hashes, crc),
@@ -189,7 +180,7 @@ impl Core {
     #[inline]
     fn write_logged(&self, prepared: &Prepared<'_>, only: Option<&Tree>) -> Result<SeqNo> {
         if let (Some(tree), Some(&hash)) = (only, prepared.hashes.first()) {
-            tree.prefetch(hash);
+            tree.active().prefetch(hash);
         }
         let mut commit = self.commit.lock();
         self.leave_sealed_segment(&mut commit, prepared)?;
@@ -208,7 +199,7 @@ impl Core {
             return Ok(());
         }
         self.health.check_making_room()?;
-        self.rotate_log(commit, next.count.len() + next.operations.len())
+        self.rotate_log(commit, next.batch.bytes())
     }
 
     /// Lets a batch pass that only deletes, while nothing but space is missing (P15).
@@ -238,15 +229,10 @@ impl Core {
             Some(tree) => tree.check_open()?,
             None => {
                 let trees = self.trees.load();
-                let mut checked = None;
-                for operation in prepared.batch.operations() {
-                    let id = operation?.keyspace;
-                    if checked != Some(id) {
-                        match trees.by_id.get(&id) {
-                            Some(tree) => tree.check_open()?,
-                            None => self.tree(id)?.check_open()?,
-                        }
-                        checked = Some(id);
+                for &id in prepared.batch.keyspaces() {
+                    match trees.by_id.get(&id) {
+                        Some(tree) => tree.check_open()?,
+                        None => self.tree(id)?.check_open()?,
                     }
                 }
             }
@@ -256,15 +242,15 @@ impl Core {
         if last > commit.ceiling {
             self.raise_ceiling(commit, last)?;
         }
-        let bytes = prepared.count.len() + prepared.operations.len();
+        let bytes = prepared.batch.bytes();
         if !commit.writer.fits(bytes) {
             self.rotate_log(commit, bytes)?;
         }
         // The numbers are used up also when this fails: they never name two writes (P6).
         commit.next = last + 1;
         let (first, last) = (SeqNo::new(first), SeqNo::new(last));
-        let parts: [&[u8]; 2] = [&prepared.count, prepared.operations];
-        if let Err(cause) = commit.writer.append(first, last, &parts, prepared.crc) {
+        let payload = prepared.batch.encoded();
+        if let Err(cause) = commit.writer.append(first, last, payload, prepared.crc) {
             return Err(self.append_failed(commit, cause));
         }
         commit.appended_bytes += (bytes + wal::format::RECORD_HEADER_BYTES) as u64;
@@ -299,42 +285,38 @@ impl Core {
     ) -> Result<()> {
         let first = last.get() + 1 - prepared.batch.len() as u64;
         let mut trees = None;
-        let mut tree: Option<Arc<Tree>> = None;
+        // The memtable that takes the operation, and its tree unless that is `only`.
+        let mut target = only.map(|only| (only.active(), None));
         let mut at = KeyspaceId(u32::MAX);
         let mut only_is_full = false;
         let mut full: Vec<Arc<Tree>> = Vec::new();
-        let numbered = prepared
-            .batch
-            .operations()
-            .zip(prepared.hashes)
-            .zip(first..);
+        let hashes = prepared.hashes;
+        let numbered = prepared.batch.operations().zip(hashes).zip(first..);
         for (i, ((operation, &hash), seqno)) in numbered.enumerate() {
             let operation = operation?;
-            let target = match only {
-                Some(only) => only,
-                None => {
-                    if at != operation.keyspace {
-                        let trees = trees.get_or_insert_with(|| self.trees.load());
-                        tree = trees.by_id.get(&operation.keyspace).cloned();
-                        at = operation.keyspace;
-                    }
-                    // Checked in `place`, under the same lock; a dropped keyspace takes nothing.
-                    let Some(tree) = &tree else { continue };
-                    tree
-                }
+            if only.is_none() && at != operation.keyspace {
+                at = operation.keyspace;
+                let trees = trees.get_or_insert_with(|| self.trees.load());
+                let tree = trees.by_id.get(&at).cloned();
+                target = tree.map(|tree| (tree.active(), Some(tree)));
+            }
+            // Checked in `place`, under the same lock; a dropped keyspace takes nothing.
+            let Some((active, tree)) = &target else {
+                continue;
             };
             // For another keyspace's operation this is in vain, and no more than that.
-            if let Some(&ahead) = prepared.hashes.get(i + PREFETCH_OPERATIONS) {
-                target.prefetch(ahead);
+            if let Some(&ahead) = hashes.get(i + PREFETCH_OPERATIONS) {
+                active.prefetch(ahead);
             }
-            if target.apply(&operation, hash, SeqNo::new(seqno))? {
-                match &tree {
+            if active.apply(&operation, hash, SeqNo::new(seqno))? {
+                match tree {
                     None => only_is_full = true,
                     Some(tree) if full.iter().any(|other| Arc::ptr_eq(other, tree)) => {}
                     Some(tree) => full.push(Arc::clone(tree)),
                 }
             }
         }
+        drop(target);
         if let (Some(only), true) = (only, only_is_full) {
             self.rotate_tree(commit, only);
         }
@@ -430,16 +412,10 @@ impl Core {
     fn lead_under_lock(&self, members: &[Member]) -> Vec<Result<SeqNo>> {
         let prepared: Vec<_> = members
             .iter()
-            .map(|member| {
-                let (count, operations) = member.batch.encoded_parts();
-                let hashes = &member.hashes;
-                Prepared {
-                    batch: &member.batch,
-                    count,
-                    operations,
-                    crc: member.crc,
-                    hashes,
-                }
+            .map(|member| Prepared {
+                batch: &member.batch,
+                crc: member.crc,
+                hashes: &member.hashes,
             })
             .collect();
         let mut answers: Vec<Result<SeqNo>> = Vec::with_capacity(members.len());
@@ -455,7 +431,7 @@ impl Core {
             let room = prepared[done..]
                 .iter()
                 .scan(0, |sum, p| {
-                    *sum += p.operations.len() + 2 * wal::format::RECORD_HEADER_BYTES;
+                    *sum += p.batch.bytes() + 2 * wal::format::RECORD_HEADER_BYTES;
                     Some(*sum)
                 })
                 .take_while(|&sum| commit.writer.fits(sum))

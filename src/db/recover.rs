@@ -365,7 +365,10 @@ fn replay_segment(
                 && !tree.is_flushed(seqno)
             {
                 let hash = hasher.hash(operation.key);
-                full |= tree.apply(&operation, hash, seqno).map_err(place)?;
+                full |= tree
+                    .active()
+                    .apply(&operation, hash, seqno)
+                    .map_err(place)?;
             }
             seqno = seqno.plus(1);
         }

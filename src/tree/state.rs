@@ -197,30 +197,16 @@ impl Tree {
         Ok(())
     }
 
-    /// Adds one operation to the active memtable; true when that is full now. Callers hold the
-    /// write lock; recovery calls the same.
-    ///
-    /// # Errors
-    /// `Unsupported` for kinds that only a newer version writes; nothing was added.
+    /// The memtable that takes writes, for as long as a caller holds the write lock, which keeps it
+    /// from being rotated. Recovery uses the same.
     #[inline]
-    pub fn apply(&self, operation: &Operation<'_>, hash: u64, seqno: SeqNo) -> Result<bool> {
-        check_kind(operation.kind)?;
-        let view = self.views.view();
-        let tag = Tag::new(seqno, operation.kind);
-        view.active
-            .insert(operation.key, hash, tag, operation.value);
-        Ok(view.active.is_full())
+    pub fn active(&self) -> Active {
+        Active(self.views.view())
     }
 
     /// True when the active memtable should be rotated.
     pub fn is_full(&self) -> bool {
         self.views.view().active.is_full()
-    }
-
-    /// Brings the memtable's index line for `hash` into the cache.
-    #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        self.views.view().active.prefetch(hash);
     }
 
     /// True when replay must skip an operation with this number: the tables hold it.
@@ -331,5 +317,29 @@ pub fn check_kind(kind: ValueKind) -> Result<()> {
             format!("an operation of kind {kind:?}"),
         )
         .advice("Open the database with the version of alluvium that wrote it.")),
+    }
+}
+
+/// See [`Tree::active`].
+pub struct Active(Guard<Arc<View>>);
+
+impl Active {
+    /// Adds one operation; true when the memtable is full now.
+    ///
+    /// # Errors
+    /// `Unsupported` for kinds that only a newer version writes; nothing was added.
+    #[inline]
+    pub fn apply(&self, operation: &Operation<'_>, hash: u64, seqno: SeqNo) -> Result<bool> {
+        check_kind(operation.kind)?;
+        let active = &self.0.active;
+        let tag = Tag::new(seqno, operation.kind);
+        active.insert(operation.key, hash, tag, operation.value);
+        Ok(active.is_full())
+    }
+
+    /// Brings the index line for `hash` into the cache.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.0.active.prefetch(hash);
     }
 }

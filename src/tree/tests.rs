@@ -58,7 +58,8 @@ fn world() -> (Arc<VersionSet>, Tree) {
     });
     let state = versions.keyspace(ORDERS).unwrap();
     let tree = Tree::open(Arc::clone(&context), &state, KeyspaceOptions::new());
-    tree.apply(&put(), context.hasher.hash(b"k"), SeqNo::new(1))
+    tree.active()
+        .apply(&put(), context.hasher.hash(b"k"), SeqNo::new(1))
         .unwrap();
     assert!(tree.rotate(versions.allocate_file().unwrap()));
     (versions, tree)
@@ -81,7 +82,7 @@ fn what_is_written_after_a_rotation_does_not_keep_its_flush_from_being_done() {
     let last = SeqNo::new(1);
     assert!(tree.has_waiting(last));
     let hash = KeyHasher::new(versions.hash_seed()).hash(b"k");
-    tree.apply(&put(), hash, SeqNo::new(2)).unwrap();
+    tree.active().apply(&put(), hash, SeqNo::new(2)).unwrap();
     assert!(tree.rotate(versions.allocate_file().unwrap()));
     let stop = AtomicBool::new(false);
     tree.flush(&work(&stop, &|| Ok(()))).unwrap().unwrap();

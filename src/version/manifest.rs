@@ -23,7 +23,7 @@
 )]
 
 use super::edit::{FORMAT, Record};
-use crate::base::checksum::{crc, crc_parts};
+use crate::base::checksum::crc;
 use crate::base::coding::Decoder;
 use crate::base::error::{Error, ErrorKind, REPAIR, Result};
 use crate::base::options::LogMode;
@@ -34,8 +34,6 @@ use crate::wal::{Reader, Syncer, Tail, Writer, WriterOptions};
 const CURRENT_MAGIC: &[u8; 8] = b"ALLUVIUM";
 /// Bytes of CURRENT.
 pub(super) const CURRENT_BYTES: usize = 32;
-/// Bytes of a payload that go into its first part.
-const FIRST_PART_BYTES: usize = 4;
 
 /// What CURRENT says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,12 +201,10 @@ impl Manifest {
     /// Appends a record and syncs it. After an error the file must not be used again (R6).
     pub(super) fn append(&mut self, record: &Record) -> Result<()> {
         let payload = record.encode();
-        let (head, tail) = payload.split_at(payload.len().min(FIRST_PART_BYTES));
-        let parts = [head, tail];
         // A manifest's records have their places as numbers, from 1 upwards.
         let number = SeqNo::ZERO.plus(self.records).plus(1);
         self.writer
-            .append(number, number, &parts, crc_parts(&parts))?;
+            .append(number, number, &payload, crc(&payload))?;
         self.syncer.sync()?;
         self.records = number.get();
         Ok(())

@@ -21,7 +21,7 @@ use super::format::{
     VERSION, segment_bits,
 };
 use super::reader::RECORD_BYTES_MAX;
-use crate::base::checksum::crc_parts;
+use crate::base::checksum;
 use crate::base::error::{Error, Result};
 use crate::base::options::LogMode;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -174,8 +174,8 @@ impl Writer {
     }
 
     /// Appends one record (split into fragments where it is long). `first`..=`last` are the
-    /// sequence numbers it uses. `parts` are its payload, one after the other; `crc` is
-    /// `base::checksum::crc_parts(parts)`, computed by the caller outside its lock.
+    /// sequence numbers it uses. `crc` is the payload's checksum, computed by the caller outside its
+    /// lock.
     ///
     /// After an error of a write or sync the writer is poisoned: every later call fails with that
     /// first cause, and `cut()` tells where its valid records end.
@@ -184,17 +184,16 @@ impl Writer {
     /// `InvalidArgument`, without poisoning, when the record does not fit or the segment is
     /// sealed; the first failure of the file otherwise.
     #[inline]
-    pub fn append(&mut self, first: SeqNo, last: SeqNo, parts: &[&[u8]], crc: u32) -> Result<()> {
+    pub fn append(&mut self, first: SeqNo, last: SeqNo, payload: &[u8], crc: u32) -> Result<()> {
         debug_assert!(first <= last.plus(1), "the numbers of a record ascend");
-        debug_assert_eq!(crc, crc_parts(parts), "the payload's checksum");
-        let len = parts.iter().map(|part| part.len()).sum();
-        if !self.is_ready() || !self.fits(len) {
-            return Err(self.refusal(len));
+        debug_assert_eq!(crc, checksum::crc(payload), "the payload's checksum");
+        if !self.is_ready() || !self.fits(payload.len()) {
+            return Err(self.refusal(payload.len()));
         }
-        if len <= FRAGMENT_BYTES_MAX {
-            self.put(Kind::Full, first, parts, len, crc)?;
+        if payload.len() <= FRAGMENT_BYTES_MAX {
+            self.put(Kind::Full, first, payload, crc)?;
         } else {
-            self.append_fragments(first, parts, len)?;
+            self.append_fragments(first, payload)?;
         }
         self.last = self.last.max(last);
         self.records += 1;
@@ -277,43 +276,31 @@ impl Writer {
 
     /// Appends a segment header or footer.
     fn append_mark(&mut self, kind: Kind, payload: &[u8]) -> Result<()> {
-        let crc = crc_parts(&[payload]);
-        self.put(kind, self.last, &[payload], payload.len(), crc)?;
+        self.put(kind, self.last, payload, checksum::crc(payload))?;
         self.finish()
     }
 
     #[cold]
-    fn append_fragments(&mut self, first: SeqNo, parts: &[&[u8]], len: usize) -> Result<()> {
-        let mut rest = parts.to_vec();
-        let mut left = len;
-        while 0 < left {
-            let n = left.min(FRAGMENT_BYTES_MAX);
-            let kind = match (left == len, left == n) {
-                (true, _) => Kind::First,
-                (false, false) => Kind::Middle,
-                (false, true) => Kind::Last,
+    fn append_fragments(&mut self, first: SeqNo, payload: &[u8]) -> Result<()> {
+        let fragments = payload.len().div_ceil(FRAGMENT_BYTES_MAX);
+        for (i, fragment) in payload.chunks(FRAGMENT_BYTES_MAX).enumerate() {
+            let kind = match i {
+                0 => Kind::First,
+                i if i + 1 == fragments => Kind::Last,
+                _ => Kind::Middle,
             };
-            let fragment = take_front(&mut rest, n);
-            self.put(kind, first, &fragment, n, crc_parts(&fragment))?;
-            left -= n;
+            self.put(kind, first, fragment, checksum::crc(fragment))?;
         }
         Ok(())
     }
 
     /// Puts one record or fragment into its place: the mapping, or the buffer of the next write.
     #[inline]
-    fn put(
-        &mut self,
-        kind: Kind,
-        first: SeqNo,
-        parts: &[&[u8]],
-        len: usize,
-        crc: u32,
-    ) -> Result<()> {
+    fn put(&mut self, kind: Kind, first: SeqNo, payload: &[u8], crc: u32) -> Result<()> {
         let offset = self.end();
         let header = Header {
             payload_crc: crc,
-            len: len as u32,
+            len: payload.len() as u32,
             kind,
             segment: segment_bits(self.shared.segment),
             offset: offset as u32,
@@ -326,16 +313,14 @@ impl Writer {
             Some(region) if !self.grouping => {
                 // The payload first: a sector that holds the header then holds what it had to
                 // hold of the payload too.
-                region.store(offset + RECORD_HEADER_BYTES as u64, parts);
+                region.store(offset + RECORD_HEADER_BYTES as u64, &[payload]);
                 region.store(offset, &[&header]);
-                self.written = offset + (RECORD_HEADER_BYTES + len) as u64;
+                self.written = offset + (RECORD_HEADER_BYTES + payload.len()) as u64;
                 Ok(())
             }
             _ => {
                 self.buffer.extend_from_slice(&header);
-                for part in parts {
-                    self.buffer.extend_from_slice(part);
-                }
+                self.buffer.extend_from_slice(payload);
                 if self.buffer.len() < SPILL_BYTES {
                     return Ok(());
                 }
@@ -374,26 +359,6 @@ impl Writer {
         self.buffer.clear();
         Ok(())
     }
-}
-
-/// Takes `n` bytes from the front of `parts`.
-fn take_front<'a>(parts: &mut Vec<&'a [u8]>, n: usize) -> Vec<&'a [u8]> {
-    let mut taken = Vec::new();
-    let mut left = n;
-    let mut used = 0;
-    for part in parts.iter_mut() {
-        let (front, back) = part.split_at(left.min(part.len()));
-        taken.push(front);
-        *part = back;
-        left -= front.len();
-        if !back.is_empty() {
-            break;
-        }
-        used += 1;
-    }
-    parts.drain(..used);
-    debug_assert_eq!(left, 0, "the parts are as long as the record");
-    taken
 }
 
 impl Shared {

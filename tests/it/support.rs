@@ -2,7 +2,7 @@
 
 pub(crate) use crate::temp_dir::TempDir;
 
-use alluvium::base::checksum::crc_parts;
+use alluvium::base::checksum::crc;
 use alluvium::base::types::KeyspaceId;
 use alluvium::fs::sim::SimFs;
 use alluvium::fs::{FileName, Fs};
@@ -110,10 +110,7 @@ pub(crate) fn begin_segment(sim: &SimFs, end: u64, first: SeqNo, entries: &[(&st
     for (key, value) in entries {
         batch.put(Default, key, value);
     }
-    let (count, operations) = batch.encoded_parts();
-    let parts: [&[u8]; 2] = [&count, operations];
+    let payload = batch.encoded();
     let last = first.plus(entries.len() as u64 - 1);
-    writer
-        .append(first, last, &parts, crc_parts(&parts))
-        .unwrap();
+    writer.append(first, last, payload, crc(payload)).unwrap();
 }

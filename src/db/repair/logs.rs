@@ -235,6 +235,6 @@ impl Repair<'_> {
                     .insert(Writer::create(file, options, log.before)?)
             }
         };
-        writer.append(first, last, &[payload], crc(payload))
+        writer.append(first, last, payload, crc(payload))
     }
 }

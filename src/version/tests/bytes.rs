@@ -1,7 +1,7 @@
 //! The bytes of records and of CURRENT: round trips, strangers' bytes, newer formats.
 
 use super::world::{fs_on, recover};
-use crate::base::checksum::{crc, crc_parts};
+use crate::base::checksum::crc;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::options::LogMode;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
@@ -225,10 +225,11 @@ fn a_record_of_a_newer_format_is_refused_with_its_place() {
     };
     let file = fs.create_new(FileName::Manifest(current.manifest)).unwrap();
     let mut writer = Writer::create(file, options, None).unwrap();
-    let record: [&[u8]; 2] = [&[1 << 1 | 1, 1, 2], &[0x7f, 0]];
+    let record = [1 << 1 | 1, 1, 2, 0x7f, 0];
     let number = SeqNo::new(1);
-    let checksum = crc_parts(&record);
-    writer.append(number, number, &record, checksum).unwrap();
+    writer
+        .append(number, number, &record, crc(&record))
+        .unwrap();
     switch(&fs, current).map_err(Error::from).unwrap();
     let error = recover(&sim).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -207,7 +207,7 @@ fn after_a_switch_of_unknown_end_both_manifests_are_kept() {
 /// A manifest whose checksums are right, and whose records make no sense, is damage at its place.
 #[test]
 fn records_out_of_place_and_edits_that_contradict_are_damage() {
-    use crate::base::checksum::crc_parts;
+    use crate::base::checksum::crc;
     use crate::base::error::Error;
     use crate::base::options::LogMode;
     use crate::base::types::{FileId, SeqNo};
@@ -251,9 +251,8 @@ fn records_out_of_place_and_edits_that_contradict_are_damage() {
         for (n, record) in (1..).zip(&records) {
             offsets.push(writer.end());
             let payload = record.encode();
-            let parts = [&payload[..]];
             let n = SeqNo::new(n);
-            writer.append(n, n, &parts, crc_parts(&parts)).unwrap();
+            writer.append(n, n, &payload, crc(&payload)).unwrap();
         }
         let current = Current {
             manifest: id,

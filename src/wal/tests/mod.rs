@@ -5,7 +5,7 @@ mod strange;
 
 use super::format::*;
 use super::*;
-use crate::base::checksum::{crc, crc_parts};
+use crate::base::checksum::crc;
 use crate::base::error::{ErrorKind, Result};
 use crate::base::options::LogMode;
 use crate::base::sync::atomic::Ordering;
@@ -67,14 +67,8 @@ fn options(mode: LogMode, segment: u64, capacity: u64) -> WriterOptions {
 }
 
 fn append(writer: &mut Writer, seqno: u64, payload: &[u8]) -> Result<()> {
-    let parts = payload.split_at(payload.len() / 3);
-    let parts = [parts.0, parts.1];
-    writer.append(
-        SeqNo::new(seqno),
-        SeqNo::new(seqno),
-        &parts,
-        crc_parts(&parts),
-    )
+    let seqno = SeqNo::new(seqno);
+    writer.append(seqno, seqno, payload, crc(payload))
 }
 
 type Records = Vec<(u64, Vec<u8>)>;

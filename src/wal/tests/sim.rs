@@ -1,7 +1,7 @@
 //! The log on a simulated disk: every crash image and every failing call.
 
 use super::super::*;
-use crate::base::checksum::crc_parts;
+use crate::base::checksum::crc;
 use crate::base::error::ErrorKind;
 use crate::base::options::LogMode;
 use crate::fs::sim::{CallKind, Family, Fault, FaultRule, SimFs};
@@ -39,9 +39,8 @@ fn writer(fs: &Fs, segment: u64, mode: LogMode) -> Writer {
 }
 
 fn append(writer: &mut Writer, seqno: u64, payload: &[u8]) -> crate::base::error::Result<()> {
-    let parts: [&[u8]; 2] = payload.split_at(payload.len().min(4)).into();
     let seqno = SeqNo::new(seqno);
-    writer.append(seqno, seqno, &parts, crc_parts(&parts))
+    writer.append(seqno, seqno, payload, crc(payload))
 }
 
 /// What a record with this number holds: small numbers, so that lives and neighbours differ in

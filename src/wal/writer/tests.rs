@@ -1,6 +1,7 @@
 //! The writer on files that fail, and what its fields say meanwhile.
 
 use super::*;
+use crate::base::checksum::crc;
 use crate::base::error::ErrorKind;
 use crate::fs::{FileName, Fs};
 use crate::wal::{Reader, Tail};
@@ -45,8 +46,7 @@ impl Breakable {
 
     fn append(&mut self, seqno: u64, payload: &[u8]) -> Result<()> {
         let seqno = SeqNo::new(seqno);
-        let crc = crc_parts(&[payload]);
-        self.writer.append(seqno, seqno, &[payload], crc)
+        self.writer.append(seqno, seqno, payload, crc(payload))
     }
 
     fn numbers(&self) -> Vec<u64> {
@@ -144,13 +144,4 @@ fn populating_ahead_goes_on_where_it_stopped_and_not_beyond_the_segment() {
     log.writer.syncer().populate_ahead(1 << 20);
     let populated = log.writer.shared.populated.load(Ordering::Relaxed);
     assert_eq!(populated, 0, "there is no mapping in write mode");
-}
-
-#[test]
-fn a_payload_is_cut_into_fragments_across_its_parts() {
-    let mut parts: Vec<&[u8]> = vec![b"", b"abc", b"defgh", b"", b"i"];
-    assert_eq!(take_front(&mut parts, 4).concat(), b"abcd");
-    assert_eq!(take_front(&mut parts, 4).concat(), b"efgh");
-    assert_eq!(take_front(&mut parts, 1).concat(), b"i");
-    assert!(parts.concat().is_empty());
 }

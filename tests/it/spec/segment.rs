@@ -6,7 +6,7 @@ use super::{World, bytes_of, damage, error_text, text_of};
 use crate::support::ROOT;
 use alluvium::LogMode;
 use alluvium::SeqNo;
-use alluvium::base::checksum::crc_parts;
+use alluvium::base::checksum::crc;
 use alluvium::base::types::FileId;
 use alluvium::fs::sim::SimFs;
 use alluvium::fs::{FileName, Fs};
@@ -106,13 +106,13 @@ impl World for Segment {
             "append" => {
                 let first = SeqNo::new(words[0].parse().unwrap());
                 let parts: Vec<Vec<u8>> = words[1..].iter().map(|word| bytes_of(word)).collect();
-                let parts: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
+                let payload = parts.concat();
                 let writer = self
                     .writer
                     .as_mut()
                     .expect("the bytes were not changed yet");
                 writer
-                    .append(first, first, &parts, crc_parts(&parts))
+                    .append(first, first, &payload, crc(&payload))
                     .unwrap();
                 return String::new();
             }
