@@ -147,14 +147,14 @@ pub(crate) fn figures(keys: u64, buffer_bytes: u64) -> Vec<Figure> {
     vec![
         Figure::new(
             names::FILL_WRITTEN,
-            (logged + flushed + full.compacted) / live,
+            (logged + flushed + full.compacted()) / live,
         ),
         Figure::new(names::FILL_LEVELS, levels as f64),
         Figure::new(names::FILL_RUNS, runs as f64),
         Figure::new(names::FILL_SPACE, flushed / live),
         Figure::new(
             names::REST_WRITTEN,
-            (logged + flushed + rest + tree.compacted) / live,
+            (logged + flushed + rest + tree.compacted()) / live,
         ),
         Figure::new(names::REST_RUNS, 1.0),
         Figure::new(names::REST_TABLES, tables),
