@@ -180,39 +180,48 @@ fn work_takes_processor_time() {
 
 #[test]
 fn four_runs_become_one_and_the_last_level_moves_down_beyond_eight_buffers() {
-    let mut tree = Tree::new(100);
+    let run = model::table_bytes(100.0);
+    let mut tree = Tree::new(run as u64);
     let mut shapes = Vec::new();
     for flushes in 1..=16 {
         tree.flush(100.0);
         if flushes % 4 == 0 || flushes == 3 {
-            shapes.push((flushes, tree.shape(), tree.compacted()));
+            let written = (tree.compacted() / run).round();
+            shapes.push((flushes, tree.shape(), written));
         }
     }
     // With 12 the last level is over eight buffers and moves down; then four runs become a tier.
     let expected = [
         (3, vec![3], 0.0),
-        (4, vec![0, 1], 400.0),
-        (8, vec![0, 1], 1_200.0),
-        (12, vec![0, 0, 1], 2_400.0),
-        (16, vec![0, 1, 1], 2_800.0),
+        (4, vec![0, 1], 4.0),
+        (8, vec![0, 1], 12.0),
+        (12, vec![0, 0, 1], 24.0),
+        (16, vec![0, 1, 1], 28.0),
     ];
-    assert_eq!(shapes, expected.map(|(n, shape, bytes)| (n, shape, bytes)));
+    assert_eq!(shapes, expected);
     tree.rest();
     assert_eq!(tree.shape(), [0, 0, 1]);
-    assert_eq!(tree.compacted(), 4_400.0);
+    assert_eq!((tree.compacted() / run).round(), 44.0);
 }
 
 #[test]
 fn four_times_the_data_cost_one_more_write_of_a_byte_at_most() {
+    let run = model::table_bytes(100.0);
     let each = |flushes: u32| {
-        let mut tree = Tree::new(1_000);
-        (0..flushes).for_each(|_| tree.flush(1_000.0));
-        tree.compacted() / (f64::from(flushes) * 1_000.0)
+        let mut tree = Tree::new(run as u64);
+        (0..flushes).for_each(|_| tree.flush(100.0));
+        tree.compacted() / (f64::from(flushes) * run)
     };
     for power in 3..8 {
         let (less, more) = (each(4u32.pow(power)), each(4u32.pow(power + 1)));
         assert!(more <= less + 1.0, "4^{power} flushes: {less}, then {more}");
     }
+}
+
+#[test]
+fn an_entry_is_wider_where_numbers_span_more_than_24_bits() {
+    let each = |entries: f64| model::table_bytes(entries) / entries;
+    assert!(each(f64::from(1 << 24)) > each(f64::from((1 << 24) - 1)));
 }
 
 // Small runs.

@@ -1,6 +1,6 @@
 //! What the shape of the tree says of costs, for any number of keys.
 //!
-//! The tree is played through in bytes alone: a flush adds a run to level 0, and the rules of lazy
+//! The tree is played through in sizes alone: a flush adds a run to level 0, and the rules of lazy
 //! leveling (`src/compaction/policy/lazy.rs`) merge runs at once, as if the background were never
 //! behind. Keys are distinct and random, so that a merge writes all that it reads. Constants that
 //! are measured and not derived are at the top.
@@ -10,13 +10,18 @@ use super::names;
 use super::store::Figure;
 use alluvium::defaults;
 
-/// What a table adds to an entry of 32 bytes, index and filter included: measured.
+/// An entry of 32 bytes in a table, with its share of index and filter: measured.
 const TABLE_ENTRY_BYTES: f64 = 44.3;
+/// And in one whose numbers span more than 24 bits: a tag has 8 bytes then, not 4.
+const WIDE_ENTRY_BYTES: f64 = 47.4;
+/// Of the index, for each entry: measured.
+const INDEX_BYTES: f64 = 0.4;
+const NARROW_ENTRIES: f64 = (1 << 24) as f64;
 /// What a write buffer counts for an entry, and what the log has of a record: by their formats.
 const BUFFER_ENTRY_BYTES: u64 = ENTRY_BYTES + 24;
 const LOG_RECORD_BYTES: f64 = 32.0 + 4.0 + 2.0 + 34.0;
 
-/// Runs by level, in bytes of tables; the last level is one run once it is not level 0.
+/// Entries of each run, by level; the last level is one run once it is not level 0.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
     levels: Vec<Vec<f64>>,
@@ -33,8 +38,8 @@ impl Tree {
         }
     }
 
-    pub(crate) fn flush(&mut self, bytes: f64) {
-        self.levels[0].push(bytes);
+    pub(crate) fn flush(&mut self, entries: f64) {
+        self.levels[0].push(entries);
         while let Some(level) = self.due() {
             self.down(level);
         }
@@ -55,7 +60,7 @@ impl Tree {
     }
 
     fn bytes(&self, level: usize) -> f64 {
-        self.levels[level].iter().sum()
+        self.levels[level].iter().map(|&run| table_bytes(run)).sum()
     }
 
     /// About the bytes of a run of that level.
@@ -101,15 +106,15 @@ impl Tree {
 
     /// Into the last level, or to a new run of the next.
     fn down(&mut self, level: usize) {
-        let mut bytes: f64 = self.levels[level].drain(..).sum();
+        let mut entries: f64 = self.levels[level].drain(..).sum();
         if self.deepest() == 0 {
             self.levels.push(Vec::new());
         }
         if level + 1 == self.deepest() {
-            bytes += self.levels[level + 1].drain(..).sum::<f64>();
+            entries += self.levels[level + 1].drain(..).sum::<f64>();
         }
-        self.compacted += bytes;
-        self.levels[level + 1].push(bytes);
+        self.compacted += table_bytes(entries);
+        self.levels[level + 1].push(entries);
     }
 
     /// Runs of each level.
@@ -123,41 +128,54 @@ impl Tree {
     }
 }
 
+/// Bytes of a run of distinct keys: its numbers span as many as it has entries.
+pub(crate) fn table_bytes(entries: f64) -> f64 {
+    let each = match entries < NARROW_ENTRIES {
+        true => TABLE_ENTRY_BYTES,
+        false => WIDE_ENTRY_BYTES,
+    };
+    entries * each
+}
+
 /// The rows of a store of so many keys, as far as the model has something to say.
 pub(crate) fn figures(keys: u64, buffer_bytes: u64) -> Vec<Figure> {
     let each = (buffer_bytes / BUFFER_ENTRY_BYTES).max(1);
-    let live = (keys * ENTRY_BYTES) as f64;
-    let logged = keys as f64 * LOG_RECORD_BYTES;
     let mut tree = Tree::new(buffer_bytes);
-    let mut flushed = 0.0;
-    for _ in 0..keys / each {
-        tree.flush(each as f64 * TABLE_ENTRY_BYTES);
-        flushed += each as f64 * TABLE_ENTRY_BYTES;
-    }
+    (0..keys / each).for_each(|_| tree.flush(each as f64));
     let full = tree.clone();
-    let rest = (keys % each) as f64 * TABLE_ENTRY_BYTES;
+    let rest = (keys % each) as f64;
     if 0.0 < rest {
         tree.flush(rest);
     }
     tree.rest();
-    let tables = (keys as f64 * TABLE_ENTRY_BYTES / buffer_bytes as f64).ceil();
+    let flushed_full = table_bytes(each as f64) * (keys / each) as f64;
+    let flushed = flushed_full + table_bytes(rest);
+    let logged = keys as f64 * LOG_RECORD_BYTES;
+    let space = table_bytes(keys as f64);
+    let live = (keys * ENTRY_BYTES) as f64;
     let shape = full.shape();
     let levels = shape.iter().filter(|&&runs| 0 < runs).count();
     let runs: usize = shape.iter().sum();
+    let row = |name: &str, bytes: f64| Figure::new(name, bytes / live);
     vec![
-        Figure::new(
+        row(
             names::FILL_WRITTEN,
-            (logged + flushed + full.compacted()) / live,
+            logged + flushed_full + full.compacted(),
         ),
         Figure::new(names::FILL_LEVELS, levels as f64),
         Figure::new(names::FILL_RUNS, runs as f64),
-        Figure::new(names::FILL_SPACE, flushed / live),
-        Figure::new(
-            names::REST_WRITTEN,
-            (logged + flushed + rest + tree.compacted()) / live,
+        row(
+            names::FILL_SPACE,
+            (0..shape.len()).map(|l| full.bytes(l)).sum(),
         ),
+        row(names::REST_WRITTEN, logged + flushed + tree.compacted()),
         Figure::new(names::REST_RUNS, 1.0),
-        Figure::new(names::REST_TABLES, tables),
-        Figure::new(names::REST_SPACE, TABLE_ENTRY_BYTES / ENTRY_BYTES as f64),
+        Figure::new(names::REST_TABLES, (space / buffer_bytes as f64).ceil()),
+        row(names::REST_SPACE, space),
+        Figure::new(names::INDEX, INDEX_BYTES),
+        Figure::new(
+            names::FILTER,
+            f64::from(defaults::FILTER_BITS_PER_KEY) / 8.0,
+        ),
     ]
 }
