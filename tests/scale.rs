@@ -124,13 +124,13 @@ fn the_table_has_every_row_once_and_shows_gaps() {
         figures: figures.iter().map(|(n, v)| Figure::new(n, *v)).collect(),
     };
     let columns = [
-        column("1,000", &[("put", 123.4), ("runs", 2.0)]),
+        column("1,000", &[("put", 123.4), ("runs", -0.0)]),
         column("2,000", &[("put", 99.96), ("get", 1.234)]),
     ];
     let expected = "|  | 1,000 | 2,000 |\n\
                     | --- | ---: | ---: |\n\
                     | put | 123 | 100.0 |\n\
-                    | runs | 2 | – |\n\
+                    | runs | 0 | – |\n\
                     | get | – | 1.23 |\n";
     assert_eq!(report::table(&columns), expected);
 }

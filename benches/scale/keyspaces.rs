@@ -65,10 +65,12 @@ impl<'a> Stage<'a> {
         let keyspaces: alluvium::Result<Vec<Keyspace>> = keyspaces.collect();
         let keyspaces = keyspaces?;
         self.each("handle of each, µs", clock.elapsed());
+        // Fewer where memory was short and some keyspaces were flushed.
         let replayed = db.open_report().operations;
-        if replayed != records {
+        if records < replayed {
             return Err(format!("{replayed} records came from the log, expected {records}").into());
         }
+        self.note("records replayed", replayed as f64);
         self.idle(before)?;
         Ok((db, keyspaces))
     }

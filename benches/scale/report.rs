@@ -25,6 +25,7 @@ impl Column {
 
 /// Three digits or all that stand before the point.
 fn shown(value: f64) -> String {
+    let value = value + 0.0; // The sum of nothing is -0.
     match value.abs() {
         _ if value.fract() == 0.0 => format!("{value:.0}"),
         size if size < 10.0 => format!("{value:.2}"),
