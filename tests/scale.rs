@@ -245,7 +245,6 @@ impl Drop for Place {
 fn small(name: &str) -> Place {
     let directory = format!("alluvium-scale-{}-{name}", std::process::id());
     let directory: PathBuf = std::env::temp_dir().join(directory);
-    std::fs::create_dir_all(&directory).unwrap();
     Place(Setting {
         keys: 5_000,
         keyspaces: 3,
