@@ -6,12 +6,12 @@
 
 use crate::Arguments;
 use crate::engine::{self, Engine, Result, Work};
-use crate::report::Measurement;
+use crate::run::{Found, Gap, Measurement, Outcome};
 use crate::workload::reopen::Fill;
 use crate::workload::{self, Figure, Task};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// What a process that is not the parent is for.
@@ -41,45 +41,61 @@ fn command(role: Role, a: &Arguments, engine: &str, name: &str, place: &Path) ->
     Ok(command)
 }
 
-/// The figures of one child, or nothing when it took longer than the limit and was ended.
-pub fn start(
-    a: &Arguments,
-    engine: &str,
-    name: &str,
-    round: u32,
-) -> Result<Option<Vec<Measurement>>> {
+/// One workload with one engine in a process of its own, which is ended when it takes longer than
+/// the limit.
+pub fn start(a: &Arguments, engine: &str, name: &str, round: u32) -> Result<Outcome> {
+    let born = Instant::now();
     let mut child = command(Role::Measure, a, engine, name, &a.directory)?
         .stdout(Stdio::piped())
         .spawn()?;
-    let deadline = Instant::now() + a.limit;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
+    let ended = wait(&mut child, born + a.limit)?;
+    let found = match ended {
+        Some(status) if status.success() => {
+            // A few lines, which a pipe holds until the child has ended.
+            let mut text = String::new();
+            let mut output = child.stdout.take().ok_or("no output of the child")?;
+            output.read_to_string(&mut text)?;
+            let figures: Result<_> = text.lines().map(read_line).collect();
+            Found::Figures(figures.map_err(|error| format!("{engine}, {name}: {error}"))?)
         }
-        if deadline < Instant::now() {
-            child.kill()?;
-            child.wait()?;
+        Some(status) => {
+            return Err(format!("{engine}, {name}: the run ended with {status}").into());
+        }
+        None => {
             let store = store(&a.directory, engine, child.id());
             if store.exists() {
                 std::fs::remove_dir_all(store)?;
             }
+            Found::Gap(Gap::TooLong {
+                seconds: a.limit.as_secs(),
+            })
+        }
+    };
+    Ok(Outcome {
+        workload: name.to_string(),
+        engine: engine.to_string(),
+        round,
+        seconds: born.elapsed().as_secs_f64(),
+        found,
+    })
+}
+
+/// How the child ended; nothing when it had to be ended.
+fn wait(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if deadline < Instant::now() {
+            child.kill()?;
+            child.wait()?;
             return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(20));
-    };
-    if !status.success() {
-        return Err(format!("{engine}, {name}: the run ended with {status}").into());
     }
-    // A few lines, which a pipe holds until the child has ended.
-    let mut text = String::new();
-    let mut output = child.stdout.take().ok_or("no output of the child")?;
-    output.read_to_string(&mut text)?;
-    let lines = text.lines();
-    let measured: Result<Vec<_>> = lines.map(|l| read_line(l, engine, name, round)).collect();
-    Ok(Some(measured?))
 }
 
-fn read_line(line: &str, engine: &str, name: &str, round: u32) -> Result<Measurement> {
+fn read_line(line: &str) -> Result<Measurement> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [
         row,
@@ -92,14 +108,11 @@ fn read_line(line: &str, engine: &str, name: &str, round: u32) -> Result<Measure
         resident,
     ] = fields[..]
     else {
-        return Err(format!("{engine}, {name}: not a figure: {line}").into());
+        return Err(format!("not a figure: {line}").into());
     };
     let operations: u64 = operations.parse()?;
     Ok(Measurement {
-        workload: name.to_string(),
         row: row.to_string(),
-        engine: engine.to_string(),
-        round,
         ns_per_operation: nanos.parse::<f64>()? / operations as f64,
         operations,
         live_bytes: live.parse()?,
