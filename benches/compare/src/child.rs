@@ -8,7 +8,7 @@ use crate::Arguments;
 use crate::engine::{self, Engine, Result, Work};
 use crate::run::{Found, Gap, Measurement, Outcome};
 use crate::workload::reopen::Fill;
-use crate::workload::{self, Figure, Task};
+use crate::workload::{self, Figure, Task, Unsupported};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -29,6 +29,9 @@ impl Role {
         }
     }
 }
+
+/// What a child prints before the reason, when the engine cannot do the workload.
+const UNSUPPORTED: &str = "unsupported\t";
 
 fn command(role: Role, a: &Arguments, engine: &str, name: &str, place: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -55,8 +58,16 @@ pub fn start(a: &Arguments, engine: &str, name: &str, round: u32) -> Result<Outc
             let mut text = String::new();
             let mut output = child.stdout.take().ok_or("no output of the child")?;
             output.read_to_string(&mut text)?;
-            let figures: Result<_> = text.lines().map(read_line).collect();
-            Found::Figures(figures.map_err(|error| format!("{engine}, {name}: {error}"))?)
+            match text.strip_prefix(UNSUPPORTED) {
+                Some(reason) => Found::Gap(Gap::Unsupported {
+                    reason: reason.trim_end().to_string(),
+                }),
+                None => {
+                    let figures: Result<_> = text.lines().map(read_line).collect();
+                    let figures = figures.map_err(|error| format!("{engine}, {name}: {error}"));
+                    Found::Figures(figures?)
+                }
+            }
         }
         Some(status) => {
             return Err(format!("{engine}, {name}: the run ended with {status}").into());
@@ -171,12 +182,22 @@ impl Work for Measure<'_> {
         }
         let written = own_number("/proc/self/io", "write_bytes: ");
         let resident = own_number("/proc/self/status", "VmHWM:") * 1_024;
+        let figures = match figures {
+            Err(error) => match error.downcast::<Unsupported>() {
+                Ok(unsupported) => {
+                    println!("{UNSUPPORTED}{}", unsupported.0);
+                    return Ok(());
+                }
+                Err(other) => return Err(other),
+            },
+            Ok(figures) => figures,
+        };
         for Figure {
             row,
             operations,
             elapsed,
             volume,
-        } in figures?
+        } in figures
         {
             let nanos = elapsed.as_nanos();
             let (live, user) = (volume.live_bytes, volume.user_bytes);

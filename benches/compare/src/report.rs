@@ -1,7 +1,7 @@
 //! The Markdown tables of a run, and the JSON record with where it was measured.
 
 use crate::engine::Result;
-use crate::run::{Found, Measurement, Row, Run};
+use crate::run::{Found, Gap, Measurement, Row, Run};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,22 @@ pub fn table(run: &Run, rows: &[Row<'_>], engines: &[&str]) -> String {
         .iter()
         .map(|other| ratio_cell(run.mean_ratio(rows, subject, other)));
     line(&mut text, "geometric mean", gaps.chain(means));
-    text
+    text + &reasons(run)
+}
+
+/// Why an engine has "no" for a figure.
+fn reasons(run: &Run) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for outcome in &run.outcomes {
+        if let Found::Gap(Gap::Unsupported { reason }) = &outcome.found {
+            let (workload, engine) = (&outcome.workload, &outcome.engine);
+            lines.push(format!("{workload}, {engine}: no, {reason}\n"));
+        }
+    }
+    if !lines.is_empty() {
+        lines.insert(0, "\n".to_string());
+    }
+    lines.concat()
 }
 
 /// For the rows that fill a store: space at rest for each live byte, and bytes written for each
@@ -186,8 +201,8 @@ pub fn save(record: &Path, place: Value, scale: Value, run: &Run) -> Result<Path
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::Outcome;
     use crate::run::tests::{gap, measured};
-    use crate::run::{Gap, Outcome};
 
     const WORKLOADS: &[&str] = &["work fill", "work read", "work scan"];
 
@@ -235,6 +250,21 @@ mod tests {
         let text = table(&run, &run.rows(WORKLOADS), &["a", "b"]);
         assert!(text.contains("| fill | 10.0 | > 7 s | – |"), "{text}");
         assert!(text.contains("| work scan | – | > 7 s | – |"), "{text}");
+    }
+
+    #[test]
+    fn what_an_engine_cannot_do_is_in_the_table_with_its_reason() {
+        let unsupported = Gap::Unsupported {
+            reason: "keys are too long".into(),
+        };
+        let run = run(vec![
+            measured("fill", "a", 0, 10.0),
+            gap("fill", "b", unsupported),
+        ]);
+        let text = table(&run, &run.rows(WORKLOADS), &["a", "b"]);
+        assert!(text.contains("| fill | 10.0 | no | – |"), "{text}");
+        let reason = "\n\nwork fill, b: no, keys are too long\n";
+        assert!(text.ends_with(reason), "{text}");
     }
 
     #[test]

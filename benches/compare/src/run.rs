@@ -33,6 +33,8 @@ pub enum Found {
 pub enum Gap {
     /// It was ended when it had taken so long.
     TooLong { seconds: u64 },
+    /// The engine cannot do it at all.
+    Unsupported { reason: String },
 }
 
 /// One figure of one child: a cell of the table in one round.
@@ -227,12 +229,14 @@ impl Gap {
     pub fn cell(&self) -> String {
         match self {
             Gap::TooLong { seconds } => format!("> {seconds} s"),
+            Gap::Unsupported { .. } => "no".to_string(),
         }
     }
 
     pub fn to_json(&self) -> Value {
         match self {
             Gap::TooLong { seconds } => json!({ "why": "too long", "limit_seconds": seconds }),
+            Gap::Unsupported { reason } => json!({ "why": "unsupported", "reason": reason }),
         }
     }
 
@@ -240,6 +244,9 @@ impl Gap {
         match text(json, "why")?.as_str() {
             "too long" => Ok(Gap::TooLong {
                 seconds: whole(json, "limit_seconds")?,
+            }),
+            "unsupported" => Ok(Gap::Unsupported {
+                reason: text(json, "reason")?,
             }),
             other => Err(format!("there is no gap because of {other}").into()),
         }
@@ -323,9 +330,13 @@ pub mod tests {
     #[test]
     fn an_outcome_comes_back_from_its_json() {
         let too_long = Gap::TooLong { seconds: 7 };
+        let unsupported = Gap::Unsupported {
+            reason: "keys".into(),
+        };
         for outcome in [
             measured("fill", "a", 2, 1.0 / 3.0),
             gap("fill", "a", too_long),
+            gap("fill", "a", unsupported),
         ] {
             let text = outcome.to_json().to_string();
             let back = Outcome::from_json(&serde_json::from_str(&text).unwrap());

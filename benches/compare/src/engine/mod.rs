@@ -69,6 +69,9 @@ pub trait Engine: Sized + Send + Sync {
     /// `settle` is what makes writes do so.
     const SURVIVES_DEATH: bool = true;
 
+    /// The longest key it takes.
+    const KEY_BYTES_MAX: usize = usize::MAX;
+
     fn open(directory: &Path, settings: &Settings) -> Result<Self>;
 
     /// Acknowledged when it survives the death of the process (see `SURVIVES_DEATH`), or with

@@ -6,10 +6,11 @@
 //! be, and scans are counted and their order is checked. A wrong answer ends the run.
 //!
 //! Here: the list, the scale and what the workloads share. `fill`, `read` and `mixed` hold those
-//! with short values, `long` and `ycsb` those with long ones; `sustained` and `reopen` have rows of
-//! their own kind.
+//! with short values, `long` and `ycsb` those with long ones, `forms` those with other keys;
+//! `sustained` and `reopen` have rows of their own kind.
 
 mod fill;
+mod forms;
 mod long;
 mod mixed;
 mod read;
@@ -23,6 +24,7 @@ use crate::data::{
 };
 use crate::engine::{Engine, Result, Settings, Start};
 use long::Long;
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Barrier;
@@ -55,8 +57,15 @@ pub const NAMES: &[&str] = &[
     "YCSB E",
     "YCSB F",
     "deleterandom then scan",
+    "values of 0 bytes",
     "values of 4 KiB",
     "values of 64 KiB",
+    "values of 1 MiB",
+    forms::USER,
+    forms::UUID,
+    forms::URL,
+    forms::NUMBER,
+    forms::LONG,
     SMALL_BUFFER,
     sustained::NAME,
     reopen::AFTER_CRASH,
@@ -146,6 +155,18 @@ impl Figure {
     }
 }
 
+/// Why the engine cannot do this workload at all: an error that is an answer.
+#[derive(Debug)]
+pub struct Unsupported(pub String);
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not supported: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
 /// What to run, and where.
 pub struct Task<'a> {
     pub name: &'a str,
@@ -191,12 +212,17 @@ fn measure<E: Engine>(name: &str, engine: &E, scale: Scale) -> Result<Vec<Figure
         "seek and next 100" => one(keys / 50, bench.seek(keys / 50, 100)?),
         "read while writing" => bench.read_while_writing(),
         "deleterandom then scan" => bench.delete_then_scan(),
+        "values of 0 bytes" => Long::new(engine, 0, keys).fill_and_read(name),
         "values of 4 KiB" => Long::new(engine, 4 << 10, keys).fill_and_read(name),
         "values of 64 KiB" => Long::new(engine, 64 << 10, keys).fill_and_read(name),
+        "values of 1 MiB" => Long::new(engine, 1 << 20, keys).fill_and_read(name),
         SMALL_BUFFER => bench.fill_small_buffer(name),
         sustained::NAME => bench.sustained_fill(),
         _ if name.starts_with("YCSB ") => ycsb::run(name, engine, keys),
-        _ => Err(format!("there is no workload named {name}").into()),
+        _ => match forms::FORMS.iter().find(|form| form.name == name) {
+            Some(form) => forms::run(form, engine, keys),
+            None => Err(format!("there is no workload named {name}").into()),
+        },
     }
 }
 
