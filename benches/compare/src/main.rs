@@ -9,6 +9,7 @@ mod chart;
 mod child;
 mod data;
 mod engine;
+mod memory;
 mod report;
 mod resume;
 mod run;
@@ -26,6 +27,9 @@ use workload::Scale;
 
 const HELP: &str = include_str!("help.txt");
 
+/// A write buffer of 1 MiB, by what `Scale::settings` makes of it.
+const MEMORY_MIB_MIN: u64 = 16;
+
 struct Arguments {
     scale: Scale,
     rounds: u32,
@@ -36,6 +40,8 @@ struct Arguments {
     /// What this process is for, and its engine and workload, if it is not the parent.
     child: Option<(Role, String, String)>,
     limit: Duration,
+    /// The memory group that a child enters.
+    group: Option<PathBuf>,
     /// Where outcomes are kept as they come, and found by the next run.
     resume: Option<PathBuf>,
 }
@@ -45,6 +51,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
         scale: Scale {
             keys: 2_000_000,
             synced_writes: 2_000,
+            memory_mib: None,
         },
         rounds: 3,
         workloads: Vec::new(),
@@ -53,6 +60,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
         record: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../record")),
         child: None,
         limit: Duration::from_secs(300),
+        group: None,
         resume: None,
     };
     while let Some(word) = words.next() {
@@ -66,13 +74,12 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
             "--bench" => {} // What `cargo bench` adds.
             "--quick" => {
                 a.rounds = 1;
-                a.scale = Scale {
-                    keys: 200_000,
-                    synced_writes: 200,
-                };
+                a.scale.keys = 200_000;
+                a.scale.synced_writes = 200;
             }
             "--keys" => a.scale.keys = next()?.replace('_', "").parse()?,
             "--synced" => a.scale.synced_writes = next()?.parse()?,
+            "--memory" => a.scale.memory_mib = Some(next()?.parse()?),
             "--rounds" => a.rounds = next()?.parse()?,
             "--workload" => a.workloads.push(next()?),
             "--engine" => a.engines.push(next()?),
@@ -80,6 +87,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
             "--record" => a.record = next()?.into(),
             "--limit" => a.limit = Duration::from_secs(next()?.parse()?),
             "--resume" => a.resume = Some(next()?.into()),
+            "--group" => a.group = Some(next()?.into()),
             "--child" => a.child = Some((Role::Measure, next()?, next()?)),
             "--fill" => a.child = Some((Role::Fill, next()?, next()?)),
             _ => return Err(format!("unknown argument {word}; see --help").into()),
@@ -87,6 +95,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Arguments>> {
     }
     if a.scale.keys < 1_000 || a.scale.synced_writes == 0 || a.rounds == 0 {
         return Err("at least 1,000 keys, 1 synced write and 1 round are needed".into());
+    }
+    if a.scale.memory_mib.is_some_and(|mib| mib < MEMORY_MIB_MIN) {
+        return Err(format!("at least {MEMORY_MIB_MIN} MiB of memory are needed").into());
     }
     Ok(Some(a))
 }
@@ -133,6 +144,7 @@ fn parent(arguments: &Arguments) -> Result<()> {
     let scale = json!({
         "keys": arguments.scale.keys,
         "synced_writes": arguments.scale.synced_writes,
+        "memory_mib": arguments.scale.memory_mib,
         "rounds": arguments.rounds,
         "limit_seconds": arguments.limit.as_secs(),
         "key_bytes": data::KEY_BYTES,

@@ -33,6 +33,8 @@ pub enum Found {
 pub enum Gap {
     /// It was ended when it had taken so long.
     TooLong { seconds: u64 },
+    /// The kernel killed it because of the memory limit.
+    Killed,
     /// The engine cannot do it at all.
     Unsupported { reason: String },
 }
@@ -51,6 +53,10 @@ pub struct Measurement {
     pub directory_bytes: u64,
     /// What the process made the kernel write to the device (`/proc/self/io`).
     pub written_bytes: u64,
+    /// What it made the kernel read from the device, and how often a thread waited for such a read
+    /// at a page of a mapped file or of the program.
+    pub read_bytes: u64,
+    pub major_faults: u64,
     /// The most memory the process had, mapped files in it (`VmHWM`).
     pub resident_bytes_peak: u64,
 }
@@ -194,33 +200,38 @@ impl Outcome {
 
     /// The whole of it.
     pub fn to_json(&self) -> Value {
-        let found = match &self.found {
-            Found::Figures(figures) => {
-                json!({ "figures": figures.iter().map(Measurement::to_json).collect::<Vec<_>>() })
-            }
-            Found::Gap(gap) => json!({ "gap": gap.to_json() }),
-        };
-        let mut all = self.json(found);
+        let mut all = self.json(self.found.to_json());
         all["seconds"] = self.seconds.into();
         all
     }
 
     pub fn from_json(json: &Value) -> Result<Self> {
-        let found = match &json["gap"] {
-            Value::Null => {
-                let figures = json["figures"].as_array().ok_or("no figures and no gap")?;
-                let figures: Result<_> = figures.iter().map(Measurement::from_json).collect();
-                Found::Figures(figures?)
-            }
-            gap => Found::Gap(Gap::from_json(gap)?),
-        };
         Ok(Outcome {
             workload: text(json, "workload")?,
             engine: text(json, "engine")?,
             round: u32::try_from(whole(json, "round")?)?,
             seconds: number(json, "seconds")?,
-            found,
+            found: Found::from_json(json)?,
         })
+    }
+}
+
+impl Found {
+    pub fn to_json(&self) -> Value {
+        match self {
+            Found::Figures(figures) => {
+                json!({ "figures": figures.iter().map(Measurement::to_json).collect::<Vec<_>>() })
+            }
+            Found::Gap(gap) => json!({ "gap": gap.to_json() }),
+        }
+    }
+
+    pub fn from_json(json: &Value) -> Result<Self> {
+        if let Some(figures) = json["figures"].as_array() {
+            let figures: Result<_> = figures.iter().map(Measurement::from_json).collect();
+            return Ok(Found::Figures(figures?));
+        }
+        Ok(Found::Gap(Gap::from_json(&json["gap"])?))
     }
 }
 
@@ -229,6 +240,7 @@ impl Gap {
     pub fn cell(&self) -> String {
         match self {
             Gap::TooLong { seconds } => format!("> {seconds} s"),
+            Gap::Killed => "killed".to_string(),
             Gap::Unsupported { .. } => "no".to_string(),
         }
     }
@@ -236,6 +248,7 @@ impl Gap {
     pub fn to_json(&self) -> Value {
         match self {
             Gap::TooLong { seconds } => json!({ "why": "too long", "limit_seconds": seconds }),
+            Gap::Killed => json!({ "why": "killed" }),
             Gap::Unsupported { reason } => json!({ "why": "unsupported", "reason": reason }),
         }
     }
@@ -245,6 +258,7 @@ impl Gap {
             "too long" => Ok(Gap::TooLong {
                 seconds: whole(json, "limit_seconds")?,
             }),
+            "killed" => Ok(Gap::Killed),
             "unsupported" => Ok(Gap::Unsupported {
                 reason: text(json, "reason")?,
             }),
@@ -263,6 +277,8 @@ impl Measurement {
             "user_bytes": self.user_bytes,
             "directory_bytes": self.directory_bytes,
             "written_bytes": self.written_bytes,
+            "read_bytes": self.read_bytes,
+            "major_faults": self.major_faults,
             "resident_bytes_peak": self.resident_bytes_peak,
         })
     }
@@ -276,6 +292,8 @@ impl Measurement {
             user_bytes: whole(json, "user_bytes")?,
             directory_bytes: whole(json, "directory_bytes")?,
             written_bytes: whole(json, "written_bytes")?,
+            read_bytes: whole(json, "read_bytes")?,
+            major_faults: whole(json, "major_faults")?,
             resident_bytes_peak: whole(json, "resident_bytes_peak")?,
         })
     }
@@ -315,6 +333,8 @@ pub mod tests {
                 user_bytes: 0,
                 directory_bytes: 0,
                 written_bytes: 0,
+                read_bytes: 0,
+                major_faults: 0,
                 resident_bytes_peak: 0,
             }]),
         }
@@ -336,6 +356,7 @@ pub mod tests {
         for outcome in [
             measured("fill", "a", 2, 1.0 / 3.0),
             gap("fill", "a", too_long),
+            gap("fill", "a", Gap::Killed),
             gap("fill", "a", unsupported),
         ] {
             let text = outcome.to_json().to_string();

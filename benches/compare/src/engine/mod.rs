@@ -53,6 +53,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     pub filter_bits: u32,
     pub background_threads: usize,
+    /// The store does not fit into the memory that the process may have, page cache counted.
+    pub memory_is_limited: bool,
 }
 
 /// Where a scan starts, and with it the way it goes.

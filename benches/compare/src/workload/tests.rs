@@ -35,6 +35,7 @@ impl Engine for Liar {
 pub const TINY: Scale = Scale {
     keys: 2_000,
     synced_writes: 10,
+    memory_mib: None,
 };
 
 /// What the process that fills a store finds its task in.
@@ -152,6 +153,26 @@ mod every_workload_is_content_with_an_engine_that_works {
     fn sled() {
         check::<engine::sled::Sled>("sled");
     }
+}
+
+#[test]
+fn settings_follow_from_a_memory_limit_and_what_a_workload_keeps_does_not_count_in_it() {
+    let limited = Scale {
+        keys: 2_000_000,
+        memory_mib: Some(64),
+        ..TINY
+    };
+    for name in NAMES {
+        let settings = limited.settings(name);
+        assert!(settings.memory_is_limited);
+        assert!(settings.write_buffer_bytes <= 4 << 20, "{name}");
+        assert_eq!(settings.cache_bytes, 16 << 20);
+        assert!(limited.limit_bytes(name) >= Some(64 << 20), "{name}");
+        assert_eq!(TINY.limit_bytes(name), None);
+    }
+    assert_eq!(limited.limit_bytes("scan forward"), Some(64 << 20));
+    let seek = limited.limit_bytes("seek and next 10");
+    assert_eq!(seek, Some((64 << 20) + 32_000_000));
 }
 
 #[test]
