@@ -5,7 +5,7 @@
 //! library lays out well.
 
 use crate::engine::Result;
-use crate::report::Run;
+use crate::run::{Row, Run};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
@@ -29,16 +29,19 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(0xaa, 0x33, 0x77),
 ];
 
-pub fn draw(path: &Path, run: &Run, engines: &[&str]) -> Result<()> {
+pub fn draw(path: &Path, run: &Run, rows: &[Row<'_>], engines: &[&str]) -> Result<()> {
     let Some((subject, others)) = engines.split_first() else {
         return Ok(());
     };
     let mut groups: Vec<(String, Vec<Option<f64>>)> = Vec::new();
-    for row in run.rows() {
+    for &row in rows {
         let ratios = others.iter().map(|o| run.ratio(row, subject, o)).collect();
         groups.push((row.name.to_string(), ratios));
     }
-    let means = others.iter().map(|o| run.mean_ratio(subject, o)).collect();
+    let means = others
+        .iter()
+        .map(|o| run.mean_ratio(rows, subject, o))
+        .collect();
     groups.push(("geometric mean".to_string(), means));
 
     let group = others.len() as i32 * BAR + GAP;
@@ -96,8 +99,8 @@ fn position(ratio: f64) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Overrun;
-    use std::time::Duration;
+    use crate::run::Gap;
+    use crate::run::tests::gap;
 
     #[test]
     fn a_tenfold_ratio_is_a_quarter_of_the_scale() {
@@ -113,16 +116,13 @@ mod tests {
     #[test]
     fn the_chart_is_an_svg_that_names_rows_and_engines() {
         let run = Run {
-            overruns: vec![Overrun {
-                workload: "a row".into(),
-                engine: "other".into(),
-                limit: Duration::from_secs(1),
-            }],
-            ..Run::default()
+            outcomes: vec![gap("a row", "other", Gap::TooLong { seconds: 1 })],
+            ended_by: None,
         };
+        let rows = run.rows(&["work a row"]);
         let name = format!("compare-test-{}.svg", std::process::id());
         let path = std::env::temp_dir().join(name);
-        draw(&path, &run, &["first", "other"]).unwrap();
+        draw(&path, &run, &rows, &["first", "other"]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         for part in ["<svg", "a row", "other", "geometric mean"] {

@@ -1,17 +1,18 @@
 //! A measurement in a process of its own: both ends of it.
 //!
-//! The parent starts the child with `--child`, waits for it up to the limit, and reads a line for
-//! each figure. A child whose workload opens a store again starts a process with `--fill` that
-//! makes the store.
+//! The parent starts the child with `--child`, in a memory group of its own if memory is limited,
+//! waits for it up to the limit of time, and reads what it found. A child whose workload opens a
+//! store again starts a process with `--fill` that makes the store.
 
 use crate::Arguments;
 use crate::engine::{self, Engine, Result, Work};
-use crate::report::Measurement;
+use crate::memory::{self, Group};
+use crate::run::{Found, Gap, Measurement, Outcome};
 use crate::workload::reopen::Fill;
-use crate::workload::{self, Figure, Task};
+use crate::workload::{self, Figure, Task, Unsupported};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// What a process that is not the parent is for.
@@ -38,76 +39,77 @@ fn command(role: Role, a: &Arguments, engine: &str, name: &str, place: &Path) ->
         .args(["--synced", &a.scale.synced_writes.to_string()])
         .arg("--dir")
         .arg(place);
+    if let Some(mib) = a.scale.memory_mib {
+        command.args(["--memory", &mib.to_string()]);
+    }
     Ok(command)
 }
 
-/// The figures of one child, or nothing when it took longer than the limit and was ended.
-pub fn start(
-    a: &Arguments,
-    engine: &str,
-    name: &str,
-    round: u32,
-) -> Result<Option<Vec<Measurement>>> {
-    let mut child = command(Role::Measure, a, engine, name, &a.directory)?
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let deadline = Instant::now() + a.limit;
-    let status = loop {
+/// One workload with one engine in a process of its own, which is ended when it takes longer than
+/// the limit, and by the kernel when it needs more memory than it may have.
+pub fn start(a: &Arguments, engine: &str, name: &str, round: u32) -> Result<Outcome> {
+    let born = Instant::now();
+    let group = match a.scale.limit_bytes(name) {
+        Some(bytes) => Some(Group::new(bytes)?),
+        None => None,
+    };
+    let found = live(a, engine, name, group.as_ref());
+    let removed = group.map_or(Ok(()), |group| group.remove());
+    let found = found.map_err(|error| format!("{engine}, {name}: {error}"))?;
+    removed?;
+    Ok(Outcome {
+        workload: name.to_string(),
+        engine: engine.to_string(),
+        round,
+        seconds: born.elapsed().as_secs_f64(),
+        found,
+    })
+}
+
+/// The life of the child, as the parent sees it.
+fn live(a: &Arguments, engine: &str, name: &str, group: Option<&Group>) -> Result<Found> {
+    let mut command = command(Role::Measure, a, engine, name, &a.directory)?;
+    if let Some(group) = group {
+        command.arg("--group").arg(group.directory());
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let status = wait(&mut child, a.limit)?;
+    let gap = match status {
+        Some(status) if status.success() => {
+            // A line, which a pipe holds until the child has ended.
+            let mut text = String::new();
+            let mut output = child.stdout.take().ok_or("no output of the child")?;
+            output.read_to_string(&mut text)?;
+            return Found::from_json(&serde_json::from_str(&text)?);
+        }
+        // Either it or the process that filled its store.
+        Some(_) if group.is_some_and(|group| 0 < group.kills()) => Gap::Killed,
+        Some(status) => return Err(format!("the run ended with {status}").into()),
+        None => Gap::TooLong {
+            seconds: a.limit.as_secs(),
+        },
+    };
+    let store = store(&a.directory, engine, child.id());
+    if store.exists() {
+        std::fs::remove_dir_all(store)?;
+    }
+    Ok(Found::Gap(gap))
+}
+
+/// How the child ended; nothing when it had to be ended.
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    loop {
         if let Some(status) = child.try_wait()? {
-            break status;
+            return Ok(Some(status));
         }
         if deadline < Instant::now() {
             child.kill()?;
             child.wait()?;
-            let store = store(&a.directory, engine, child.id());
-            if store.exists() {
-                std::fs::remove_dir_all(store)?;
-            }
             return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(20));
-    };
-    if !status.success() {
-        return Err(format!("{engine}, {name}: the run ended with {status}").into());
     }
-    // A few lines, which a pipe holds until the child has ended.
-    let mut text = String::new();
-    let mut output = child.stdout.take().ok_or("no output of the child")?;
-    output.read_to_string(&mut text)?;
-    let lines = text.lines();
-    let measured: Result<Vec<_>> = lines.map(|l| read_line(l, engine, name, round)).collect();
-    Ok(Some(measured?))
-}
-
-fn read_line(line: &str, engine: &str, name: &str, round: u32) -> Result<Measurement> {
-    let fields: Vec<&str> = line.split('\t').collect();
-    let [
-        row,
-        operations,
-        nanos,
-        live,
-        user,
-        directory,
-        written,
-        resident,
-    ] = fields[..]
-    else {
-        return Err(format!("{engine}, {name}: not a figure: {line}").into());
-    };
-    let operations: u64 = operations.parse()?;
-    Ok(Measurement {
-        workload: name.to_string(),
-        row: row.to_string(),
-        engine: engine.to_string(),
-        round,
-        ns_per_operation: nanos.parse::<f64>()? / operations as f64,
-        operations,
-        live_bytes: live.parse()?,
-        user_bytes: user.parse()?,
-        directory_bytes: directory.parse()?,
-        written_bytes: written.parse()?,
-        resident_bytes_peak: resident.parse()?,
-    })
 }
 
 /// Where the child of that number has its store.
@@ -117,6 +119,9 @@ fn store(directory: &Path, engine: &str, process: u32) -> PathBuf {
 
 /// The life of a process that is not the parent.
 pub fn run(role: Role, arguments: &Arguments, engine: &str, name: &str) -> Result<()> {
+    if let Some(group) = &arguments.group {
+        memory::enter(group)?;
+    }
     match role {
         Role::Measure => engine::with(
             engine,
@@ -156,22 +161,36 @@ impl Work for Measure<'_> {
         if store.exists() {
             std::fs::remove_dir_all(&store)?;
         }
-        let written = own_number("/proc/self/io", "write_bytes: ");
-        let resident = own_number("/proc/self/status", "VmHWM:") * 1_024;
-        for Figure {
-            row,
-            operations,
-            elapsed,
-            volume,
-        } in figures?
-        {
-            let nanos = elapsed.as_nanos();
-            let (live, user) = (volume.live_bytes, volume.user_bytes);
-            println!(
-                "{row}\t{operations}\t{nanos}\t{live}\t{user}\t{directory_bytes}\t{written}\t{resident}"
-            );
-        }
+        let found = match figures {
+            Ok(figures) => {
+                Found::Figures(figures.iter().map(of_process(directory_bytes)).collect())
+            }
+            Err(error) => Found::Gap(Gap::Unsupported {
+                reason: error.downcast::<Unsupported>()?.0,
+            }),
+        };
+        println!("{}", found.to_json());
         Ok(())
+    }
+}
+
+/// Adds what the kernel has counted for this process to a figure of it.
+fn of_process(directory_bytes: u64) -> impl Fn(&Figure) -> Measurement {
+    let written_bytes = own_number("/proc/self/io", "write_bytes: ");
+    let read_bytes = own_number("/proc/self/io", "read_bytes: ");
+    let resident_bytes_peak = own_number("/proc/self/status", "VmHWM:") * 1_024;
+    let major_faults = own_major_faults();
+    move |figure| Measurement {
+        row: figure.row.clone(),
+        ns_per_operation: figure.elapsed.as_nanos() as f64 / figure.operations as f64,
+        operations: figure.operations,
+        live_bytes: figure.volume.live_bytes,
+        user_bytes: figure.volume.user_bytes,
+        directory_bytes,
+        written_bytes,
+        read_bytes,
+        major_faults,
+        resident_bytes_peak,
     }
 }
 
@@ -197,4 +216,12 @@ fn own_number(file: &str, prefix: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(prefix));
     line.and_then(|l| l.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)
+}
+
+fn own_major_faults() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name in parentheses, which may have spaces in it: the tenth field.
+    let fields = text.rsplit(')').next().unwrap_or_default();
+    let field = fields.split_whitespace().nth(9);
+    field.and_then(|number| number.parse().ok()).unwrap_or(0)
 }

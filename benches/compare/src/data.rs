@@ -39,7 +39,7 @@ fn unscramble(word: u64) -> u64 {
 }
 
 /// The eight lowercase hexadecimal digits of `word`, first digit in the first byte.
-fn digits(word: u32) -> [u8; 8] {
+pub fn digits(word: u32) -> [u8; 8] {
     // A nibble into each byte, by halves.
     let mut x = u64::from(word);
     x = (x | x << 16) & 0x0000_ffff_0000_ffff;

@@ -1,143 +1,20 @@
-//! Medians, ratios, the Markdown tables, and the JSON record with where it was measured.
+//! The Markdown tables of a run, and the JSON record with where it was measured.
 
 use crate::engine::Result;
+use crate::run::{Found, Gap, Measurement, Row, Run};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
-
-/// What the children have found.
-#[derive(Clone, Debug, Default)]
-pub struct Run {
-    pub measurements: Vec<Measurement>,
-    pub overruns: Vec<Overrun>,
-    /// Why there is not more, if it was ended.
-    pub ended_by: Option<String>,
-}
-
-/// One figure of one child: a cell of the table in one round.
-#[derive(Clone, Debug)]
-pub struct Measurement {
-    pub workload: String,
-    pub row: String,
-    pub engine: String,
-    pub round: u32,
-    pub ns_per_operation: f64,
-    pub operations: u64,
-    /// Keys and values that are in the store at the end, and that were written; 0 in rows that are
-    /// not about space.
-    pub live_bytes: u64,
-    pub user_bytes: u64,
-    /// Size of the directory after closing.
-    pub directory_bytes: u64,
-    /// What the process made the kernel write to the device (`/proc/self/io`).
-    pub written_bytes: u64,
-    /// The most memory the process had, mapped files in it (`VmHWM`).
-    pub resident_bytes_peak: u64,
-}
-
-/// A child that was ended because it took too long.
-#[derive(Clone, Debug)]
-pub struct Overrun {
-    pub workload: String,
-    pub engine: String,
-    pub limit: Duration,
-}
-
-impl Run {
-    pub fn is_over(&self, workload: &str, engine: &str) -> bool {
-        self.limit_of(workload, engine).is_some()
-    }
-
-    fn limit_of(&self, workload: &str, engine: &str) -> Option<Duration> {
-        let mut overruns = self.overruns.iter();
-        overruns
-            .find(|o| o.workload == workload && o.engine == engine)
-            .map(|o| o.limit)
-    }
-
-    fn of<'a>(&'a self, row: Row<'a>, engine: &'a str) -> impl Iterator<Item = &'a Measurement> {
-        self.measurements
-            .iter()
-            .filter(move |m| m.row == row.name && m.engine == engine)
-    }
-
-    /// The median of what `number` is in the rounds; nothing where the engine was too slow in any
-    /// of them.
-    fn median(&self, row: Row<'_>, engine: &str, number: fn(&Measurement) -> f64) -> Option<f64> {
-        if self.is_over(row.workload, engine) {
-            return None;
-        }
-        median(self.of(row, engine).map(number).collect())
-    }
-
-    /// Rows in the order in which they came; a workload that no engine finished is one row.
-    pub fn rows(&self) -> Vec<Row<'_>> {
-        let mut rows: Vec<Row<'_>> = Vec::new();
-        for m in &self.measurements {
-            if rows.iter().all(|row| row.name != m.row) {
-                rows.push(Row {
-                    workload: &m.workload,
-                    name: &m.row,
-                });
-            }
-        }
-        for o in &self.overruns {
-            if rows.iter().all(|row| row.workload != o.workload) {
-                rows.push(Row {
-                    workload: &o.workload,
-                    name: &o.workload,
-                });
-            }
-        }
-        rows
-    }
-
-    /// How many times the time of `subject` the other takes.
-    pub fn ratio(&self, row: Row<'_>, subject: &str, other: &str) -> Option<f64> {
-        let ours = self.median(row, subject, |m| m.ns_per_operation)?;
-        let theirs = self.median(row, other, |m| m.ns_per_operation)?;
-        Some(theirs / ours)
-    }
-
-    /// Over the rows in which both have a figure.
-    pub fn mean_ratio(&self, subject: &str, other: &str) -> Option<f64> {
-        let ratios: Vec<f64> = self
-            .rows()
-            .into_iter()
-            .filter_map(|row| self.ratio(row, subject, other))
-            .collect();
-        let logarithms: f64 = ratios.iter().map(|r| r.ln()).sum();
-        (!ratios.is_empty()).then(|| (logarithms / ratios.len() as f64).exp())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
-    workload: &'a str,
-    pub name: &'a str,
-}
-
-/// Middle value; the mean of the middle two for an even count.
-pub fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let n = values.len();
-    match n {
-        0 => None,
-        _ if n % 2 == 1 => Some(values[n / 2]),
-        _ => Some((values[n / 2 - 1] + values[n / 2]) / 2.0),
-    }
-}
 
 /// ns/op of each engine, and how much faster the first engine is than each of the others; the
 /// geometric means of that at the end.
-pub fn table(run: &Run, engines: &[&str]) -> String {
+pub fn table(run: &Run, rows: &[Row<'_>], engines: &[&str]) -> String {
     let (subject, others) = engines.split_first().unwrap_or((&"", &[]));
     let ratio_names = others.iter().map(|other| format!("{other} ÷ {subject}"));
     let names = engines.iter().map(ToString::to_string).chain(ratio_names);
     let mut text = heading("ns/op, median", names.collect());
-    for row in run.rows() {
+    for &row in rows {
         let cells = engines.iter().map(|engine| time_cell(run, row, engine));
         let ratios = others
             .iter()
@@ -147,23 +24,38 @@ pub fn table(run: &Run, engines: &[&str]) -> String {
     let gaps = engines.iter().map(|_| String::new());
     let means = others
         .iter()
-        .map(|other| ratio_cell(run.mean_ratio(subject, other)));
+        .map(|other| ratio_cell(run.mean_ratio(rows, subject, other)));
     line(&mut text, "geometric mean", gaps.chain(means));
-    text
+    text + &reasons(run)
+}
+
+/// Why an engine has "no" for a figure.
+fn reasons(run: &Run) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for outcome in &run.outcomes {
+        if let Found::Gap(Gap::Unsupported { reason }) = &outcome.found {
+            let (workload, engine) = (&outcome.workload, &outcome.engine);
+            lines.push(format!("{workload}, {engine}: no, {reason}\n"));
+        }
+    }
+    if !lines.is_empty() {
+        lines.insert(0, "\n".to_string());
+    }
+    lines.concat()
 }
 
 /// For the rows that fill a store: space at rest for each live byte, and bytes written for each
 /// byte of keys and values.
-pub fn space_table(run: &Run, engines: &[&str]) -> String {
+pub fn space_table(run: &Run, rows: &[Row<'_>], engines: &[&str]) -> String {
     let space = engines.iter().map(|engine| format!("{engine}: space"));
     let written = engines.iter().map(|engine| format!("{engine}: written"));
     let mut text = heading(
         "space ÷ live, written ÷ put, median",
         space.chain(written).collect(),
     );
-    for row in run.rows() {
-        let mut all = run.measurements.iter().filter(|m| m.row == row.name);
-        if all.all(|m| m.live_bytes == 0) {
+    for &row in rows {
+        let mut all = run.measurements().filter(|(_, m)| m.row == row.name);
+        if all.all(|(_, m)| m.live_bytes == 0) {
             continue;
         }
         let space = engines.iter().map(|engine| {
@@ -176,6 +68,33 @@ pub fn space_table(run: &Run, engines: &[&str]) -> String {
         });
         line(&mut text, row.name, space.chain(written));
     }
+    text
+}
+
+/// How long the children of each workload and each engine have lived in sum: what the next run will
+/// take.
+pub fn seconds_table(run: &Run, workloads: &[&str], engines: &[&str]) -> String {
+    let names = engines.iter().map(ToString::to_string);
+    let all = ["all".to_string()];
+    let mut text = heading("seconds in all rounds", names.chain(all.clone()).collect());
+    let mut sums = vec![0.0; engines.len() + 1];
+    for workload in workloads {
+        if run.outcomes.iter().all(|o| o.workload != *workload) {
+            continue;
+        }
+        let of = |engine: &&str| run.seconds(workload, engine);
+        let mut seconds: Vec<f64> = engines.iter().map(of).collect();
+        seconds.push(seconds.iter().sum());
+        for (sum, seconds) in sums.iter_mut().zip(&seconds) {
+            *sum += seconds;
+        }
+        line(
+            &mut text,
+            workload,
+            seconds.iter().map(|s| format!("{s:.0}")),
+        );
+    }
+    line(&mut text, &all[0], sums.iter().map(|s| format!("{s:.0}")));
     text
 }
 
@@ -198,8 +117,8 @@ fn line(text: &mut String, first: &str, cells: impl Iterator<Item = String>) {
 }
 
 fn time_cell(run: &Run, row: Row<'_>, engine: &str) -> String {
-    if let Some(limit) = run.limit_of(row.workload, engine) {
-        return format!("> {} s", limit.as_secs());
+    if let Some(gap) = run.gap(row.workload, engine) {
+        return gap.cell();
     }
     match run.median(row, engine, |m| m.ns_per_operation) {
         Some(ns) if ns < 100.0 => format!("{ns:.1}"),
@@ -242,7 +161,7 @@ pub fn place(directory: &Path) -> Value {
         "file_system": output("stat", &["-f", "-c", "%T", &directory.to_string_lossy()]),
         "compiler": output("rustc", &["--version"]),
         "commit": output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"]),
-        "modified": output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "status", "--porcelain"]) != "unknown",
+        "modified": output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "status", "--porcelain", "--untracked-files=no"]) != "unknown",
         "date": output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
     })
 }
@@ -250,26 +169,21 @@ pub fn place(directory: &Path) -> Value {
 /// Writes `<date>-<commit>.json` into `record` and says where.
 pub fn save(record: &Path, place: Value, scale: Value, run: &Run) -> Result<PathBuf> {
     let measurements: Vec<Value> = run
-        .measurements
+        .measurements()
+        .map(|(outcome, m)| outcome.json(m.to_json()))
+        .collect();
+    let gaps: Vec<Value> = run
+        .outcomes
         .iter()
-        .map(|m| {
-            json!({
-                "workload": m.workload, "row": m.row, "engine": m.engine, "round": m.round,
-                "ns_per_operation": m.ns_per_operation, "operations": m.operations,
-                "live_bytes": m.live_bytes, "user_bytes": m.user_bytes,
-                "directory_bytes": m.directory_bytes, "written_bytes": m.written_bytes,
-                "resident_bytes_peak": m.resident_bytes_peak,
-            })
+        .filter_map(|outcome| match &outcome.found {
+            Found::Gap(gap) => Some(outcome.json(gap.to_json())),
+            Found::Figures(_) => None,
         })
         .collect();
-    let overruns: Vec<Value> = run
-        .overruns
+    let seconds: Vec<Value> = run
+        .outcomes
         .iter()
-        .map(|o| {
-            json!({
-                "workload": o.workload, "engine": o.engine, "seconds": o.limit.as_secs(),
-            })
-        })
+        .map(|outcome| outcome.json(json!({ "seconds": outcome.seconds })))
         .collect();
     let text = |name: &str| place[name].as_str().unwrap_or("unknown").to_string();
     let commit: String = text("commit").chars().take(10).collect();
@@ -277,8 +191,8 @@ pub fn save(record: &Path, place: Value, scale: Value, run: &Run) -> Result<Path
     std::fs::create_dir_all(record)?;
     let path = record.join(name);
     let all = json!({
-        "place": place, "scale": scale, "measurements": measurements, "overruns": overruns,
-        "ended_by": run.ended_by,
+        "place": place, "scale": scale, "measurements": measurements, "gaps": gaps,
+        "seconds": seconds, "ended_by": run.ended_by,
     });
     std::fs::write(&path, serde_json::to_string_pretty(&all)? + "\n")?;
     Ok(path)
@@ -287,45 +201,29 @@ pub fn save(record: &Path, place: Value, scale: Value, run: &Run) -> Result<Path
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::Outcome;
+    use crate::run::tests::{gap, measured};
 
-    fn measured(row: &str, engine: &str, round: u32, ns: f64) -> Measurement {
-        Measurement {
-            workload: format!("work {row}"),
-            row: row.into(),
-            engine: engine.into(),
-            round,
-            ns_per_operation: ns,
-            operations: 1,
-            live_bytes: 0,
-            user_bytes: 0,
-            directory_bytes: 0,
-            written_bytes: 0,
-            resident_bytes_peak: 0,
-        }
-    }
+    const WORKLOADS: &[&str] = &["work fill", "work read", "work scan"];
 
-    fn over(row: &str, engine: &str) -> Overrun {
-        Overrun {
-            workload: format!("work {row}"),
-            engine: engine.into(),
-            limit: Duration::from_secs(7),
+    fn run(outcomes: Vec<Outcome>) -> Run {
+        Run {
+            outcomes,
+            ended_by: None,
         }
     }
 
     #[test]
     fn the_table_shows_medians_and_ratios_and_gaps() {
-        let run = Run {
-            measurements: vec![
-                measured("fill", "a", 0, 10.0),
-                measured("fill", "a", 1, 90.0),
-                measured("fill", "a", 2, 20.0),
-                measured("fill", "b", 0, 50.0),
-                measured("read", "a", 0, 10.0),
-                measured("read", "b", 0, 100.0),
-            ],
-            ..Run::default()
-        };
-        let text = table(&run, &["a", "b", "c"]);
+        let run = run(vec![
+            measured("fill", "a", 0, 10.0),
+            measured("fill", "a", 1, 90.0),
+            measured("fill", "a", 2, 20.0),
+            measured("fill", "b", 0, 50.0),
+            measured("read", "a", 0, 10.0),
+            measured("read", "b", 0, 100.0),
+        ]);
+        let text = table(&run, &run.rows(WORKLOADS), &["a", "b", "c"]);
         assert!(
             text.contains("| fill | 20.0 | 50.0 | – | 2.50 | – |"),
             "{text}"
@@ -339,41 +237,65 @@ mod tests {
 
     #[test]
     fn an_engine_that_was_too_slow_once_has_its_limit_for_a_figure() {
-        let run = Run {
-            measurements: vec![
-                measured("fill", "a", 0, 10.0),
-                measured("fill", "b", 0, 50.0),
-            ],
-            overruns: vec![over("fill", "b"), over("scan", "b")],
-            ended_by: None,
-        };
-        let text = table(&run, &["a", "b"]);
+        let too_long = Gap::TooLong { seconds: 7 };
+        let run = run(vec![
+            measured("fill", "a", 0, 10.0),
+            measured("fill", "b", 0, 50.0),
+            Outcome {
+                round: 1,
+                ..gap("fill", "b", too_long.clone())
+            },
+            gap("scan", "b", too_long),
+        ]);
+        let text = table(&run, &run.rows(WORKLOADS), &["a", "b"]);
         assert!(text.contains("| fill | 10.0 | > 7 s | – |"), "{text}");
         assert!(text.contains("| work scan | – | > 7 s | – |"), "{text}");
     }
 
     #[test]
+    fn what_an_engine_cannot_do_is_in_the_table_with_its_reason() {
+        let unsupported = Gap::Unsupported {
+            reason: "keys are too long".into(),
+        };
+        let run = run(vec![
+            measured("fill", "a", 0, 10.0),
+            gap("fill", "b", unsupported),
+        ]);
+        let text = table(&run, &run.rows(WORKLOADS), &["a", "b"]);
+        assert!(text.contains("| fill | 10.0 | no | – |"), "{text}");
+        let reason = "\n\nwork fill, b: no, keys are too long\n";
+        assert!(text.ends_with(reason), "{text}");
+    }
+
+    #[test]
     fn space_is_told_of_rows_that_fill() {
-        let fill = Measurement {
-            live_bytes: 100,
-            user_bytes: 200,
-            directory_bytes: 150,
-            written_bytes: 800,
-            ..measured("fill", "a", 0, 1.0)
-        };
-        let run = Run {
-            measurements: vec![fill, measured("read", "a", 0, 1.0)],
-            ..Run::default()
-        };
-        let text = space_table(&run, &["a", "b"]);
+        let mut fill = measured("fill", "a", 0, 1.0);
+        if let Found::Figures(figures) = &mut fill.found {
+            figures[0].live_bytes = 100;
+            figures[0].user_bytes = 200;
+            figures[0].directory_bytes = 150;
+            figures[0].written_bytes = 800;
+        }
+        let run = run(vec![fill, measured("read", "a", 0, 1.0)]);
+        let text = space_table(&run, &run.rows(WORKLOADS), &["a", "b"]);
         assert!(text.contains("| fill | 1.50 | – | 4.00 | – |"), "{text}");
         assert!(!text.contains("read"), "{text}");
     }
 
     #[test]
-    fn a_median_is_in_the_middle() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+    fn seconds_are_summed_by_workload_and_by_engine() {
+        // 1.5 s each.
+        let run = run(vec![
+            measured("fill", "a", 0, 1.0),
+            measured("fill", "a", 1, 1.0),
+            measured("read", "a", 0, 1.0),
+            measured("read", "a", 1, 1.0),
+            measured("read", "b", 0, 1.0),
+            measured("read", "b", 1, 1.0),
+        ]);
+        let text = seconds_table(&run, WORKLOADS, &["a", "b"]);
+        assert!(text.contains("| work fill | 3 | 0 | 3 |"), "{text}");
+        assert!(text.ends_with("| all | 6 | 3 | 9 |\n"), "{text}");
+        assert!(!text.contains("scan"), "{text}");
     }
 }

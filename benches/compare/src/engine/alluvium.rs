@@ -2,7 +2,7 @@
 
 use super::{Engine, Result, Settings, Shape, Start};
 use crate::data::Key;
-use alluvium::{Db, Durability, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use alluvium::{Db, Durability, KeyspaceOptions, Options, ReadMode, WriteBatch, WriteOptions};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,18 @@ impl Engine for Alluvium {
             .filter_bits_per_key(settings.filter_bits);
         let memory =
             settings.cache_bytes + settings.write_buffers_max * settings.write_buffer_bytes;
-        let db = Options::new()
+        let mut options = Options::new()
             .memory_bytes(memory)
             .background_threads(settings.background_threads)
-            .default_keyspace(keyspace)
-            .open(directory)?;
-        Ok(Alluvium(db))
+            .default_keyspace(keyspace);
+        if settings.memory_is_limited {
+            // A log segment lies in the page cache, where one of the default size would push out
+            // everything else; a block cache keeps blocks that the kernel would drop.
+            options = options
+                .log_segment_bytes(settings.write_buffer_bytes)
+                .read_mode(ReadMode::Pread);
+        }
+        Ok(Alluvium(options.open(directory)?))
     }
 
     fn put(&self, key: &[u8], value: &[u8], synced: bool) -> Result<()> {

@@ -20,6 +20,8 @@ pub struct Lmdb {
 }
 
 impl Engine for Lmdb {
+    const KEY_BYTES_MAX: usize = 511; // As it is compiled unless one says otherwise.
+
     fn open(directory: &Path, _: &Settings) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
         let flags = EnvFlags::WRITE_MAP

@@ -53,6 +53,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     pub filter_bits: u32,
     pub background_threads: usize,
+    /// The store does not fit into the memory that the process may have, page cache counted.
+    pub memory_is_limited: bool,
 }
 
 /// Where a scan starts, and with it the way it goes.
@@ -68,6 +70,9 @@ pub trait Engine: Sized + Send + Sync {
     /// Whether an unsynced write that was acknowledged outlives the process. Where it does not,
     /// `settle` is what makes writes do so.
     const SURVIVES_DEATH: bool = true;
+
+    /// The longest key it takes.
+    const KEY_BYTES_MAX: usize = usize::MAX;
 
     fn open(directory: &Path, settings: &Settings) -> Result<Self>;
 

@@ -1,5 +1,6 @@
 //! An engine in memory with one fault at a time: the workloads that are about it must notice.
 
+use super::forms;
 use super::tests::{TINY, run_in};
 use crate::data::Key;
 use crate::engine::{Engine, Result, Settings, Start};
@@ -166,6 +167,8 @@ const FILLS: &[&str] = &[
     "fill synced 4 threads",
     "fill synced 16 threads",
     "values of 4 KiB",
+    "values of 64 KiB",
+    "values of 1 MiB",
     "fillrandom small buffer",
     "sustained fill",
 ];
@@ -187,10 +190,21 @@ const NOBODY: [&str; 0] = [];
 const SCANS: &[&str] = &["scan forward", "scan reverse"];
 const SEEKS: &[&str] = &["seek and next 10", "seek and next 100"];
 
+const FORMS: &[&str] = &[
+    forms::USER,
+    forms::UUID,
+    forms::URL,
+    forms::NUMBER,
+    forms::LONG,
+];
+/// A value of no bytes has none to damage.
+const EMPTY: &[&str] = &["values of 0 bytes"];
+
 #[test]
 fn without_a_fault_all_of_these_are_content() {
     assert_eq!(TINY.keys, 2_000, "the faults are made for this scale");
-    for group in [FILLS, READS, SCANS, SEEKS, &["YCSB E", "readmissing"]] {
+    let others = &["YCSB E", "readmissing"];
+    for group in [FILLS, READS, SCANS, SEEKS, FORMS, EMPTY, others] {
         assert_eq!(fooled::<NONE>(group), group);
     }
     assert_eq!(
@@ -201,10 +215,11 @@ fn without_a_fault_all_of_these_are_content() {
 
 #[test]
 fn lost_writes_and_damaged_values_are_noticed_everywhere() {
-    for group in [FILLS, READS, SCANS, SEEKS, &["YCSB E"]] {
+    for group in [FILLS, READS, SCANS, SEEKS, FORMS, &["YCSB E"]] {
         assert_eq!(fooled::<LOSES_WRITES>(group), NOBODY);
         assert_eq!(fooled::<DAMAGES_A_BYTE>(group), NOBODY);
     }
+    assert_eq!(fooled::<LOSES_WRITES>(EMPTY), NOBODY);
     // Its writer puts what is lost again, perhaps before it is looked for.
     assert_eq!(fooled::<DAMAGES_A_BYTE>(&["read while writing"]), NOBODY);
 }
@@ -225,9 +240,9 @@ fn a_delete_that_did_nothing_is_noticed() {
 
 #[test]
 fn an_entry_too_few_or_too_many_is_noticed() {
-    let scans = [SCANS, SEEKS, &["deleterandom then scan"]].concat();
+    let scans = [SCANS, SEEKS, FORMS, &["deleterandom then scan"]].concat();
     assert_eq!(fooled::<SCANS_PAST_AN_ENTRY>(&scans), NOBODY);
-    let scans = [SCANS, SEEKS, &["YCSB E", "deleterandom then scan"]].concat();
+    let scans = [SCANS, SEEKS, FORMS, &["YCSB E", "deleterandom then scan"]].concat();
     assert_eq!(fooled::<SCANS_AN_ENTRY_TWICE>(&scans), NOBODY);
 }
 

@@ -1,7 +1,8 @@
 //! A store of long values: filled, and read in another order.
 //!
 //! The number of records follows from the length so that the store stays as large whatever the
-//! length: about 256 bytes for each of `--keys`. `Long` is also what the YCSB rows stand on.
+//! length: about 256 bytes for each of `--keys`, but no more records than that, and 16 at least.
+//! `Long` is also what the YCSB rows stand on.
 
 use super::{Figure, LOAD_BYTES, SAMPLE, Volume, for_each, permuted, settle_and_rest};
 use crate::data::{KEY_BYTES, Key, Order, Random, is_long_value, write_long_value};
@@ -9,6 +10,7 @@ use crate::engine::{Engine, Result};
 use std::time::{Duration, Instant};
 
 const BYTES_PER_KEY: u64 = 256;
+const RECORDS_MIN: u64 = 16;
 
 pub struct Long<'a, E> {
     pub engine: &'a E,
@@ -18,11 +20,11 @@ pub struct Long<'a, E> {
 
 impl<'a, E: Engine> Long<'a, E> {
     pub fn new(engine: &'a E, length: usize, keys: u64) -> Self {
-        let records = (keys * BYTES_PER_KEY / length as u64).max(1);
+        let records = keys * BYTES_PER_KEY / length.max(1) as u64;
         Long {
             engine,
             length,
-            records,
+            records: records.clamp(RECORDS_MIN, keys),
         }
     }
 

@@ -19,7 +19,7 @@ impl<E: Engine> Bench<'_, E> {
     pub fn read_while_writing(&self) -> Result<Vec<Figure>> {
         self.load()?;
         let keys = self.scale.keys;
-        let reads = keys.max(READS_MIN);
+        let reads = self.scale.reads().max(READS_MIN);
         let put = |i: u64| {
             let index = permuted(i % keys, keys);
             let value = value(index, 0);

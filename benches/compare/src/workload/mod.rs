@@ -6,10 +6,11 @@
 //! be, and scans are counted and their order is checked. A wrong answer ends the run.
 //!
 //! Here: the list, the scale and what the workloads share. `fill`, `read` and `mixed` hold those
-//! with short values, `long` and `ycsb` those with long ones; `sustained` and `reopen` have rows of
-//! their own kind.
+//! with short values, `long` and `ycsb` those with long ones, `forms` those with other keys;
+//! `sustained` and `reopen` have rows of their own kind.
 
 mod fill;
+mod forms;
 mod long;
 mod mixed;
 mod read;
@@ -23,6 +24,7 @@ use crate::data::{
 };
 use crate::engine::{Engine, Result, Settings, Start};
 use long::Long;
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Barrier;
@@ -55,8 +57,15 @@ pub const NAMES: &[&str] = &[
     "YCSB E",
     "YCSB F",
     "deleterandom then scan",
+    "values of 0 bytes",
     "values of 4 KiB",
     "values of 64 KiB",
+    "values of 1 MiB",
+    forms::USER,
+    forms::UUID,
+    forms::URL,
+    forms::NUMBER,
+    forms::LONG,
     SMALL_BUFFER,
     sustained::NAME,
     reopen::AFTER_CRASH,
@@ -80,6 +89,8 @@ const STRIDE: u64 = 7_368_787;
 pub struct Scale {
     pub keys: u64,
     pub synced_writes: u64,
+    /// What each child may have of it, page cache counted.
+    pub memory_mib: Option<u64>,
 }
 
 impl Scale {
@@ -89,18 +100,47 @@ impl Scale {
     }
 
     pub fn settings(&self, workload: &str) -> Settings {
+        let limit = self.memory_mib.map(|mib| mib << 20);
+        let (buffer, cache_bytes) = match limit {
+            None => (64 << 20, 256 << 20),
+            // Four buffers and the cache take half; half is left to the page cache.
+            Some(limit) => (limit / 16, limit / 4),
+        };
         let write_buffer_bytes = match workload {
-            SMALL_BUFFER => self.small_buffer_bytes(),
-            sustained::NAME => sustained::buffer_bytes(self),
-            _ => 64 << 20,
+            SMALL_BUFFER => self.small_buffer_bytes().min(buffer),
+            sustained::NAME => sustained::buffer_bytes(self).min(buffer),
+            _ => buffer,
         };
         Settings {
             write_buffer_bytes,
             write_buffers_max: 4,
-            cache_bytes: 256 << 20,
+            cache_bytes,
             filter_bits: 10,
             background_threads: 2,
+            memory_is_limited: limit.is_some(),
         }
+    }
+
+    /// Reads of a workload with short values: as many as there are keys, or a tenth of that where
+    /// most of them wait for the device.
+    fn reads(&self) -> u64 {
+        match self.memory_mib {
+            None => self.keys,
+            Some(_) => self.keys / 10,
+        }
+    }
+
+    /// What a child may have: the limit, and for some workloads what they keep themselves for each
+    /// key or record, which is not the engine's.
+    pub fn limit_bytes(&self, workload: &str) -> Option<u64> {
+        let own = match workload {
+            "readrandom zipfian" => 1,
+            "seek and next 10" | "seek and next 100" => KEY_BYTES as u64,
+            _ if workload.starts_with("YCSB ") => 8,
+            _ if forms::FORMS.iter().any(|form| form.name == workload) => 8,
+            _ => 0,
+        };
+        self.memory_mib.map(|mib| (mib << 20) + own * self.keys)
     }
 }
 
@@ -146,6 +186,18 @@ impl Figure {
     }
 }
 
+/// Why the engine cannot do this workload at all: an error that is an answer.
+#[derive(Debug)]
+pub struct Unsupported(pub String);
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not supported: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unsupported {}
+
 /// What to run, and where.
 pub struct Task<'a> {
     pub name: &'a str,
@@ -169,7 +221,7 @@ pub fn run<E: Engine>(task: &Task<'_>) -> Result<Vec<Figure>> {
 
 fn measure<E: Engine>(name: &str, engine: &E, scale: Scale) -> Result<Vec<Figure>> {
     let bench = Bench { engine, scale };
-    let keys = scale.keys;
+    let (keys, reads) = (scale.keys, scale.reads());
     let one = |operations, elapsed| Ok(vec![Figure::new(name, operations, elapsed)]);
     match name {
         "fillseq" => bench.fill(name, Order::Sequential, 1),
@@ -180,23 +232,28 @@ fn measure<E: Engine>(name: &str, engine: &E, scale: Scale) -> Result<Vec<Figure
         "fill synced 4 threads" => bench.fill_synced(name, 4),
         "fill synced 16 threads" => bench.fill_synced(name, 16),
         "overwrite" => bench.overwrite(name),
-        "readrandom" => one(keys, bench.read(1, true)?),
-        "readrandom 2 threads" => one(keys, bench.read(2, true)?),
-        "readrandom zipfian" => one(keys, bench.read_zipfian()?),
-        "readmissing" => one(keys, bench.read(1, false)?),
+        "readrandom" => one(reads, bench.read(1, true)?),
+        "readrandom 2 threads" => one(reads, bench.read(2, true)?),
+        "readrandom zipfian" => one(reads, bench.read_zipfian()?),
+        "readmissing" => one(reads, bench.read(1, false)?),
         "get_many of 100" => bench.get_many(name, 100),
         "scan forward" => one(keys, bench.scan(Start::First)?),
         "scan reverse" => one(keys, bench.scan(Start::Last)?),
-        "seek and next 10" => one(keys / 10, bench.seek(keys / 10, 10)?),
-        "seek and next 100" => one(keys / 50, bench.seek(keys / 50, 100)?),
+        "seek and next 10" => one(reads / 10, bench.seek(reads / 10, 10)?),
+        "seek and next 100" => one(reads / 50, bench.seek(reads / 50, 100)?),
         "read while writing" => bench.read_while_writing(),
         "deleterandom then scan" => bench.delete_then_scan(),
+        "values of 0 bytes" => Long::new(engine, 0, keys).fill_and_read(name),
         "values of 4 KiB" => Long::new(engine, 4 << 10, keys).fill_and_read(name),
         "values of 64 KiB" => Long::new(engine, 64 << 10, keys).fill_and_read(name),
+        "values of 1 MiB" => Long::new(engine, 1 << 20, keys).fill_and_read(name),
         SMALL_BUFFER => bench.fill_small_buffer(name),
         sustained::NAME => bench.sustained_fill(),
         _ if name.starts_with("YCSB ") => ycsb::run(name, engine, keys),
-        _ => Err(format!("there is no workload named {name}").into()),
+        _ => match forms::FORMS.iter().find(|form| form.name == name) {
+            Some(form) => forms::run(form, engine, keys),
+            None => Err(format!("there is no workload named {name}").into()),
+        },
     }
 }
 

@@ -10,7 +10,7 @@ impl<E: Engine> Bench<'_, E> {
     pub fn read(&self, threads: u64, present: bool) -> Result<Duration> {
         self.load()?;
         let keys = self.scale.keys;
-        for_each(threads, keys, |i| {
+        for_each(threads, self.scale.reads(), |i| {
             let index = Random::new(i).below(keys);
             if present {
                 self.check(Order::Scrambled, index, 0)
@@ -23,13 +23,13 @@ impl<E: Engine> Bench<'_, E> {
     /// Popular keys often: YCSB's distribution, drawn before the clock starts.
     pub fn read_zipfian(&self) -> Result<Duration> {
         self.load()?;
-        let keys = self.scale.keys;
+        let (keys, reads) = (self.scale.keys, self.scale.reads());
         let zipfian = Zipfian::new(keys);
         let mut random = Random::new(keys);
-        let indexes: Vec<u64> = (0..keys)
+        let indexes: Vec<u64> = (0..reads)
             .map(|_| permuted(zipfian.next(&mut random), keys))
             .collect();
-        for_each(1, keys, |i| {
+        for_each(1, reads, |i| {
             self.check(Order::Scrambled, indexes[i as usize], 0)
         })
     }
@@ -38,7 +38,7 @@ impl<E: Engine> Bench<'_, E> {
     pub fn get_many(&self, name: &str, group: u64) -> Result<Vec<Figure>> {
         self.load()?;
         let keys = self.scale.keys;
-        let groups = keys / group;
+        let groups = self.scale.reads() / group;
         let elapsed = for_each(1, groups, |number| {
             let index = |i: usize| Random::new(number * group + i as u64).below(keys);
             let asked: Vec<Key> = (0..group as usize)

@@ -130,6 +130,7 @@ mod tests {
             let scale = Scale {
                 keys,
                 synced_writes: 1,
+                memory_mib: None,
             };
             let buffers = puts(&scale) * ENTRY_BYTES / buffer_bytes(&scale);
             assert!(10 <= buffers, "{keys}: {buffers}");

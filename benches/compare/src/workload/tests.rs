@@ -35,6 +35,7 @@ impl Engine for Liar {
 pub const TINY: Scale = Scale {
     keys: 2_000,
     synced_writes: 10,
+    memory_mib: None,
 };
 
 /// What the process that fills a store finds its task in.
@@ -89,13 +90,30 @@ fn no_workload_believes_an_engine_that_lies() {
     }
 }
 
+/// The limit that an engine is said to have is the one it has.
+#[test]
+fn a_key_longer_than_lmdb_says_is_refused_by_it() {
+    type Lmdb = crate::engine::lmdb::Lmdb;
+    let place = std::env::temp_dir().join(format!("compare-test-{}-keys", std::process::id()));
+    let engine = Lmdb::open(&place, &TINY.settings(forms::LONG)).unwrap();
+    let key = [7; Lmdb::KEY_BYTES_MAX + 1];
+    engine.put(&key[1..], b"value", false).unwrap();
+    engine.put(&key, b"value", false).unwrap_err();
+    engine.close().unwrap();
+    std::fs::remove_dir_all(&place).unwrap();
+}
+
 fn every_workload_is_content_with<E: Engine>(engine: &str) {
     let place = format!("compare-test-{}-{engine}", std::process::id());
     let place = std::env::temp_dir().join(place);
     for name in NAMES {
-        let figures = run_in::<E>(&place, engine, name);
-        let figures = figures.unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert!(figures.iter().all(|f| f.operations > 0), "{name}");
+        match run_in::<E>(&place, engine, name) {
+            Ok(figures) => assert!(figures.iter().all(|f| f.operations > 0), "{name}"),
+            Err(error) => {
+                assert!(error.is::<Unsupported>(), "{name}: {error}");
+                assert_eq!((engine, *name), ("lmdb", forms::LONG));
+            }
+        }
         std::fs::remove_dir_all(&place).unwrap();
     }
 }
@@ -135,6 +153,26 @@ mod every_workload_is_content_with_an_engine_that_works {
     fn sled() {
         check::<engine::sled::Sled>("sled");
     }
+}
+
+#[test]
+fn settings_follow_from_a_memory_limit_and_what_a_workload_keeps_does_not_count_in_it() {
+    let limited = Scale {
+        keys: 2_000_000,
+        memory_mib: Some(64),
+        ..TINY
+    };
+    for name in NAMES {
+        let settings = limited.settings(name);
+        assert!(settings.memory_is_limited);
+        assert!(settings.write_buffer_bytes <= 4 << 20, "{name}");
+        assert_eq!(settings.cache_bytes, 16 << 20);
+        assert!(limited.limit_bytes(name) >= Some(64 << 20), "{name}");
+        assert_eq!(TINY.limit_bytes(name), None);
+    }
+    assert_eq!(limited.limit_bytes("scan forward"), Some(64 << 20));
+    let seek = limited.limit_bytes("seek and next 10");
+    assert_eq!(seek, Some((64 << 20) + 32_000_000));
 }
 
 #[test]
