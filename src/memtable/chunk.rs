@@ -1,11 +1,14 @@
 //! Memory of the memtable, page by page from the system (an unsafe island).
 //!
 //! A chunk is owned like a box, and its bytes mean nothing until they are written. One of whole
-//! huge pages asks for those. Who fills a chunk, and with what, is the arena's and the index's
-//! business.
+//! huge pages asks for those, and is a mapping of its own: the system has it back when it is
+//! dropped. The C library's allocator would keep it: what was freed in the middle of its heaps
+//! stays there, and a store of 30 million short entries stood at 570 MiB at rest instead of 130.
+//! Who fills a chunk, and with what, is the arena's and the index's business.
 
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 
 /// What a chunk begins with a multiple of.
 pub(super) const PAGE_BYTES: usize = 4096;
@@ -31,8 +34,12 @@ impl Chunk {
     pub(super) fn new(bytes: usize) -> Chunk {
         assert!(0 < bytes, "a chunk has a size");
         let layout = Self::layout(bytes);
-        // SAFETY: the layout's size is not zero.
-        let pointer = unsafe { alloc(layout) };
+        let pointer = if Self::is_mapped(bytes) {
+            Self::map(bytes)
+        } else {
+            // SAFETY: the layout's size is not zero.
+            unsafe { alloc(layout) }
+        };
         let Some(start) = NonNull::new(pointer) else {
             handle_alloc_error(layout)
         };
@@ -45,12 +52,47 @@ impl Chunk {
     /// pages of 4 KiB nearly each of them costs a walk of the page table, for which even a prefetch
     /// waits. Whether the kernel grants the wish changes the speed only.
     fn with_huge_pages(self) -> Chunk {
-        if !cfg!(miri) && Self::is_huge(self.bytes) {
+        if Self::is_mapped(self.bytes) {
             let (start, wish) = (self.start.as_ptr(), rustix::mm::Advice::LinuxHugepage);
             // SAFETY: the range is exactly this chunk's memory, and no byte of it changes.
             let _ = unsafe { rustix::mm::madvise(start.cast(), self.bytes, wish) };
         }
         self
+    }
+
+    /// A mapping that starts with a huge page; null when there is no memory.
+    fn map(bytes: usize) -> *mut u8 {
+        let mapped = bytes + HUGE_PAGE_BYTES;
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping, at an address that the system chooses.
+        let Ok(begin) = (unsafe { mmap_anonymous(null_mut(), mapped, protection, flags) }) else {
+            return null_mut();
+        };
+        let begin = begin.cast::<u8>();
+        let before = begin.addr().next_multiple_of(HUGE_PAGE_BYTES) - begin.addr();
+        let start = begin.wrapping_add(before);
+        // SAFETY: the pages between the mapping's begin and the chunk.
+        unsafe { Self::unmap(begin, before) };
+        // SAFETY: the pages between the chunk and the mapping's end.
+        unsafe { Self::unmap(start.wrapping_add(bytes), HUGE_PAGE_BYTES - before) };
+        start
+    }
+
+    /// Gives pages back to the system.
+    ///
+    /// # Safety
+    /// They are of a mapping made here, and nobody reads or writes them any more.
+    unsafe fn unmap(start: *mut u8, bytes: usize) {
+        if bytes != 0 {
+            // SAFETY: as the caller says. Where the system refuses, they stay until the process
+            // ends.
+            let _ = unsafe { munmap(start.cast(), bytes) };
+        }
+    }
+
+    /// Miri knows no mappings.
+    fn is_mapped(bytes: usize) -> bool {
+        !cfg!(miri) && Self::is_huge(bytes)
     }
 
     /// Made of whole huge pages.
@@ -89,6 +131,10 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
+        if Self::is_mapped(self.bytes) {
+            // SAFETY: mapped in `new`, as long as this; the only owner is going away.
+            return unsafe { Self::unmap(self.start.as_ptr(), self.bytes) };
+        }
         // SAFETY: allocated in `new` with the same layout; the only owner is going away.
         unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) }
     }
@@ -120,5 +166,22 @@ mod tests {
             );
             assert_eq!(chunk.bytes(), bytes);
         }
+    }
+
+    /// Far more address space than anything else in this process takes or lets go of meanwhile.
+    #[test]
+    #[cfg_attr(miri, ignore)]
+    fn a_huge_chunk_goes_back_to_the_system_whole() {
+        let pages = || -> u64 {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            statm.split(' ').next().unwrap().parse().unwrap()
+        };
+        const CHUNKS: u64 = 20_000;
+        let before = pages();
+        for _ in 0..CHUNKS {
+            drop(Chunk::new(CHUNK_BYTES_MAX));
+        }
+        let all = CHUNKS * CHUNK_BYTES_MAX as u64 / PAGE_BYTES as u64;
+        assert!(pages() < before + all / 4);
     }
 }
