@@ -1,6 +1,6 @@
 //! One ordered map: its memtables, its version, its upkeep; no log, no threads.
 //!
-//! A [`Tree`] hides the rooms below from `db`. Writers call [`Tree::apply`] and [`Tree::rotate`]
+//! A [`Tree`] hides the rooms below from `db`. Writers call [`Tree::active`] and [`Tree::rotate`]
 //! under the database's write lock; readers load a `View` without any lock; workers call
 //! [`Tree::flush`] and [`Tree::run_job`].
 //!
