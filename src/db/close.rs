@@ -25,11 +25,13 @@ impl Core {
         let _ = self.flush_all().and_then(|()| self.leave_segments());
     }
 
-    /// Bytes of the log that an open reads, as far as they are full segments, and the active one.
+    /// Bytes of the log that an open would read, at most: those of the segments that there are, where
+    /// all were full, and not more than was appended since this open.
     fn log_bytes(&self) -> u64 {
         let sealed = self.log.count() - 1;
-        let active = self.commit.lock().writer.end();
-        sealed * self.options.log_segment_bytes + active
+        let commit = self.commit.lock();
+        let all = sealed * self.options.log_segment_bytes + commit.writer.end();
+        all.min(commit.appended_bytes)
     }
 
     /// Starts a segment, and strikes off those before it that no memtable needs.

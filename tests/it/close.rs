@@ -36,6 +36,18 @@ fn an_open_after_a_close_reads_no_long_log() {
     assert_eq!(db.iter().count(), 21);
 }
 
+/// Sessions that write little leave a segment each, however large its file is.
+#[test]
+fn short_sessions_leave_their_writes_to_the_log() {
+    let dir = TempDir::new("sessions");
+    for n in 0..4u8 {
+        let db = Db::open(dir.path()).unwrap();
+        assert_eq!(db.open_report().batches, u64::from(n));
+        db.put([n], "little").unwrap();
+        db.close().unwrap();
+    }
+}
+
 /// A store whose log is worth being emptied by a close; everything in it is synced.
 fn with_a_long_log(sim: &SimFs) -> Db {
     let db = open(sim);
