@@ -102,7 +102,7 @@ fn run(fs: &Fs, open: &mut Option<File>, step: &Step) -> String {
             format!("{block:?}")
         })),
         (Step::Store(n), Some(file)) => text(file.map_log(u64::from(*n)).map(|mut log| {
-            log.store(u64::from(n / 2), &[&[7; 1][..usize::from(*n > 0)]]);
+            log.store(u64::from(n / 2), &[7; 1][..usize::from(*n > 0)]);
             format!("{} bytes", log.len())
         })),
         (Step::Sync, Some(file)) => done(file.sync_data()),

@@ -313,8 +313,8 @@ impl Writer {
             Some(region) if !self.grouping => {
                 // The payload first: a sector that holds the header then holds what it had to
                 // hold of the payload too.
-                region.store(offset + RECORD_HEADER_BYTES as u64, &[payload]);
-                region.store(offset, &[&header]);
+                region.store(offset + RECORD_HEADER_BYTES as u64, payload);
+                region.store(offset, &header);
                 self.written = offset + (RECORD_HEADER_BYTES + payload.len()) as u64;
                 Ok(())
             }

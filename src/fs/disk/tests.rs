@@ -63,8 +63,8 @@ fn a_mapped_log_is_read_back_by_calls_and_outlives_its_region() {
     std::thread::spawn(move || populator.populate(4096, u64::MAX))
         .join()
         .unwrap();
-    log.store(4090, &[b"head", b"", b"er and payload"]);
-    log.store((1 << 16) - 4, &[b"tail"]);
+    log.store(4090, b"header and payload");
+    log.store((1 << 16) - 4, b"tail");
     drop(log);
     let region = file.read_region(1 << 16).unwrap();
     assert_eq!(region.block(4090, 18).unwrap(), b"header and payload");
@@ -77,7 +77,7 @@ fn a_store_beyond_the_end_of_the_log_never_happens() {
     let scratch = scratch("disk");
     let file = db(&scratch).create_new(LOG).unwrap();
     file.truncate(4096).unwrap();
-    file.map_log(4096).unwrap().store(4090, &[b"1234", b"567"]);
+    file.map_log(4096).unwrap().store(4090, b"1234567");
 }
 
 #[test]

@@ -223,13 +223,7 @@ impl SimMapping {
         self.len
     }
 
-    pub(in crate::fs) fn store(
-        &self,
-        line: &'static Location<'static>,
-        offset: u64,
-        parts: &[&[u8]],
-    ) {
-        let bytes = parts.concat();
+    pub(in crate::fs) fn store(&self, line: &'static Location<'static>, offset: u64, bytes: &[u8]) {
         let fits = offset
             .checked_add(bytes.len() as u64)
             .is_some_and(|end| end <= self.len as u64);
@@ -238,7 +232,7 @@ impl SimMapping {
         let len = bytes.len() as u64;
         if let Ok((mut world, _)) = self.file.enter_from(line, CallKind::Store, offset, len) {
             misuse::bytes_change(world.medium.file(self.file.inode), self.file.name);
-            let stored = world.medium.write(self.file.inode, offset, &bytes);
+            let stored = world.medium.write(self.file.inode, offset, bytes);
             stored.expect("a mapped log is within the size limit of files");
         }
     }

@@ -202,7 +202,7 @@ fn each_line_that_calls_is_a_site_and_tells_what_never_struck_there() {
 fn reads_stores_and_touches_are_sites_too() {
     let (sim, fs) = machine();
     let file = settled(&fs, LOG, &[0; 64]);
-    file.map_log(64).unwrap().store(3, &[b"x"]);
+    file.map_log(64).unwrap().store(3, b"x");
     file.read_region(64).unwrap();
     file.map(64).unwrap().block(3, 1).unwrap();
     let of = |kind| {

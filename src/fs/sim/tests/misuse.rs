@@ -26,7 +26,7 @@ fn storing_into_a_log_that_is_being_read_is_a_bug() {
     let (_sim, fs) = machine();
     let file = settled(&fs, LOG, b"abc");
     let _region = file.map(3).unwrap();
-    file.map_log(3).unwrap().store(0, &[b"x"]);
+    file.map_log(3).unwrap().store(0, b"x");
 }
 
 /// A directory with a CURRENT, in which a name was given and went away again.

@@ -93,13 +93,13 @@ fn a_killed_process_loses_its_locks_and_not_a_byte() {
     let file = fs.create_new(LOG).unwrap();
     file.preallocate(8).unwrap();
     let mut log = file.map_log(8).unwrap();
-    log.store(0, &[b"ab", b"c"]);
+    log.store(0, b"abc");
     let next = sim.kill();
     assert_eq!(show(&next), "8.log=abc.*5 LOCK=");
     Fs::sim(&next, fs.root()).lock().unwrap();
     // Dead or not, the bytes were never synced: a power loss after the kill still takes them.
     assert_eq!(images(&next, Family::Nothing), set([""]));
-    log.store(3, &[b"d"]);
+    log.store(3, b"d");
     assert_eq!(show(&next), "8.log=abc.*5 LOCK=", "the machines are apart");
 }
 
@@ -110,7 +110,7 @@ fn mapped_stores_are_lost_by_power_loss_until_a_sync() {
     file.preallocate(8).unwrap();
     file.sync_data().unwrap();
     let mut log = file.map_log(8).unwrap();
-    log.store(2, &[b"xy"]);
+    log.store(2, b"xy");
     assert_eq!(images(&sim, Family::Nothing), set(["8.log=.*8"]));
     file.sync_data().unwrap();
     assert_eq!(images(&sim, Family::Nothing), set(["8.log=..xy.*4"]));
@@ -126,9 +126,9 @@ fn from_the_crash_point_on_nothing_changes_and_every_call_fails() {
     file.preallocate(8).unwrap();
     let mut log = file.map_log(8).unwrap();
     sim.crash_at(sim.call_count() + 1);
-    log.store(0, &[b"a"]);
+    log.store(0, b"a");
     assert!(!sim.is_crashed());
-    log.store(1, &[b"b"]);
+    log.store(1, b"b");
     assert!(sim.is_crashed());
     let error = file.sync_data().unwrap_err();
     assert_eq!(error.what(), "fdatasync failed: crashed");
