@@ -49,9 +49,8 @@ impl<T: InKeyspace> InKeyspace for &T {
 /// [`Options::memory_bytes`]: crate::Options::memory_bytes
 #[derive(Clone, Debug)]
 pub struct WriteBatch {
-    /// The encoded form, with `count` at its front.
+    /// The encoded form.
     bytes: Vec<u8>,
-    count: u32,
     /// Whose the operations are: in their order, and not twice in a row.
     keyspaces: Vec<KeyspaceId>,
     database: Option<u64>,
@@ -84,7 +83,6 @@ impl WriteBatch {
         buffer.extend_from_slice(&[0; COUNT_BYTES]);
         WriteBatch {
             bytes: buffer,
-            count: 0,
             keyspaces: Vec::new(),
             database: None,
             fault: None,
@@ -121,12 +119,12 @@ impl WriteBatch {
 
     /// How many operations there are.
     pub fn len(&self) -> usize {
-        self.count as usize
+        self.count() as usize
     }
 
     /// True when there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.count() == 0
     }
 
     /// Size of the encoded form.
@@ -156,7 +154,7 @@ impl WriteBatch {
             self.fault.get_or_insert(Fault::KeyTooLarge(key.len()));
             return false;
         }
-        let Some(count) = self.count.checked_add(1) else {
+        let Some(count) = self.count().checked_add(1) else {
             self.fault.get_or_insert(Fault::TooManyOperations);
             return false;
         };
@@ -170,9 +168,16 @@ impl WriteBatch {
         true
     }
 
+    /// What the encoded form begins with.
+    #[inline]
+    fn count(&self) -> u32 {
+        self.bytes
+            .first_chunk()
+            .map_or(0, |count| u32::from_le_bytes(*count))
+    }
+
     #[inline]
     fn set_count(&mut self, count: u32) {
-        self.count = count;
         if let Some(place) = self.bytes.first_chunk_mut() {
             *place = count.to_le_bytes();
         }
@@ -239,7 +244,7 @@ impl WriteBatch {
     pub(crate) fn operations(&self) -> Operations<'_> {
         Operations {
             decoder: Decoder::new(self.bytes.get(COUNT_BYTES..).unwrap_or_default()),
-            left: self.count,
+            left: self.count(),
         }
     }
 }
