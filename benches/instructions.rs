@@ -10,7 +10,7 @@
 //! or read have none: a flush runs inside the call that asks for it, and no compaction changes the
 //! tables between two readings.
 
-use alluvium::{Db, KeyspaceStats, Options, Result, WriteBatch, WriteOptions};
+use alluvium::{Cursor, Db, KeyspaceStats, Options, Result, WriteBatch, WriteOptions};
 use std::collections::HashSet;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -226,29 +226,26 @@ fn seek(dir: &Path) -> Result<u64> {
 }
 
 fn scan_forward(dir: &Path) -> Result<u64> {
-    let db = tables(dir)?;
-    let sum = counted(|| {
-        let (mut cursor, mut sum) = (db.cursor(), 0);
-        cursor.first()?;
-        while let Some((_, value)) = cursor.entry() {
-            sum += number(value);
-            cursor.next()?;
-        }
-        Ok::<_, alluvium::Error>(sum)
-    })?;
-    assert_eq!(sum, SUM);
-    db.close()?;
-    Ok(KEYS)
+    scan(dir, Cursor::first, Cursor::next)
 }
 
 fn scan_reverse(dir: &Path) -> Result<u64> {
+    scan(dir, Cursor::last, Cursor::prev)
+}
+
+/// A step from one entry to the next, in either direction.
+fn scan(
+    dir: &Path,
+    begin: impl Fn(&mut Cursor) -> Result<()>,
+    step: impl Fn(&mut Cursor) -> Result<()>,
+) -> Result<u64> {
     let db = tables(dir)?;
     let sum = counted(|| {
         let (mut cursor, mut sum) = (db.cursor(), 0);
-        cursor.last()?;
+        begin(&mut cursor)?;
         while let Some((_, value)) = cursor.entry() {
             sum += number(value);
-            cursor.prev()?;
+            step(&mut cursor)?;
         }
         Ok::<_, alluvium::Error>(sum)
     })?;

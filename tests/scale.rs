@@ -10,10 +10,14 @@ mod data;
 mod growth;
 #[path = "../benches/scale/keyspaces.rs"]
 mod keyspaces;
+#[path = "../benches/shared/mix.rs"]
+mod mix;
 #[path = "../benches/scale/model.rs"]
 mod model;
 #[path = "../benches/scale/names.rs"]
 mod names;
+#[path = "../benches/shared/place.rs"]
+mod place;
 #[path = "../benches/scale/report.rs"]
 mod report;
 #[path = "../benches/scale/store.rs"]

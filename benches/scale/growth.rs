@@ -1,6 +1,7 @@
 //! One store of N keys: filled, left alone, read, overwritten, closed, opened again.
 
-use super::data::{self, ENTRY_BYTES, Key, Random};
+use super::data::{self, ENTRY_BYTES, Key};
+use super::mix::Random;
 use super::store::{
     Figure, Setting, Shape, Written, check, check_absent, index_and_filter_bytes, overwritten, put,
     reads, settle, walk,

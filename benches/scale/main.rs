@@ -9,8 +9,12 @@ mod arguments;
 mod data;
 mod growth;
 mod keyspaces;
+#[path = "../shared/mix.rs"]
+mod mix;
 mod model;
 mod names;
+#[path = "../shared/place.rs"]
+mod place;
 mod report;
 mod store;
 mod system;

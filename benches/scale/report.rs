@@ -3,8 +3,8 @@
 use super::Result;
 use super::arguments::Arguments;
 use super::data::{KEY_BYTES, VALUE_BYTES};
+use super::place::place;
 use super::store::Figure;
-use super::system::place;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -74,7 +74,9 @@ pub(crate) fn save(
     columns: &[Column],
     ended_by: Option<&str>,
 ) -> Result<PathBuf> {
-    let place = place(&arguments.directory);
+    let mut place = place(&arguments.directory);
+    // Times of a busy machine are not those of a quiet one.
+    place["load"] = json!(std::fs::read_to_string("/proc/loadavg")?.trim());
     let columns: Vec<Value> = columns
         .iter()
         .map(|column| {

@@ -1,9 +1,6 @@
 //! What the system knows of this process and of the machine.
 
 use super::Result;
-use serde_json::{Value, json};
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -96,34 +93,4 @@ impl Drop for Peak {
             drop(looking.join());
         }
     }
-}
-
-fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
-    output.status.success().then_some(text)
-}
-
-fn line_of(file: &str, prefix: &str) -> Option<String> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(prefix))?;
-    Some(line.trim_start_matches([':', ' ', '\t']).to_string())
-}
-
-/// Machine, kernel, disk, compiler and commit.
-pub(crate) fn place(directory: &Path) -> Value {
-    let here = env!("CARGO_MANIFEST_DIR");
-    let changes = output("git", &["-C", here, "status", "--porcelain"]);
-    json!({
-        "processor": line_of("/proc/cpuinfo", "model name"),
-        "processors": std::thread::available_parallelism().map_or(0, usize::from),
-        "memory": line_of("/proc/meminfo", "MemTotal"),
-        "load": line_of("/proc/loadavg", ""),
-        "kernel": output("uname", &["-sr"]),
-        "file_system": output("stat", &["-f", "-c", "%T", &directory.to_string_lossy()]),
-        "compiler": output("rustc", &["--version"]),
-        "commit": output("git", &["-C", here, "rev-parse", "HEAD"]),
-        "modified": changes.map(|changes| !changes.is_empty()),
-        "date": output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
-    })
 }

@@ -6,37 +6,15 @@
 //! derived from index and generation: whoever reads a value knows what it must be. Long values (any
 //! multiple of 128 bytes) are made and checked by words in step, at about the speed of memory.
 
+use crate::mix::{MULTIPLIER, scramble, unscramble};
+
+pub(crate) use crate::mix::Random;
+
 pub const KEY_BYTES: usize = 16;
 pub const VALUE_BYTES: usize = 100;
 
 pub type Key = [u8; KEY_BYTES];
 pub type Value = [u8; VALUE_BYTES];
-
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-const INVERSE: u64 = inverse(MULTIPLIER);
-
-/// The inverse of an odd number modulo 2^64, by Newton: each step doubles the correct bits.
-const fn inverse(odd: u64) -> u64 {
-    let mut x = odd; // correct in 3 bits
-    let mut step = 0;
-    while step < 5 {
-        x = x.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(x)));
-        step += 1;
-    }
-    x
-}
-
-fn scramble(index: u64) -> u64 {
-    // `x ^ x >> 32` is its own inverse.
-    let x = index.wrapping_mul(MULTIPLIER);
-    let x = (x ^ (x >> 32)).wrapping_mul(MULTIPLIER);
-    x ^ (x >> 32)
-}
-
-fn unscramble(word: u64) -> u64 {
-    let x = (word ^ (word >> 32)).wrapping_mul(INVERSE);
-    (x ^ (x >> 32)).wrapping_mul(INVERSE)
-}
 
 /// The eight lowercase hexadecimal digits of `word`, first digit in the first byte.
 pub fn digits(word: u32) -> [u8; 8] {
@@ -196,27 +174,6 @@ fn seeds(index: u64, generation: u64) -> (u64, u64) {
     let mixed = Random::new(index ^ (generation << 56)).next();
     let letter = u64::from(b'a' + (index % 26) as u8) * 0x0101_0101_0101_0101;
     (mixed, letter)
-}
-
-/// SplitMix64: small, fast, and the same everywhere.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(MULTIPLIER);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,10 @@ mod child;
 mod data;
 mod engine;
 mod memory;
+#[path = "../../shared/mix.rs"]
+mod mix;
+#[path = "../../shared/place.rs"]
+mod place;
 mod report;
 mod resume;
 mod run;
@@ -140,7 +144,7 @@ fn parent(arguments: &Arguments) -> Result<()> {
     let workloads = chosen(workload::NAMES, &arguments.workloads)?;
     let engines = chosen(engine::NAMES, &arguments.engines)?;
     std::fs::create_dir_all(&arguments.directory)?;
-    let place = report::place(&arguments.directory);
+    let place = place::place(&arguments.directory);
     let scale = json!({
         "keys": arguments.scale.keys,
         "synced_writes": arguments.scale.synced_writes,

@@ -5,7 +5,6 @@ use crate::run::{Found, Gap, Measurement, Row, Run};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// ns/op of each engine, and how much faster the first engine is than each of the others; the
 /// geometric means of that at the end.
@@ -133,37 +132,6 @@ fn ratio_cell(ratio: Option<f64>) -> String {
         Some(r) => format!("{r:.2}"),
         None => "–".to_string(),
     }
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let text = output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string());
-    text.ok()
-        .filter(|t| !t.is_empty())
-        .unwrap_or_else(|| "unknown".to_string())
-}
-
-fn line_of(file: &str, prefix: &str) -> String {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(prefix));
-    line.map_or("unknown".to_string(), |l| {
-        l.trim_start_matches([':', ' ', '\t']).to_string()
-    })
-}
-
-/// Machine, kernel, disk, compiler and commit.
-pub fn place(directory: &Path) -> Value {
-    json!({
-        "processor": line_of("/proc/cpuinfo", "model name"),
-        "processors": std::thread::available_parallelism().map_or(0, usize::from),
-        "memory": line_of("/proc/meminfo", "MemTotal"),
-        "kernel": output("uname", &["-sr"]),
-        "file_system": output("stat", &["-f", "-c", "%T", &directory.to_string_lossy()]),
-        "compiler": output("rustc", &["--version"]),
-        "commit": output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"]),
-        "modified": output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "status", "--porcelain", "--untracked-files=no"]) != "unknown",
-        "date": output("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
-    })
 }
 
 /// Writes `<date>-<commit>.json` into `record` and says where.
