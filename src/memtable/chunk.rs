@@ -57,16 +57,22 @@ impl Chunk {
         }
     }
 
-    /// A mapping with room for a chunk that starts with a huge page; what lies around it is never
-    /// touched and so takes no memory.
+    /// A mapping with room for a chunk that starts with a huge page. Linux lays it so by itself from
+    /// 6.7 on; where it does not, there is room around the chunk, which is never touched and takes
+    /// address space alone (but `ulimit -d` and `-v` count that).
     ///
     /// Entries and index slots are met in an order that has nothing to do with addresses: with
     /// pages of 4 KiB nearly each of them costs a walk of the page table, for which even a prefetch
     /// waits. Whether the kernel grants the wish for huge ones changes the speed only.
     fn map(bytes: usize) -> MmapRaw {
-        let Ok(mapping) = MmapMut::map_anon(bytes + HUGE_PAGE_BYTES) else {
-            handle_alloc_error(Self::layout(bytes))
+        let anonymous = |len| {
+            MmapMut::map_anon(len).unwrap_or_else(|_| handle_alloc_error(Self::layout(bytes)))
         };
+        let mut mapping = anonymous(bytes);
+        if mapping.as_ptr().align_offset(HUGE_PAGE_BYTES) != 0 {
+            drop(mapping);
+            mapping = anonymous(bytes + HUGE_PAGE_BYTES);
+        }
         #[cfg(target_os = "linux")]
         let _ = mapping.advise(memmap2::Advice::HugePage);
         MmapRaw::from(mapping)
