@@ -1,4 +1,5 @@
-//! A bounded cache of blocks that cannot be read in place: decompressed, or read by `pread`.
+//! A bounded cache of what cannot be read in place: blocks that are decompressed or read by
+//! `pread`, and the indexes and filters of tables whose sections are on the heap.
 //!
 //! ```text
 //! shard = map (table instance, offset) → slot | slots with one reference bit each | clock hand
@@ -10,6 +11,9 @@
 //! what was allowed. Threads: one mutex a shard, held for a lookup or an insertion, never for a
 //! read of the disk.
 
+use super::filter::Filter;
+use super::index::Index;
+use super::sections::Loaded;
 use crate::base::slice::Pin;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::sync::{Arc, Mutex};
@@ -33,7 +37,27 @@ impl Pin for CachedBlock {
     }
 }
 
-/// A block of one opened table.
+/// What the cache holds.
+#[derive(Clone, Debug)]
+pub(super) enum Cached {
+    Block(Arc<CachedBlock>),
+    Index(Arc<Loaded<Index>>),
+    Filter(Arc<Loaded<Filter>>),
+}
+
+impl Cached {
+    fn cost(&self) -> u64 {
+        let bytes = match self {
+            Cached::Block(block) => block.0.capacity(),
+            // Its bits for verified blocks are a three-hundredth of it.
+            Cached::Index(index) => index.section().len(),
+            Cached::Filter(filter) => filter.section().len(),
+        };
+        bytes as u64 + OVERHEAD_BYTES
+    }
+}
+
+/// A block, or a section, of one opened table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BlockKey {
     pub(super) instance: u64,
@@ -68,7 +92,7 @@ impl Hasher for Mix {
 #[derive(Debug)]
 struct Slot {
     key: BlockKey,
-    block: Arc<CachedBlock>,
+    what: Cached,
     referenced: bool,
 }
 
@@ -78,10 +102,6 @@ struct Shard {
     slots: Vec<Slot>,
     hand: usize,
     bytes: u64,
-}
-
-fn cost(block: &CachedBlock) -> u64 {
-    block.0.capacity() as u64 + OVERHEAD_BYTES
 }
 
 impl Shard {
@@ -97,16 +117,20 @@ impl Shard {
             slot.referenced = false;
             self.hand += 1;
         }
-        let evicted = self.slots.swap_remove(self.hand);
-        self.bytes -= cost(&evicted.block);
-        self.map.remove(&evicted.key);
-        if let Some(moved) = self.slots.get(self.hand) {
-            self.map.insert(moved.key, self.hand);
+        self.take_out(self.hand);
+    }
+
+    fn take_out(&mut self, slot: usize) {
+        let gone = self.slots.swap_remove(slot);
+        self.bytes -= gone.what.cost();
+        self.map.remove(&gone.key);
+        if let Some(moved) = self.slots.get(slot) {
+            self.map.insert(moved.key, slot);
         }
     }
 }
 
-/// Bounded cache of blocks that are not read in place, CLOCK eviction, sharded.
+/// Bounded cache of what is not read in place, CLOCK eviction, sharded.
 #[derive(Debug)]
 pub struct BlockCache {
     shards: Box<[Mutex<Shard>]>,
@@ -116,7 +140,7 @@ pub struct BlockCache {
 }
 
 impl BlockCache {
-    /// Holds at most `bytes`, block bodies and bookkeeping together.
+    /// Holds at most `bytes`, with its bookkeeping.
     pub fn new(bytes: u64) -> BlockCache {
         let shards = (bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         BlockCache {
@@ -132,7 +156,7 @@ impl BlockCache {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }
 
-    /// Lookups that hit and that missed.
+    /// Lookups of blocks that hit and that missed.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         (
             self.hits.load(Ordering::Relaxed), // counters without a partner
@@ -145,16 +169,11 @@ impl BlockCache {
         &self.shards[i as usize]
     }
 
-    /// The block, if it is here.
+    /// The block, if it is here; counted as a hit or a miss.
     pub(super) fn get(&self, key: BlockKey) -> Option<Arc<CachedBlock>> {
-        let found = {
-            let mut shard = self.shard(key).lock();
-            let slot = shard.map.get(&key).copied();
-            slot.map(|slot| {
-                let slot = &mut shard.slots[slot];
-                slot.referenced = true;
-                Arc::clone(&slot.block)
-            })
+        let found = match self.find(key) {
+            Some(Cached::Block(block)) => Some(block),
+            _ => None,
         };
         let counter = if found.is_some() {
             &self.hits
@@ -165,15 +184,29 @@ impl BlockCache {
         found
     }
 
-    /// Keeps the block, in the place of others; one that is too large for a shard is not kept.
-    pub(super) fn insert(&self, key: BlockKey, block: &Arc<CachedBlock>) {
-        let bytes = cost(block);
+    /// What is here under this key.
+    pub(super) fn find(&self, key: BlockKey) -> Option<Cached> {
+        let mut shard = self.shard(key).lock();
+        let slot = shard.map.get(&key).copied()?;
+        let slot = &mut shard.slots[slot];
+        slot.referenced = true;
+        Some(slot.what.clone())
+    }
+
+    /// True when something of so many bytes fits into a shard.
+    pub(super) fn takes(&self, bytes: u64) -> bool {
+        bytes.saturating_add(OVERHEAD_BYTES) <= self.shard_bytes
+    }
+
+    /// Keeps it, in the place of others; what is too large for a shard is not kept.
+    pub(super) fn insert(&self, key: BlockKey, what: Cached) {
+        let bytes = what.cost();
         if self.shard_bytes < bytes {
             return;
         }
         let mut shard = self.shard(key).lock();
         if shard.map.contains_key(&key) {
-            return; // another thread read the same block meanwhile
+            return; // another thread read the same meanwhile
         }
         while self.shard_bytes < shard.bytes + bytes {
             shard.evict_one();
@@ -183,10 +216,26 @@ impl BlockCache {
         shard.map.insert(key, slot);
         shard.slots.push(Slot {
             key,
-            block: Arc::clone(block),
+            what,
             referenced: false,
         });
         debug_assert!(shard.bytes <= self.shard_bytes, "the cache keeps its bound");
+    }
+
+    /// How many indexes and filters it holds.
+    #[cfg(test)]
+    pub(super) fn count_sections(&self) -> usize {
+        let is_section = |slot: &&Slot| !matches!(slot.what, Cached::Block(_));
+        let count = |shard: &Mutex<Shard>| shard.lock().slots.iter().filter(is_section).count();
+        self.shards.iter().map(count).sum()
+    }
+
+    /// Lets go of what is here under this key, if anything is.
+    pub(super) fn remove(&self, key: BlockKey) {
+        let mut shard = self.shard(key).lock();
+        if let Some(slot) = shard.map.get(&key).copied() {
+            shard.take_out(slot);
+        }
     }
 }
 
@@ -202,10 +251,10 @@ mod tests {
         }
     }
 
-    fn block(n: u64, bytes: usize) -> Arc<CachedBlock> {
+    fn block(n: u64, bytes: usize) -> Cached {
         let mut body = vec![0; bytes.max(8)];
         body[..8].copy_from_slice(&n.to_le_bytes());
-        Arc::new(CachedBlock(body))
+        Cached::Block(Arc::new(CachedBlock(body)))
     }
 
     proptest! {
@@ -219,7 +268,7 @@ mod tests {
             for (n, bytes) in steps {
                 match cache.get(key(n)) {
                     Some(found) => prop_assert_eq!(&found.0[..8], &n.to_le_bytes()),
-                    None => cache.insert(key(n), &block(n, bytes)),
+                    None => cache.insert(key(n), block(n, bytes)),
                 }
                 lookups += 1;
                 prop_assert!(cache.bytes() <= capacity);
@@ -232,10 +281,10 @@ mod tests {
     #[test]
     fn what_is_used_again_and_again_stays() {
         let cache = BlockCache::new(20 * (1000 + OVERHEAD_BYTES));
-        cache.insert(key(0), &block(0, 1000));
+        cache.insert(key(0), block(0, 1000));
         for n in 1..500 {
             assert!(cache.get(key(0)).is_some(), "evicted at {n}");
-            cache.insert(key(n), &block(n, 1000));
+            cache.insert(key(n), block(n, 1000));
         }
     }
 }

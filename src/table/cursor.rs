@@ -16,7 +16,9 @@
 use super::block::search::{LINE_BYTES, prefetch, prefetch_head};
 use super::block::{Entry, Layout};
 use super::cache::CachedBlock;
+use super::index::Index;
 use super::reader::{Access, Table};
+use super::sections::{Hold, Loaded};
 use super::value::{BlockData, slice_of};
 use crate::base::cursor::Cursor;
 use crate::base::error::{Error, Result};
@@ -50,6 +52,8 @@ enum Held {
 pub struct TableCursor {
     table: Arc<Table>,
     region: Option<Arc<Region>>,
+    /// The index, where the table does not keep it.
+    hold: Hold<Index>,
     access: Access,
     held: Held,
     layout: Layout,
@@ -152,6 +156,7 @@ impl TableCursor {
         TableCursor {
             table: Arc::clone(table),
             region: table.region().cloned(),
+            hold: None,
             access,
             held: Held::Mapped(0..0),
             layout: Layout::default(),
@@ -194,10 +199,16 @@ impl TableCursor {
         self.error = None;
         self.ahead.streak = 0;
         self.ahead.window = 0;
-        match self.table.index_for(self.access) {
+        match self.table.index_for(self.access, &mut self.hold) {
             Ok(index) => Ok(index.decoded.count()),
             Err(error) => self.fail(error),
         }
+    }
+
+    /// The index, after `start_over`.
+    #[inline]
+    fn index(&self) -> Result<&Loaded<Index>> {
+        self.table.index_held(&self.hold)
     }
 
     /// Makes block `i` the one held.
@@ -212,7 +223,7 @@ impl TableCursor {
     }
 
     fn read_block(&mut self, i: usize) -> Result<()> {
-        let index = self.table.index()?;
+        let index = self.index()?;
         let data = self.table.block(index, i, self.access)?;
         let body = data.body();
         let layout = Layout::parse(body).ok_or_else(|| self.table.bad_block(index, i))?;
@@ -251,7 +262,7 @@ impl TableCursor {
 
     #[cold]
     fn fail_in_block(&mut self) -> Result<()> {
-        let error = match self.table.index() {
+        let error = match self.index() {
             Ok(index) => self.table.bad_block(index, self.block),
             Err(error) => error,
         };
@@ -263,8 +274,8 @@ impl TableCursor {
     fn next_block(&mut self) -> Result<()> {
         self.valid = false;
         let i = self.block.wrapping_add(1);
-        match self.table.index() {
-            Ok(index) if index.decoded.count() <= i => return Ok(()),
+        match self.index().map(|index| index.decoded.count()) {
+            Ok(count) if count <= i => return Ok(()),
             Ok(_) => {}
             Err(error) => return self.fail(error),
         }
@@ -288,7 +299,7 @@ impl TableCursor {
     /// Starts what the next block will need: its first lines, and from the second block of a
     /// streak a window of the file.
     fn read_ahead(&mut self, i: usize, forward: bool) {
-        let (Some(region), Ok(index)) = (&self.region, self.table.index()) else {
+        let Some(region) = &self.region else {
             return;
         };
         let neighbour = if forward {
@@ -296,13 +307,18 @@ impl TableCursor {
         } else {
             i.wrapping_sub(1)
         };
-        let Some((offset, len)) = index.decoded.span(index.section(), neighbour) else {
+        let found = self.index().ok().and_then(|index| {
+            let span = index.decoded.span(index.section(), neighbour)?;
+            Some((span, self.table.has_touched(index, neighbour)))
+        });
+        let Some(((offset, len), has_touched)) = found else {
             return;
         };
         prefetch_head(region.bytes(), offset as usize);
-        let patience = match self.table.has_touched(index, neighbour) {
-            true => STREAK_WARM,
-            false => STREAK_COLD,
+        let patience = if has_touched {
+            STREAK_WARM
+        } else {
+            STREAK_COLD
         };
         let ahead = &mut self.ahead;
         ahead.streak += 1;
@@ -335,14 +351,14 @@ impl TableCursor {
         if self.start_over()? == 0 {
             return Ok(None);
         }
-        let table = Arc::clone(&self.table);
-        let after = table
-            .index()
-            .and_then(|index| {
-                let located = index.decoded.locate(index.section(), key, tag);
-                located.ok_or_else(|| table.bad_index())
-            })
-            .or_else(|error| self.fail(error))?;
+        let located = self.index().and_then(|index| {
+            let after = index.decoded.locate(index.section(), key, tag);
+            after.ok_or_else(|| self.table.bad_index())
+        });
+        let after = match located {
+            Ok(after) => after,
+            Err(error) => return self.fail(error),
+        };
         self.load(after.saturating_sub(1))?;
         let body = body_of(&self.held, &self.region);
         let found = self.layout.lower_bound(body, key, tag);

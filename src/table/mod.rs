@@ -5,7 +5,7 @@
 //! get   = filter (one line) → index (dense heads) → block (fingerprints) → one key
 //! ```
 //! Uncompressed blocks are read where they are mapped, without a copy and without a cache;
-//! compressed ones, and those of `ReadMode::Pread`, through a [`BlockCache`].
+//! compressed ones, and all of `ReadMode::Pread` with index and filter, through a [`BlockCache`].
 //!
 //! Invariants: a table never changes after [`Builder::finish`]. Entries ascend in the order of
 //! `base::key`; versions of a key may span blocks. Every checksum is bound to the file's birth
@@ -26,6 +26,7 @@ mod index;
 mod properties;
 mod reader;
 mod salvage;
+mod sections;
 mod staged;
 mod value;
 mod verify;
@@ -93,7 +94,7 @@ pub struct TableContext {
     pub read_mode: ReadMode,
     /// When to check blocks.
     pub verify: Verify,
-    /// Decompressed or pread blocks.
+    /// Decompressed or pread blocks, and sections on the heap.
     pub cache: BlockCache,
 }
 

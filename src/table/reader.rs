@@ -16,54 +16,34 @@
 //! Threads: shared freely; the only state that changes is what has been verified or loaded.
 
 use super::block::search::prefetch_head;
-use super::cache::{BlockKey, CachedBlock};
+use super::cache::{BlockKey, Cached, CachedBlock};
 use super::compression::decompress;
 use super::cursor::TableCursor;
-use super::filter::Filter;
 use super::format::{
-    FOOTER_BYTES, Footer, Section, Sections, TRAILER_BYTES, bound_checksum, check_block,
-    checksum_error,
+    FOOTER_BYTES, Footer, Sections, TRAILER_BYTES, bound_checksum, check_block, checksum_error,
 };
 use super::index::Index;
+use super::sections::{KeptSections, Loaded};
 use super::value::BlockData;
 use super::{BirthIdentity, TableContext, verify};
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, REPAIR_TABLE, Result};
 use crate::base::options::{ReadMode, Verify};
-use crate::base::slice::Pin;
 use crate::base::sync::Arc;
-use crate::base::sync::OnceLock;
 use crate::base::sync::atomic::Ordering;
 use crate::base::sync::plain::AtomicU64;
 use crate::base::types::Tag;
 use crate::fs::region::Advice;
 use crate::fs::{File, Region};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Numbers the tables opened by this process; no partner, only the number counts.
 static INSTANCES: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     Mapped(Arc<Region>),
     Read(File),
-}
-
-/// A section in memory, and what was decoded from it.
-#[derive(Debug)]
-pub(super) struct Loaded<T> {
-    region: Arc<Region>,
-    range: Range<usize>,
-    pub(super) decoded: T,
-}
-
-impl<T> Loaded<T> {
-    /// The bytes of the section.
-    #[inline]
-    pub(super) fn section(&self) -> &[u8] {
-        self.region.bytes().get(self.range.clone()).unwrap_or(&[])
-    }
 }
 
 /// Who reads a block.
@@ -78,17 +58,16 @@ pub(super) enum Access {
 /// An open table. Shared as `Arc<Table>`.
 #[derive(Debug)]
 pub struct Table {
-    source: Source,
+    pub(super) source: Source,
     path: PathBuf,
-    identity: BirthIdentity,
+    pub(super) identity: BirthIdentity,
     bytes: u64,
-    fresh: bool,
+    pub(super) fresh: bool,
     /// This number, and no other opened table's, is in the keys of cached blocks (bug 62).
     instance: u64,
-    context: Arc<TableContext>,
+    pub(super) context: Arc<TableContext>,
     pub(super) sections: Sections,
-    index: OnceLock<Loaded<Index>>,
-    filter: OnceLock<Option<Loaded<Filter>>>,
+    pub(super) kept: KeptSections,
 }
 
 impl Table {
@@ -139,29 +118,13 @@ impl Table {
             instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
             context: Arc::clone(context),
             sections,
-            index: OnceLock::new(),
-            filter: OnceLock::new(),
+            kept: KeptSections::default(),
         })
     }
 
     /// The hash its filter wants.
     pub fn hasher(&self) -> KeyHasher {
         KeyHasher::new(self.identity.hash_seed)
-    }
-
-    /// Brings the filter's line for `hash` into the cache.
-    #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        if let Some(filter) = self.filter() {
-            filter.decoded.prefetch(filter.section(), hash);
-        }
-    }
-
-    /// False when `key` is surely absent. A damaged filter is not used and answers true.
-    #[inline]
-    pub fn may_contain(&self, hash: u64) -> bool {
-        self.filter()
-            .is_none_or(|filter| filter.decoded.may_contain(filter.section(), hash))
     }
 
     /// Walks it both ways.
@@ -184,7 +147,8 @@ impl Table {
 
     /// Bytes of the file between two keys, to a block or two; 0 when the index is unreadable.
     pub fn approximate_bytes(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> u64 {
-        let Ok(index) = self.index() else {
+        let mut hold = None;
+        let Ok(index) = self.index(&mut hold) else {
             return 0;
         };
         let section = index.section();
@@ -214,6 +178,14 @@ impl Table {
         self.bytes
     }
 
+    /// What lies at `offset`, among all that the cache holds.
+    pub(super) fn cache_key(&self, offset: u64) -> BlockKey {
+        BlockKey {
+            instance: self.instance,
+            offset,
+        }
+    }
+
     /// The path it was opened at, for errors.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -227,107 +199,10 @@ impl Table {
         }
     }
 
-    /// The index, loaded and checked at the first call.
-    #[inline]
-    pub(super) fn index(&self) -> Result<&Loaded<Index>> {
-        match self.index.get() {
-            Some(index) => Ok(index),
-            None => self.load_index(),
-        }
-    }
-
-    #[cold]
-    fn load_index(&self) -> Result<&Loaded<Index>> {
-        let (region, range) = self.load(&self.sections.index, self.checks(), "corrupt index")?;
-        let decoded = Index::decode(region.bytes().get(range.clone()).unwrap_or(&[]))
-            .ok_or_else(|| self.bad_index())?;
-        Ok(self.index.get_or_init(|| Loaded {
-            region,
-            range,
-            decoded,
-        }))
-    }
-
-    /// The index for `access`: a rewrite checks what lies in the file now.
-    #[inline]
-    pub(super) fn index_for(&self, access: Access) -> Result<&Loaded<Index>> {
-        if access == Access::Rewrite {
-            self.load(&self.sections.index, true, "corrupt index")?;
-        }
-        self.index()
-    }
-
     /// True when what was verified once, or written just now, is to be trusted.
     #[inline]
     pub(super) fn trusts(&self, access: Access) -> bool {
         access == Access::Read && self.context.verify == Verify::FirstTouch
-    }
-
-    /// True when sections are checked as they are loaded.
-    fn checks(&self) -> bool {
-        !(self.fresh && self.trusts(Access::Read))
-    }
-
-    /// The filter, loaded and checked at the first call; `None` when there is none to use.
-    #[inline]
-    pub(super) fn filter(&self) -> Option<&Loaded<Filter>> {
-        match self.filter.get() {
-            Some(filter) => filter.as_ref(),
-            None => self.load_filter(),
-        }
-    }
-
-    #[cold]
-    fn load_filter(&self) -> Option<&Loaded<Filter>> {
-        let load = || {
-            let section = self.sections.filter.as_ref()?;
-            let check = self.checks();
-            let (region, range) = self.load(section, check, "corrupt filter").ok()?;
-            let decoded = Filter::decode(region.bytes().get(range.clone())?)?;
-            Some(Loaded {
-                region,
-                range,
-                decoded,
-            })
-        };
-        self.filter.get_or_init(load).as_ref()
-    }
-
-    /// A section in memory: where it is mapped, or read now. Where nothing is to be trusted twice it
-    /// is a copy, which rot in the file does not reach.
-    pub(super) fn load(
-        &self,
-        section: &Section,
-        check: bool,
-        damage: &str,
-    ) -> Result<(Arc<Region>, Range<usize>)> {
-        let unreadable = |error| place(error, &self.path, section.offset);
-        let len = usize::try_from(section.len)
-            .map_err(|_| self.damaged("section too large to read", section.offset))?;
-        let (region, start) = match &self.source {
-            Source::Mapped(region) => {
-                let bytes = region.block(section.offset, len).map_err(unreadable)?;
-                match self.trusts(Access::Read) {
-                    true => (Arc::clone(region), section.offset as usize),
-                    false => (Arc::new(Region::from_vec(bytes.to_vec())), 0),
-                }
-            }
-            Source::Read(file) => {
-                let mut bytes = vec![0; len];
-                file.read_exact_at(&mut bytes, section.offset)?;
-                (Arc::new(Region::from_vec(bytes)), 0)
-            }
-        };
-        let range = start..start + len;
-        if check {
-            let bytes = region.bytes().get(range.clone()).unwrap_or(&[]);
-            let found = bound_checksum(&self.identity, section.offset, bytes);
-            if found != section.checksum {
-                let error = checksum_error(damage, section.offset, section.checksum, found);
-                return Err(error.at(&self.path));
-            }
-        }
-        Ok((region, range))
     }
 
     /// True when block `i` was written or read by this process: it is then probably in memory.
@@ -384,10 +259,7 @@ impl Table {
 
     /// A block that is decompressed or read by a call. It is checked whenever it is read.
     fn block_in_memory(&self, offset: u64, len: usize, access: Access) -> Result<BlockData<'_>> {
-        let key = BlockKey {
-            instance: self.instance,
-            offset,
-        };
+        let key = self.cache_key(offset);
         if self.trusts(access)
             && let Some(block) = self.context.cache.get(key)
         {
@@ -414,7 +286,9 @@ impl Table {
         };
         let block = Arc::new(CachedBlock(body));
         if access == Access::Read {
-            self.context.cache.insert(key, &block);
+            self.context
+                .cache
+                .insert(key, Cached::Block(Arc::clone(&block)));
         }
         Ok(BlockData::Cached(block))
     }
@@ -458,7 +332,7 @@ impl Table {
 
 /// Names file and offset in an error that may lack them.
 #[cold]
-fn place(error: Error, path: &Path, offset: u64) -> Error {
+pub(super) fn place(error: Error, path: &Path, offset: u64) -> Error {
     let offset = error.offset().unwrap_or(offset);
     error.at(path).offset_at(offset).or_advice(REPAIR_TABLE)
 }

@@ -10,7 +10,8 @@
 use super::block::search::{prefetch_head, prefetch_lines};
 use super::block::{Layout, fingerprint};
 use super::index::Index;
-use super::reader::{Access, Loaded, Table};
+use super::reader::{Access, Table};
+use super::sections::Loaded;
 use super::value::TableValue;
 use crate::base::error::Result;
 use crate::base::slice::Pin;
@@ -32,7 +33,9 @@ impl Table {
     /// # Errors
     /// `Corruption` or `Io`, when the index or the block that may hold the key is unreadable.
     pub fn get(&self, key: &[u8], hash: u64, at: SeqNo) -> Result<Option<TableValue<'_>>> {
-        self.get_at(self.locate(key, at)?, key, hash, at)
+        let mut hold = None;
+        let index = self.index(&mut hold)?;
+        self.find_at(index, self.locate(index, key, at)?, key, hash, at)
     }
 
     /// First stage of a get among many: finds the block, and asks for its head.
@@ -40,9 +43,11 @@ impl Table {
     /// # Errors
     /// `Corruption` or `Io`, when the index is unreadable.
     pub fn place(&self, key: &[u8], at: SeqNo) -> Result<Place> {
-        let place = self.locate(key, at)?;
+        let mut hold = None;
+        let index = self.index(&mut hold)?;
+        let place = self.locate(index, key, at)?;
         if let Some(region) = self.region()
-            && let Some((offset, _)) = self.span_of(place)
+            && let Some((offset, _)) = self.span_of(index, place)
         {
             prefetch_head(region.bytes(), offset as usize);
         }
@@ -52,11 +57,12 @@ impl Table {
     /// Second stage: asks for the entry that is probably the one. What cannot be read now is met
     /// again, with its error, in the last stage.
     pub fn approach(&self, place: Place, hash: u64) {
-        let Some(region) = self.region() else {
+        let mut hold = None;
+        let (Some(region), Ok(index)) = (self.region(), self.index(&mut hold)) else {
             return;
         };
         let block = self
-            .span_of(place)
+            .span_of(index, place)
             .and_then(|(offset, len)| region.block(offset, len).ok());
         let entry = block.and_then(|block| {
             let start = Layout::parse(block)?.likely(block, fingerprint(hash))?;
@@ -79,8 +85,21 @@ impl Table {
         hash: u64,
         at: SeqNo,
     ) -> Result<Option<TableValue<'_>>> {
+        let mut hold = None;
+        let index = self.index(&mut hold)?;
+        self.find_at(index, place, key, hash, at)
+    }
+
+    #[inline]
+    fn find_at(
+        &self,
+        index: &Loaded<Index>,
+        place: Place,
+        key: &[u8],
+        hash: u64,
+        at: SeqNo,
+    ) -> Result<Option<TableValue<'_>>> {
         let newest = Tag::newest_at(at);
-        let index = self.index()?;
         if let Some(i) = place.after.checked_sub(1) {
             let found = self.find_in(index, i, key, hash, newest)?;
             if found.is_some() {
@@ -95,8 +114,7 @@ impl Table {
     }
 
     #[inline]
-    fn locate(&self, key: &[u8], at: SeqNo) -> Result<Place> {
-        let index = self.index()?;
+    fn locate(&self, index: &Loaded<Index>, key: &[u8], at: SeqNo) -> Result<Place> {
         let after = index
             .decoded
             .locate(index.section(), key, Tag::newest_at(at));
@@ -108,9 +126,8 @@ impl Table {
 
     /// Offset and length of the block, where there is one and they lie in the file.
     #[inline]
-    fn span_of(&self, place: Place) -> Option<(u64, usize)> {
-        let i = place.after.checked_sub(1)?;
-        self.span(self.index().ok()?, i).ok()
+    fn span_of(&self, index: &Loaded<Index>, place: Place) -> Option<(u64, usize)> {
+        self.span(index, place.after.checked_sub(1)?).ok()
     }
 
     #[inline]

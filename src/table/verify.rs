@@ -9,9 +9,11 @@
 )]
 
 use super::block::Layout;
-use super::index::separator_tag;
+use super::filter::Filter;
+use super::index::{Index, separator_tag};
 use super::properties::Properties;
 use super::reader::{Access, Table};
+use super::sections::Loaded;
 use crate::base::error::{Error, REPAIR_TABLE, Result};
 use crate::base::key::compare;
 use crate::base::types::{SeqNo, Tag, ValueKind};
@@ -19,12 +21,13 @@ use crate::base::types::{SeqNo, Tag, ValueKind};
 /// See [`Table::verify`].
 pub(super) fn verify(table: &Table) -> Result<()> {
     let sections = &table.sections;
-    let index = table.index_for(Access::Rewrite)?;
+    let (mut index, mut known) = (None, None);
+    let index = table.index_for(Access::Rewrite, &mut index)?;
     if let Some(filter) = &sections.filter {
         table.load(filter, true, "corrupt filter")?;
     }
     let stored = read_properties(table)?;
-    let mut walk = Walk::new(table);
+    let mut walk = Walk::new(table, index, table.filter(&mut known));
     for i in 0..index.decoded.count() {
         walk.block(i)?;
     }
@@ -42,15 +45,19 @@ pub(super) fn read_properties(table: &Table) -> Result<Properties> {
 
 struct Walk<'t> {
     table: &'t Table,
+    index: &'t Loaded<Index>,
+    filter: Option<&'t Loaded<Filter>>,
     found: Properties,
     key: Vec<u8>,
     last: Option<(Vec<u8>, Tag)>,
 }
 
 impl<'t> Walk<'t> {
-    fn new(table: &'t Table) -> Self {
+    fn new(table: &'t Table, index: &'t Loaded<Index>, filter: Option<&'t Loaded<Filter>>) -> Self {
         Walk {
             table,
+            index,
+            filter,
             found: Properties {
                 seqno_min: SeqNo::MAX,
                 ..Properties::default()
@@ -61,8 +68,7 @@ impl<'t> Walk<'t> {
     }
 
     fn block(&mut self, i: usize) -> Result<()> {
-        let table = self.table;
-        let index = table.index()?;
+        let (table, index) = (self.table, self.index);
         let (offset, _) = table.span(index, i)?;
         let section = index.section();
         let (separator, bits) = index
@@ -95,7 +101,9 @@ impl<'t> Walk<'t> {
             if j == 0 && compare(&separator, before, &self.key, entry.tag).is_gt() {
                 return Err(table.bad_index());
             }
-            if !table.may_contain(hash) {
+            let is_known =
+                |filter: &Loaded<Filter>| filter.decoded.may_contain(filter.section(), hash);
+            if !self.filter.is_none_or(is_known) {
                 return Err(table.damaged("key that the filter does not know", offset));
             }
             self.entry(entry.tag, entry.value.len(), offset)?;

@@ -274,7 +274,7 @@ fn verify_notices_an_index_that_contradicts_its_separators() {
     let mut bytes = place.bytes();
     let table = place.open(summary.bytes, &context);
     table.verify().unwrap();
-    let blocks = table.index().unwrap().decoded.count();
+    let blocks = table.index(&mut None).unwrap().decoded.count();
     assert!(1 < blocks && blocks < 64, "one top");
     let index = table.sections.index;
     let span = index.offset as usize..(index.offset + index.len) as usize;

@@ -22,7 +22,8 @@ fn rot(place: &Place, mut look: impl FnMut(u64)) {
 
 /// Where the blocks end: filter, index and the rest are behind.
 fn blocks_end(table: &Table) -> u64 {
-    let index = table.index().unwrap();
+    let mut hold = None;
+    let index = table.index(&mut hold).unwrap();
     let (offset, len) = table.span(index, index.decoded.count() - 1).unwrap();
     offset + len as u64
 }

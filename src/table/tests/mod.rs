@@ -4,6 +4,7 @@ mod damage;
 mod live;
 mod model;
 mod sample;
+mod sections;
 
 use super::*;
 use crate::base::checksum::KeyHasher;
