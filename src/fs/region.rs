@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Region    = base, len (cached: mapped and heap bytes are read by the same machine code)
-//!             owner: Mapped | Heap, looked at only by `advise`, `populate` and `Drop`
+//!             owner: Mapped | Anonymous | Heap, looked at only by `advise`, `populate` and `Drop`
 //!             probe: one bit for each page that is known to be readable, if that is asked for
 //! LogRegion = base, len, and the mapping shared with its Populators
 //! ```
@@ -53,11 +53,18 @@ pub struct Region {
 /// published through them, so all accesses are relaxed; two threads may ask for a page twice.
 struct Probe(Box<[AtomicU64]>);
 
+/// Copies of at least this size are mappings of their own. In the C library's heaps they would leave
+/// holes among small pieces when they go: as much as the cache that they lie in, after a while.
+const ANONYMOUS_BYTES_MIN: usize = 32 << 10;
+
 /// Small enough for any system; a bit may then stand for a part of a page.
 const PROBE_BYTES: usize = 4096;
 
 enum Owner {
     Mapped(memmap2::Mmap),
+    Anonymous(
+        #[expect(dead_code, reason = "keeps the bytes behind `base` alive")] memmap2::MmapMut,
+    ),
     Heap(#[expect(dead_code, reason = "keeps the bytes behind `base` alive")] Arc<Vec<u8>>),
 }
 
@@ -122,6 +129,31 @@ impl Region {
     /// Bytes that are not of any file; errors then name no path.
     pub fn from_vec(bytes: Vec<u8>) -> Region {
         Region::heap(Arc::new(bytes), None)
+    }
+
+    /// A copy: `len` bytes that `fill` sets.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn copied(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Region> {
+        // Miri knows no mappings; and where the system has none left, the heap may have room.
+        let is_large = ANONYMOUS_BYTES_MIN <= len && !cfg!(miri);
+        let mapping = is_large.then(|| memmap2::MmapMut::map_anon(len).ok());
+        if let Some(mut mapping) = mapping.flatten() {
+            fill(&mut mapping)?;
+            return Ok(Region {
+                base: mapping.as_ptr(),
+                len,
+                owner: Owner::Anonymous(mapping),
+                path: None,
+                probe: None,
+                #[cfg(any(test, feature = "sim"))]
+                watch: None,
+            });
+        }
+        let mut bytes = vec![0; len];
+        fill(&mut bytes)?;
+        Ok(Region::from_vec(bytes))
     }
 
     /// How many bytes there are.
@@ -258,6 +290,7 @@ impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owner = match self.owner {
             Owner::Mapped(_) => "mapped",
+            Owner::Anonymous(_) => "anonymous",
             Owner::Heap(_) => "heap",
         };
         write!(f, "Region({owner}, {} bytes, {:?})", self.len, self.path)

@@ -218,13 +218,18 @@ impl Table {
                 let bytes = region.block(section.offset, len).map_err(unreadable)?;
                 match self.is_on_heap() {
                     false => (Arc::clone(region), section.offset as usize),
-                    true => (Arc::new(Region::from_vec(bytes.to_vec())), 0),
+                    true => {
+                        let copy = Region::copied(len, |to| {
+                            to.copy_from_slice(bytes);
+                            Ok(())
+                        })?;
+                        (Arc::new(copy), 0)
+                    }
                 }
             }
             Source::Read(file) => {
-                let mut bytes = vec![0; len];
-                file.read_exact_at(&mut bytes, section.offset)?;
-                (Arc::new(Region::from_vec(bytes)), 0)
+                let copy = Region::copied(len, |to| file.read_exact_at(to, section.offset))?;
+                (Arc::new(copy), 0)
             }
         };
         let range = start..start + len;
