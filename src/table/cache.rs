@@ -23,7 +23,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// Shards a large cache is divided into.
 const SHARDS_MAX: u64 = 16;
 /// A shard is at least this large, so that small caches still hold large blocks.
-const SHARD_BYTES_MIN: u64 = 1 << 20;
+const SHARD_BYTES_MIN: u64 = 4 << 20;
 /// What a block costs beside its bytes: slot, map entry and reference counts, rounded up.
 const OVERHEAD_BYTES: u64 = 128;
 

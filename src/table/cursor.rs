@@ -17,7 +17,7 @@ use super::block::search::{LINE_BYTES, prefetch, prefetch_head};
 use super::block::{Entry, Layout};
 use super::cache::CachedBlock;
 use super::index::Index;
-use super::reader::{Access, Table};
+use super::reader::{Access, Table, Window};
 use super::sections::{Hold, Loaded};
 use super::value::{BlockData, slice_of};
 use crate::base::cursor::Cursor;
@@ -66,6 +66,7 @@ pub struct TableCursor {
     valid: bool,
     error: Option<Error>,
     ahead: ReadAhead,
+    window: Window,
 }
 
 /// What the kernel has been asked for.
@@ -168,6 +169,7 @@ impl TableCursor {
             valid: false,
             error: None,
             ahead: ReadAhead::default(),
+            window: Window::default(),
         }
     }
 
@@ -199,6 +201,7 @@ impl TableCursor {
         self.error = None;
         self.ahead.streak = 0;
         self.ahead.window = 0;
+        self.window.forget();
         match self.table.index_for(self.access, &mut self.hold) {
             Ok(index) => Ok(index.decoded.count()),
             Err(error) => self.fail(error),
@@ -223,8 +226,11 @@ impl TableCursor {
     }
 
     fn read_block(&mut self, i: usize) -> Result<()> {
-        let index = self.index()?;
-        let data = self.table.block(index, i, self.access)?;
+        let index = self.table.index_held(&self.hold)?;
+        let data = match self.access {
+            Access::Read => self.table.block(index, i, Access::Read)?,
+            Access::Rewrite => self.table.block_ahead(index, i, &mut self.window)?,
+        };
         let body = data.body();
         let layout = Layout::parse(body).ok_or_else(|| self.table.bad_block(index, i))?;
         self.key.set_prefix(layout.prefix(body));
