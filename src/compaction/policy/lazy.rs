@@ -27,8 +27,6 @@
 use super::super::job::{Job, Reason};
 use super::select::Ground;
 use super::{grown, overdue_bytes, overdue_runs};
-use crate::base::options::KeyspaceOptions;
-use crate::version::Version;
 
 /// A table this many times smaller than wanted is merged rather than moved.
 const TINY: u64 = 16;
@@ -64,16 +62,14 @@ pub(super) fn tidy(ground: &Ground<'_>) -> Option<Job> {
     }
 }
 
-/// The worst middle level: by runs as level 0, by bytes against the backstop.
-pub(super) fn debt(version: &Version, options: &KeyspaceOptions) -> f64 {
-    let middle = 1..version.levels.len().saturating_sub(1) as u8;
+/// The worst middle level: by runs as level 0, by bytes against its limit.
+pub(super) fn debt(ground: &Ground<'_>) -> f64 {
+    let middle = 1..ground.deepest();
     middle
         .map(|level| {
-            let runs = overdue_runs(version.level(level).len(), options.tier_runs);
-            runs.max(overdue_bytes(
-                version.level_bytes(level),
-                backstop(options, level),
-            ))
+            let runs = overdue_runs(ground.version.level(level).len(), ground.options.tier_runs);
+            let bytes = ground.version.level_bytes(level);
+            runs.max(overdue_bytes(bytes, limit(ground, level)))
         })
         .fold(0.0, f64::max)
 }
@@ -88,24 +84,26 @@ fn score(ground: &Ground<'_>, level: u8) -> (f64, Reason) {
         return (0.0, Reason::Runs);
     }
     let by_runs = runs as f64 / f64::from(options.tier_runs);
-    let limit = match ground.last() {
-        Some(last) => backstop(options, level).min(last.bytes()),
-        None => backstop(options, level),
-    };
-    let by_bytes = ground.version.level_bytes(level) as f64 / limit.max(1) as f64;
+    let by_bytes = ground.version.level_bytes(level) as f64 / limit(ground, level).max(1) as f64;
     // A level as large as its limit is not yet over it.
-    if by_runs < 1.0 && 1.0 < by_bytes {
+    if 1.0 < by_bytes && by_runs < by_bytes {
         (by_bytes, Reason::Size)
     } else {
         (by_runs, Reason::Runs)
     }
 }
 
-fn backstop(options: &KeyspaceOptions, level: u8) -> u64 {
+/// How many bytes a middle level may have.
+fn limit(ground: &Ground<'_>, level: u8) -> u64 {
+    let options = ground.options;
     let level0 = options
         .write_buffer_bytes
         .saturating_mul(options.level0_runs.into());
-    grown(level0, options.size_ratio, level.into())
+    let backstop = grown(level0, options.size_ratio, level.into());
+    match ground.last() {
+        Some(last) => backstop.min(last.bytes()),
+        None => backstop,
+    }
 }
 
 fn is_outgrown(ground: &Ground<'_>) -> bool {

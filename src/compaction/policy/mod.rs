@@ -61,7 +61,11 @@ pub fn pick(
 pub fn debt(version: &Version, options: &KeyspaceOptions) -> f64 {
     let level0 = overdue_runs(version.level(0).len(), options.level0_runs);
     let deeper = match options.compaction {
-        CompactionStyle::Lazy => lazy::debt(version, options),
+        CompactionStyle::Lazy => lazy::debt(&Ground {
+            version,
+            busy: &Busy::default(),
+            options,
+        }),
         CompactionStyle::Leveled => leveled::debt(version, options),
     };
     level0.max(deeper)
