@@ -97,17 +97,21 @@ impl Core {
         self.live_snapshots().first().copied().unwrap_or_default()
     }
 
-    /// Reads the trees' pressures and sets the writers' pace.
+    /// Reads the trees' pressures and sets the writers' pace; and how much free memory is kept for
+    /// memtables beside those that there are.
     pub(crate) fn update_stall(&self) {
         let update = self.stall.begin_update();
         let trees = self.trees.load();
-        let waiting = |tree: &&Arc<Tree>| tree.immutables() > 0;
-        let waiting_bytes: u64 = trees
-            .by_id
-            .values()
-            .filter(waiting)
-            .map(|tree| tree.memtable_memory())
-            .sum();
+        let (mut held_bytes, mut waiting_bytes) = (0, 0);
+        for tree in trees.by_id.values() {
+            let bytes = tree.memtable_memory();
+            held_bytes += bytes;
+            if tree.immutables() > 0 {
+                waiting_bytes += bytes;
+            }
+        }
+        let spare_bytes = pool_bytes(&self.options, held_bytes);
+        self.tree_context.pool.set_bytes_max(spare_bytes);
         let share = waiting_bytes as f64 / (self.options.memory_bytes as f64).max(1.0);
         let pressures = trees
             .by_id
@@ -154,6 +158,13 @@ impl Core {
             self.board.notify();
         }
     }
+}
+
+/// How much free memory is kept for memtables: a quarter of the budget, and with the memory of those
+/// that there are no more than three quarters.
+pub(crate) fn pool_bytes(options: &Options, held_bytes: u64) -> u64 {
+    let quarter = options.memory_bytes / 4;
+    (3 * quarter).saturating_sub(held_bytes).min(quarter)
 }
 
 /// Keeps the background alive: shared by all handles; the last one to go stops the workers.

@@ -3,7 +3,7 @@
 use super::board::Board;
 use super::catalog::{self, DEFAULT_NAME, Trees};
 use super::commit::{Commit, SEQNO_RESERVE, reserved_above};
-use super::core::{Core, Lease, Totals};
+use super::core::{Core, Lease, Totals, pool_bytes};
 use super::group::Group;
 use super::health::{Health, Part};
 use super::keyspace::Keyspace;
@@ -121,7 +121,7 @@ impl Options {
         let tree_context = Arc::new(TreeContext {
             fs: fs.clone(),
             versions: Arc::clone(&versions),
-            pool: Pool::new(self.memory_bytes / 4),
+            pool: Pool::new(pool_bytes(&self, 0)),
             hasher,
             closed: Arc::default(),
         });

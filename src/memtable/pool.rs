@@ -1,14 +1,15 @@
 //! Recycled memory: arena chunks and index tables that no memtable holds any more.
 //!
 //! Fresh pages cost about six times as much to fill as recycled ones, so memtables hand their
-//! memory on. The pool keeps at most `bytes_max`; what comes above that is freed. Index tables
+//! memory on. The pool keeps at most `bytes_max`, which whoever counts the memtables' memory lowers as
+//! that grows; what comes above it is freed. Index tables
 //! lie here *zeroed*: whoever drops a memtable (the flush) wipes its table, not the next writer.
 //!
 //! Threads: any; a lock that is held for a push or a pop. Nothing here reads what chunks contain.
 
 use super::chunk::{CHUNK_BYTES_MAX, Chunk};
 use super::index::Table;
-use crate::base::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::base::sync::{Arc, Mutex};
 
 /// Recycled arena chunks and index tables, shared by all memtables of a database.
@@ -17,7 +18,8 @@ pub struct Pool(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    bytes_max: u64,
+    /// Relaxed, no partner: a limit for what comes.
+    bytes_max: AtomicU64,
     free: Mutex<Free>,
     // Hints for `prepare`: no partners.
     /// A large chunk was taken since it last looked.
@@ -37,11 +39,16 @@ impl Pool {
     /// Keeps at most `bytes_max` of free memory.
     pub fn new(bytes_max: u64) -> Pool {
         Pool(Arc::new(Shared {
-            bytes_max,
+            bytes_max: AtomicU64::new(bytes_max),
             free: Mutex::default(),
             taken: AtomicBool::new(false),
             wished: AtomicUsize::new(0),
         }))
+    }
+
+    /// Keeps at most `bytes_max` of what is handed on from now on.
+    pub fn set_bytes_max(&self, bytes_max: u64) {
+        self.0.bytes_max.store(bytes_max, Relaxed);
     }
 
     /// Bytes of free memory that the pool holds now.
@@ -158,6 +165,7 @@ impl Pool {
     }
 
     fn has_room(&self, free: &Free, bytes: u64) -> bool {
-        bytes <= self.0.bytes_max.saturating_sub(free.bytes)
+        let bytes_max = self.0.bytes_max.load(Relaxed);
+        bytes <= bytes_max.saturating_sub(free.bytes)
     }
 }

@@ -438,6 +438,10 @@ fn memory_goes_back_to_the_pool_with_the_last_reader() {
     small.prepare();
     drop(memtable);
     assert!(small.free_bytes() <= 100 << 10);
+
+    pool.set_bytes_max(100 << 10);
+    drop((second, third));
+    assert!(pool.free_bytes() <= 100 << 10);
 }
 
 /// The index grows at once to what the full memtable will need, and half of the way there whoever
