@@ -2,7 +2,7 @@
 
 use super::{Engine, Result, Settings, Shape, Start};
 use crate::data::Key;
-use alluvium::{Db, Durability, KeyspaceOptions, Options, ReadMode, WriteBatch, WriteOptions};
+use alluvium::{Db, Durability, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,8 @@ impl Engine for Alluvium {
             .default_keyspace(keyspace);
         if settings.memory_is_limited {
             // A log segment lies in the page cache, where one of the default size would push out
-            // everything else; a block cache keeps blocks that the kernel would drop.
-            options = options
-                .log_segment_bytes(settings.write_buffer_bytes)
-                .read_mode(ReadMode::Pread);
+            // everything else.
+            options = options.log_segment_bytes(settings.write_buffer_bytes);
         }
         Ok(Alluvium(options.open(directory)?))
     }
