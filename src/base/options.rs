@@ -222,7 +222,10 @@ impl Options {
     setter! {
         /// Memory for memtables and block caches together, in bytes. Default [`MEMORY_BYTES`].
         ///
-        /// Memtables waiting to be flushed are held to half of it by slowing writers down.
+        /// Memtables waiting to be flushed are held to half of it by slowing writers down. The other
+        /// half is the block cache's, in which indexes and filters lie too where they are not mapped
+        /// ([`ReadMode::Pread`], [`Verify::EveryRead`]). Not in it: 3 MiB for each background thread
+        /// at work, and what the system's allocator keeps.
         memory_bytes: u64
     }
     setter! {
