@@ -406,7 +406,8 @@ impl Filling {
         let total = FILL_START + needed;
         let own = CHUNK_BYTES_MAX / 4 < needed;
         let chunk = if own {
-            Chunk::new(total.next_multiple_of(PAGE_BYTES))
+            let bytes = total.next_multiple_of(PAGE_BYTES);
+            arena.pool.take_large_chunk(bytes)
         } else {
             let bytes = self.next_bytes.max(total.next_power_of_two());
             self.next_bytes = (bytes * 2).min(CHUNK_BYTES_MAX);

@@ -444,6 +444,35 @@ fn memory_goes_back_to_the_pool_with_the_last_reader() {
     assert!(pool.free_bytes() <= 100 << 10);
 }
 
+/// A value above a quarter of a chunk has memory of its own: the next memtable's values have it again,
+/// and one that a cursor still reads is nobody else's.
+#[test]
+fn the_memory_of_large_values_is_recycled_and_read_as_what_is_there_now() {
+    let pool = Pool::new(16 << 20);
+    let fill = |letter: u8, bytes: usize| {
+        let memtable = Arc::new(Memtable::new(options(), &pool));
+        for n in 0..4u64 {
+            let key = n.to_be_bytes();
+            memtable.insert(&key, HASHER.hash(&key), put(n + 1), &vec![letter; bytes]);
+        }
+        memtable
+    };
+    let first = fill(b'a', 1 << 20);
+    let mut cursor = first.cursor();
+    cursor.first().unwrap();
+    drop(first);
+    drop(fill(b'b', 1 << 20));
+    assert!(4 << 20 < pool.free_bytes());
+    let third = fill(b'c', 1_000_000);
+    assert_eq!(pool.free_bytes(), 0, "all of it is in use again");
+    assert!(
+        rows(&mut third.cursor())
+            .iter()
+            .all(|(_, _, v)| *v == vec![b'c'; 1_000_000])
+    );
+    assert!(cursor.value().iter().all(|byte| *byte == b'a'));
+}
+
 /// The index grows at once to what the full memtable will need, and half of the way there whoever
 /// prepares memory is told.
 #[test]

@@ -1,11 +1,12 @@
 //! Writes a table front to back.
 //!
-//! Finished blocks gather in one buffer that leaves in calls of a multiple of 2 MiB at multiples
-//! of 2 MiB: the kernel then keeps the file in huge pages, and mapped reads miss the TLB less.
+//! Finished blocks gather in one buffer that leaves from 2 MiB on, in calls of 2 MiB at multiples
+//! of 2 MiB: the kernel then keeps the file in huge pages, and mapped reads miss the TLB less. Long
+//! entries gain nothing by that and leave in smaller calls, because huge pages can be dear.
 //! A thread keeps the buffer for its next table: fresh pages for each took 2 ns an entry, and the
 //! holes that such buffers left in the C library's heaps were never filled again (30 MiB of them
-//! after some hundred tables of 3.6 MiB). An entry costs two copies in cached memory, a hash for each distinct user key,
-//! and no allocation.
+//! after some hundred tables of 3.6 MiB). An entry costs two copies in cached memory, a hash for
+//! each distinct user key, and no allocation.
 //!
 //! Invariants: entries come in strictly ascending internal order. Nothing written is read back or
 //! changed. After an error the builder writes nothing more (P13): the file is to be removed.
@@ -29,8 +30,15 @@ use crate::base::types::{KeyspaceId, SeqNo, Tag, ValueKind};
 use crate::fs::File;
 use std::cell::Cell;
 
-/// Size and alignment of write calls: what makes huge pages of the page cache.
+/// So much is gathered before it is written. Also size and alignment of the calls that write short
+/// entries: what makes huge pages of the page cache.
 const PIECE_BYTES: usize = 2 << 20;
+/// Size of the calls that write long entries. A huge page is cut from memory that was free in one
+/// piece, which the host of a virtual machine often has taken back: 1.5 to 2.7 s for each GB until
+/// it is there again, where smaller pages come from what was freed last, 0.2 to 0.4 s.
+const CALL_BYTES_LONG: usize = 256 << 10;
+/// Entries of so many bytes, on average, are long: reading one takes longer than finding its page.
+const LONG_ENTRY_BYTES: u64 = 2 << 10;
 /// Hashes up to this many are kept for the next table.
 const SPARE_HASHES_MAX: usize = 128 << 10;
 /// Blocks that are to be compressed hold so many times the smallest block: a codec needs context.
@@ -73,22 +81,14 @@ impl Output {
         self.buffer.resize(self.buffer.len() + zeros as usize, 0);
     }
 
-    #[inline]
-    fn write_pieces(&mut self) -> Result<()> {
-        if self.buffer.len() < PIECE_BYTES {
-            return Ok(());
+    /// Writes the first `len` bytes of the buffer, `call_bytes` at a time.
+    fn write(&mut self, len: usize, call_bytes: usize) -> Result<()> {
+        let start = self.written;
+        for bytes in self.buffer[..len].chunks(call_bytes) {
+            self.file.write_all_at(bytes, self.written)?;
+            self.written += bytes.len() as u64;
         }
-        let whole = self.buffer.len() / PIECE_BYTES * PIECE_BYTES;
-        self.write(whole)?;
-        // A large value has made the buffer large: give the memory back.
-        self.buffer.shrink_to(2 * PIECE_BYTES);
-        Ok(())
-    }
-
-    fn write(&mut self, len: usize) -> Result<()> {
-        self.file.write_all_at(&self.buffer[..len], self.written)?;
-        self.file.start_write_back(self.written, len as u64);
-        self.written += len as u64;
+        self.file.start_write_back(start, len as u64);
         self.buffer.drain(..len);
         Ok(())
     }
@@ -211,6 +211,7 @@ impl Builder {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        self.count(&entry);
         if self.block.is_outsize(entry.key, entry.value) {
             self.end_block()?;
             self.write_block(entry.key, entry.tag, |_, out| single(entry, out))?;
@@ -219,7 +220,6 @@ impl Builder {
             let taken = self.block.push(&entry);
             debug_assert!(taken, "an empty block takes any entry");
         }
-        self.count(&entry);
         self.last = Some((entry.tag, entry.hash));
         self.last_key.clear();
         self.last_key.extend_from_slice(entry.key);
@@ -290,7 +290,32 @@ impl Builder {
         self.output
             .buffer
             .extend_from_slice(&checksum.to_le_bytes());
-        self.output.write_pieces()
+        self.write_pieces()
+    }
+
+    /// Writes whole pieces, once there are any.
+    #[inline]
+    fn write_pieces(&mut self) -> Result<()> {
+        if self.output.buffer.len() < PIECE_BYTES {
+            return Ok(());
+        }
+        let whole = self.output.buffer.len() / PIECE_BYTES * PIECE_BYTES;
+        let call_bytes = self.call_bytes();
+        self.output.write(whole, call_bytes)?;
+        // A large value has made the buffer large: give the memory back.
+        self.output.buffer.shrink_to(2 * PIECE_BYTES);
+        Ok(())
+    }
+
+    /// How much a call writes, by how long the entries have been so far.
+    fn call_bytes(&self) -> usize {
+        let properties = &self.properties;
+        let bytes = properties.key_bytes + properties.value_bytes;
+        if properties.entries.saturating_mul(LONG_ENTRY_BYTES) <= bytes {
+            CALL_BYTES_LONG
+        } else {
+            PIECE_BYTES
+        }
     }
 
     /// Bytes written and buffered so far, roughly those of the file if it ended here.
@@ -361,7 +386,7 @@ impl Builder {
             len: bytes.len() as u64,
             checksum: bound_checksum(&self.options.identity, offset, bytes),
         };
-        self.output.write_pieces()?;
+        self.write_pieces()?;
         Ok(section)
     }
 
@@ -383,7 +408,8 @@ impl Builder {
             file_bytes: offset + (rows + FOOTER_BYTES) as u64,
         };
         footer.encode(buffer);
-        self.output.write(self.output.buffer.len())?;
+        let call_bytes = self.call_bytes();
+        self.output.write(self.output.buffer.len(), call_bytes)?;
         debug_assert_eq!(self.output.position(), footer.file_bytes);
         // Data and size in one call: the file is new, so its inode must reach the disk anyway.
         self.output.file.sync_all()
@@ -392,7 +418,10 @@ impl Builder {
 
 impl Drop for Builder {
     fn drop(&mut self) {
+        self.hashes.clear();
         self.hashes.shrink_to(SPARE_HASHES_MAX);
+        self.output.buffer.clear();
+        self.output.buffer.shrink_to(2 * PIECE_BYTES);
         // Not when the thread is ending: then the memory goes too.
         let _ = SPARE.try_with(|spare| {
             spare.set(Spare {
@@ -401,4 +430,13 @@ impl Drop for Builder {
             });
         });
     }
+}
+
+/// What this thread keeps for its next table.
+#[cfg(test)]
+pub(super) fn spare_bytes() -> usize {
+    let spare = SPARE.take();
+    let bytes = spare.buffer.capacity() + spare.hashes.capacity() * size_of::<u64>();
+    SPARE.set(spare);
+    bytes
 }

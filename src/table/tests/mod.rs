@@ -1,5 +1,6 @@
 //! Tables against a model: every key, every gap, both directions, each read mode and codec.
 
+mod calls;
 mod damage;
 mod live;
 mod model;

@@ -1,0 +1,60 @@
+//! The calls that a table is written by: their size decides what pages the file is kept in.
+
+use super::*;
+use crate::fs::sim::{CallKind, SimFs};
+use std::path::Path;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// Offset and length of each write of a table with `count` such values.
+fn writes(count: u64, value: &[u8]) -> Vec<(u64, u64)> {
+    let sim = SimFs::new(1);
+    let fs = Fs::sim(&sim, Path::new("/db"));
+    fs.make_root().unwrap();
+    let file = fs.create_new(Place::NAME).unwrap();
+    let mut builder = Builder::new(file, options(4096, Compression::None));
+    for n in 0..count {
+        builder.add(&n.to_be_bytes(), tag(1), value).unwrap();
+    }
+    let bytes = builder.finish().unwrap().bytes;
+    let mut calls = sim.calls();
+    calls.retain(|call| call.site.kind == CallKind::Write);
+    let mut end = 0;
+    for call in &calls {
+        assert_eq!(call.offset, end, "front to back, each byte once");
+        end += call.len;
+    }
+    assert_eq!(end, bytes);
+    calls.iter().map(|call| (call.offset, call.len)).collect()
+}
+
+/// All calls but the last are of this size, and there is more than one.
+fn assert_calls_of(size: u64, calls: &[(u64, u64)]) {
+    let (last, others) = calls.split_last().unwrap();
+    assert!(!others.is_empty() && last.1 <= size, "{calls:?}");
+    for (offset, len) in others {
+        assert_eq!((offset % size, *len), (0, size), "{calls:?}");
+    }
+}
+
+#[test]
+fn short_entries_leave_in_huge_pages_and_long_ones_do_not() {
+    assert_calls_of(2 * MIB, &writes(100_000, &[1; 50]));
+    assert_calls_of(2 * MIB, &writes(5_000, &[1; KIB as usize]));
+    assert_calls_of(256 * KIB, &writes(1_200, &[1; 4 * KIB as usize]));
+    assert_calls_of(256 * KIB, &writes(100, &[1; 64 * KIB as usize]));
+    // Larger than the buffer, and the first of the table.
+    assert_calls_of(256 * KIB, &writes(1, &[1; 5 * MIB as usize]));
+}
+
+#[test]
+fn a_thread_keeps_one_buffer_however_large_its_tables_were() {
+    let kept = || super::builder::spare_bytes() as u64;
+    writes(10, &[1; 100]);
+    let usual = kept();
+    assert!((2 * MIB..3 * MIB).contains(&usual), "{usual}");
+    writes(3, &vec![1; 20 * MIB as usize]);
+    writes(300_000, b"");
+    assert!((usual..=5 * MIB).contains(&kept()), "{}", kept());
+}
