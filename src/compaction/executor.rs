@@ -257,6 +257,10 @@ impl<'a> Outputs<'a> {
             },
         )
         .of_keyspace(self.workshop.keyspace);
+        let builder = match self.level {
+            0 => builder.short_lived(),
+            _ => builder,
+        };
         let (_, builder) = self.open.insert((identity, builder));
         Ok(builder)
     }

@@ -2,7 +2,8 @@
 //!
 //! Finished blocks gather in one buffer that leaves from 2 MiB on, in calls of 2 MiB at multiples
 //! of 2 MiB: the kernel then keeps the file in huge pages, and mapped reads miss the TLB less. Long
-//! entries gain nothing by that and leave in smaller calls, because huge pages can be dear.
+//! entries of a flush gain little by that and leave in smaller calls, because huge pages can be
+//! dear.
 //! A thread keeps the buffer for its next table: fresh pages for each took 2 ns an entry, and the
 //! holes that such buffers left in the C library's heaps were never filled again (30 MiB of them
 //! after some hundred tables of 3.6 MiB). An entry costs two copies in cached memory, a hash for
@@ -33,9 +34,10 @@ use std::cell::Cell;
 /// So much is gathered before it is written. Also size and alignment of the calls that write short
 /// entries: what makes huge pages of the page cache.
 const PIECE_BYTES: usize = 2 << 20;
-/// Size of the calls that write long entries. A huge page is cut from memory that was free in one
-/// piece, which the host of a virtual machine often has taken back: 1.5 to 2.7 s for each GB until
-/// it is there again, where smaller pages come from what was freed last, 0.2 to 0.4 s.
+/// Size of the calls that write the long entries of a short-lived table. A huge page is cut from
+/// memory that was free in one piece, which the host of a virtual machine often has taken back: 1.5
+/// to 2.7 s for each GB until it is there again, where smaller pages come from what was freed last,
+/// 0.2 to 0.4 s.
 const CALL_BYTES_LONG: usize = 256 << 10;
 /// Entries of so many bytes, on average, are long: reading one takes longer than finding its page.
 const LONG_ENTRY_BYTES: u64 = 2 << 10;
@@ -112,6 +114,8 @@ pub struct Builder {
     last_key: Vec<u8>,
     /// Last key of the block before the one that is open.
     block_last_key: Option<Vec<u8>>,
+    /// See [`Builder::short_lived`].
+    is_short_lived: bool,
     failed: Option<Error>,
 }
 
@@ -149,6 +153,7 @@ impl Builder {
             last: None,
             last_key: Vec::new(),
             block_last_key: None,
+            is_short_lived: false,
             failed: None,
         }
     }
@@ -158,6 +163,14 @@ impl Builder {
     #[must_use]
     pub fn of_keyspace(mut self, keyspace: KeyspaceId) -> Builder {
         self.properties.keyspace = Some(keyspace);
+        self
+    }
+
+    /// Says that a compaction will soon write the entries again: it matters more that this table is
+    /// there quickly than how it is read. Writers wait for flushes.
+    #[must_use]
+    pub fn short_lived(mut self) -> Builder {
+        self.is_short_lived = true;
         self
     }
 
@@ -307,11 +320,12 @@ impl Builder {
         Ok(())
     }
 
-    /// How much a call writes, by how long the entries have been so far.
+    /// How much a call writes, by what becomes of the table and how long its entries have been so far.
     fn call_bytes(&self) -> usize {
         let properties = &self.properties;
         let bytes = properties.key_bytes + properties.value_bytes;
-        if properties.entries.saturating_mul(LONG_ENTRY_BYTES) <= bytes {
+        let is_long = properties.entries.saturating_mul(LONG_ENTRY_BYTES) <= bytes;
+        if self.is_short_lived && is_long {
             CALL_BYTES_LONG
         } else {
             PIECE_BYTES

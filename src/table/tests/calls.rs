@@ -7,13 +7,16 @@ use std::path::Path;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// Offset and length of each write of a table with `count` such values.
-fn writes(count: u64, value: &[u8]) -> Vec<(u64, u64)> {
+/// Offset and length of each write of a short-lived or lasting table with `count` such values.
+fn writes(is_short_lived: bool, count: u64, value: &[u8]) -> Vec<(u64, u64)> {
     let sim = SimFs::new(1);
     let fs = Fs::sim(&sim, Path::new("/db"));
     fs.make_root().unwrap();
     let file = fs.create_new(Place::NAME).unwrap();
     let mut builder = Builder::new(file, options(4096, Compression::None));
+    if is_short_lived {
+        builder = builder.short_lived();
+    }
     for n in 0..count {
         builder.add(&n.to_be_bytes(), tag(1), value).unwrap();
     }
@@ -39,22 +42,25 @@ fn assert_calls_of(size: u64, calls: &[(u64, u64)]) {
 }
 
 #[test]
-fn short_entries_leave_in_huge_pages_and_long_ones_do_not() {
-    assert_calls_of(2 * MIB, &writes(100_000, &[1; 50]));
-    assert_calls_of(2 * MIB, &writes(5_000, &[1; KIB as usize]));
-    assert_calls_of(256 * KIB, &writes(1_200, &[1; 4 * KIB as usize]));
-    assert_calls_of(256 * KIB, &writes(100, &[1; 64 * KIB as usize]));
-    // Larger than the buffer, and the first of the table.
-    assert_calls_of(256 * KIB, &writes(1, &[1; 5 * MIB as usize]));
+fn long_entries_of_a_short_lived_table_leave_in_small_calls_and_all_others_in_huge_pages() {
+    for is_short_lived in [false, true] {
+        assert_calls_of(2 * MIB, &writes(is_short_lived, 100_000, &[1; 50]));
+        assert_calls_of(2 * MIB, &writes(is_short_lived, 5_000, &[1; KIB as usize]));
+        let size = if is_short_lived { 256 * KIB } else { 2 * MIB };
+        assert_calls_of(size, &writes(is_short_lived, 1_200, &[1; 4 * KIB as usize]));
+        assert_calls_of(size, &writes(is_short_lived, 100, &[1; 64 * KIB as usize]));
+        // Larger than the buffer, and the first of the table.
+        assert_calls_of(size, &writes(is_short_lived, 1, &[1; 5 * MIB as usize]));
+    }
 }
 
 #[test]
 fn a_thread_keeps_one_buffer_however_large_its_tables_were() {
     let kept = || super::builder::spare_bytes() as u64;
-    writes(10, &[1; 100]);
+    writes(true, 10, &[1; 100]);
     let usual = kept();
     assert!((2 * MIB..3 * MIB).contains(&usual), "{usual}");
-    writes(3, &vec![1; 20 * MIB as usize]);
-    writes(300_000, b"");
+    writes(true, 3, &vec![1; 20 * MIB as usize]);
+    writes(true, 300_000, b"");
     assert!((usual..=5 * MIB).contains(&kept()), "{}", kept());
 }
