@@ -131,10 +131,16 @@ impl WaitTimeoutResult {
 
 /// See `std::sync::OnceLock`. Others may be scheduled while it is filled, and must not block the
 /// one thread of the system then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct OnceLock<T> {
     filling: Mutex<()>,
     value: std::sync::OnceLock<T>,
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        OnceLock::new()
+    }
 }
 
 impl<T> OnceLock<T> {
