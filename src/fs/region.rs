@@ -81,28 +81,27 @@ impl Region {
         // the directory lock and mode 0700 keep others away (R10). What another program does to
         // an open database is outside the fault model.
         let map = unsafe { memmap2::MmapOptions::new().len(len).map(file) }?;
-        Ok(Region {
-            base: map.as_ptr(),
-            len: map.len(),
-            owner: Owner::Mapped(map),
-            path: Some(Arc::from(path)),
-            probe: None,
-            #[cfg(any(test, feature = "sim"))]
-            watch: None,
-        })
+        let (base, len) = (map.as_ptr(), map.len());
+        Ok(Region::new(base, len, Owner::Mapped(map), Some(path)))
     }
 
-    /// Bytes on the heap that came from the file at `path`.
-    pub(super) fn heap(bytes: Arc<Vec<u8>>, path: Option<&Path>) -> Region {
+    /// `len` bytes at `base`, which belong to `owner` and do not move with it.
+    fn new(base: *const u8, len: usize, owner: Owner, path: Option<&Path>) -> Region {
         Region {
-            base: bytes.as_ptr(),
-            len: bytes.len(),
-            owner: Owner::Heap(bytes),
+            base,
+            len,
+            owner,
             path: path.map(Arc::from),
             probe: None,
             #[cfg(any(test, feature = "sim"))]
             watch: None,
         }
+    }
+
+    /// Bytes on the heap that came from the file at `path`.
+    pub(super) fn heap(bytes: Arc<Vec<u8>>, path: Option<&Path>) -> Region {
+        let (base, len) = (bytes.as_ptr(), bytes.len());
+        Region::new(base, len, Owner::Heap(bytes), path)
     }
 
     /// The same bytes, under the eyes of the simulator.
@@ -141,15 +140,8 @@ impl Region {
         let mapping = is_large.then(|| memmap2::MmapMut::map_anon(len).ok());
         if let Some(mut mapping) = mapping.flatten() {
             fill(&mut mapping)?;
-            return Ok(Region {
-                base: mapping.as_ptr(),
-                len,
-                owner: Owner::Anonymous(mapping),
-                path: None,
-                probe: None,
-                #[cfg(any(test, feature = "sim"))]
-                watch: None,
-            });
+            let base = mapping.as_ptr();
+            return Ok(Region::new(base, len, Owner::Anonymous(mapping), None));
         }
         let mut bytes = vec![0; len];
         fill(&mut bytes)?;
