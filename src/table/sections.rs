@@ -38,6 +38,14 @@ impl<T> Loaded<T> {
     }
 }
 
+impl Loaded<Filter> {
+    /// False when a key of this hash is surely not in the table.
+    #[inline]
+    pub(super) fn may_contain(&self, hash: u64) -> bool {
+        self.decoded.may_contain(self.section(), hash)
+    }
+}
+
 /// What keeps a section in memory that its table does not keep, for as long as it is used.
 pub(super) type Hold<T> = Option<Arc<Loaded<T>>>;
 
@@ -70,14 +78,14 @@ impl Table {
     #[inline]
     pub fn may_contain(&self, hash: u64) -> bool {
         match self.kept.filter.get() {
-            Some(filter) => passes(filter.as_ref(), hash),
+            Some(filter) => filter.as_ref().is_none_or(|f| f.may_contain(hash)),
             None => self.may_contain_unkept(hash),
         }
     }
 
     #[inline(never)]
     fn may_contain_unkept(&self, hash: u64) -> bool {
-        passes(self.filter(&mut None), hash)
+        self.filter(&mut None).is_none_or(|f| f.may_contain(hash))
     }
 
     /// The index, loaded and checked if it is not in memory.
@@ -253,11 +261,6 @@ impl Drop for Table {
             self.context.cache.remove(self.cache_key(section.offset));
         }
     }
-}
-
-#[inline]
-fn passes(filter: Option<&Loaded<Filter>>, hash: u64) -> bool {
-    filter.is_none_or(|filter| filter.decoded.may_contain(filter.section(), hash))
 }
 
 const DAMAGED_INDEX: &str = "corrupt index";

@@ -101,9 +101,7 @@ impl<'t> Walk<'t> {
             if j == 0 && compare(&separator, before, &self.key, entry.tag).is_gt() {
                 return Err(table.bad_index());
             }
-            let is_known =
-                |filter: &Loaded<Filter>| filter.decoded.may_contain(filter.section(), hash);
-            if !self.filter.is_none_or(is_known) {
+            if !self.filter.is_none_or(|f| f.may_contain(hash)) {
                 return Err(table.damaged("key that the filter does not know", offset));
             }
             self.entry(entry.tag, entry.value.len(), offset)?;
