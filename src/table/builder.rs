@@ -46,7 +46,7 @@ const SPARE_HASHES_MAX: usize = 128 << 10;
 /// Blocks that are to be compressed hold so many times the smallest block: a codec needs context.
 const COMPRESSED_BLOCKS: usize = 4;
 
-/// Memory that one table after the other is built in.
+/// Memory that one table after the other is built in; empty while none is.
 #[derive(Debug, Default)]
 struct Spare {
     buffer: Vec<u8>,
@@ -128,9 +128,7 @@ impl Builder {
             _ => BlockBuilder::new(unit * COMPRESSED_BLOCKS, 0),
         };
         let mut spare = SPARE.take();
-        spare.buffer.clear();
         spare.buffer.reserve_exact(PIECE_BYTES + 16 * unit);
-        spare.hashes.clear();
         Builder {
             output: Output {
                 file,
