@@ -4,13 +4,11 @@ use super::damage::{assert_says_where, read_all, small_rows};
 use super::*;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
-use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
 /// Flips every 23rd bit in turn in the file itself, tells `look` which byte it is in, and mends it.
 fn rot(place: &Place, mut look: impl FnMut(u64)) {
-    let path = place.0.open_read(Place::NAME).unwrap().path().to_owned();
-    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let file = place.writable();
     let bytes = place.bytes();
     for bit in (0..bytes.len() * 8).step_by(23) {
         let (at, byte) = (bit as u64 / 8, bytes[bit / 8]);

@@ -51,10 +51,14 @@ fn options(block_bytes: u32, compression: Compression) -> BuilderOptions {
 }
 
 fn context(read_mode: ReadMode, verify: Verify) -> Arc<TableContext> {
+    context_with(read_mode, verify, 1 << 20)
+}
+
+fn context_with(read_mode: ReadMode, verify: Verify, cache_bytes: u64) -> Arc<TableContext> {
     Arc::new(TableContext {
         read_mode,
         verify,
-        cache: BlockCache::new(1 << 20),
+        cache: BlockCache::new(cache_bytes),
     })
 }
 
@@ -92,6 +96,12 @@ impl Place {
         let mut bytes = vec![0; file.len().unwrap() as usize];
         file.read_exact_at(&mut bytes, 0).unwrap();
         bytes
+    }
+
+    /// The file itself, to damage what lies in it under an open table.
+    fn writable(&self) -> std::fs::File {
+        let path = self.0.open_read(Self::NAME).unwrap().path().to_owned();
+        std::fs::OpenOptions::new().write(true).open(path).unwrap()
     }
 
     fn replace(&self, bytes: &[u8]) {

@@ -3,7 +3,6 @@
 use super::damage::{assert_says_where, read_all, small_rows};
 use super::*;
 use crate::base::cursor::Cursor;
-use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
 /// Ways to read in which sections are copied out of the file.
@@ -12,22 +11,20 @@ const ON_THE_HEAP: [(ReadMode, Verify); 2] = [
     (ReadMode::Mmap, Verify::EveryRead),
 ];
 
-fn context_of(cache_bytes: u64, (read_mode, verify): (ReadMode, Verify)) -> Arc<TableContext> {
-    Arc::new(TableContext {
-        read_mode,
-        verify,
-        cache: BlockCache::new(cache_bytes),
-    })
+/// A table of some rows: where it is, what is in it, and its size.
+fn built() -> (Place, Vec<Row>, u64) {
+    let (place, rows) = (Place::new(), small_rows());
+    let summary = place.build(options(1024, Compression::None), &rows);
+    (place, rows, summary.bytes)
 }
 
 #[test]
 fn sections_of_many_tables_stay_within_the_bytes_of_the_cache() {
-    let place = Place::new();
-    let rows = small_rows();
-    let bytes = place.build(options(1024, Compression::None), &rows).bytes;
-    for way in ON_THE_HEAP {
+    let (place, rows, bytes) = built();
+    for (read_mode, verify) in ON_THE_HEAP {
+        let way = (read_mode, verify);
         // Room for the sections of some of the tables.
-        let context = context_of(8 << 10, way);
+        let context = context_with(read_mode, verify, 8 << 10);
         let open = |_| place.open_fresh(bytes, &context, true);
         let tables: Vec<Arc<Table>> = (0..50).map(open).collect();
         let mut cursors: Vec<TableCursor> = tables.iter().map(Table::cursor).collect();
@@ -58,11 +55,10 @@ fn sections_of_many_tables_stay_within_the_bytes_of_the_cache() {
 
 #[test]
 fn sections_too_large_for_the_cache_are_read_once_and_kept() {
-    let place = Place::new();
-    let rows = small_rows();
-    let bytes = place.build(options(1024, Compression::None), &rows).bytes;
-    for way in ON_THE_HEAP {
-        let context = context_of(0, way);
+    let (place, rows, bytes) = built();
+    for (read_mode, verify) in ON_THE_HEAP {
+        let way = (read_mode, verify);
+        let context = context_with(read_mode, verify, 0);
         let table = place.open_fresh(bytes, &context, false);
         assert_eq!(read_all(&table, &rows), 0);
         assert!(!table.kept.is_empty(), "{way:?}");
@@ -74,15 +70,12 @@ fn sections_too_large_for_the_cache_are_read_once_and_kept() {
 #[test]
 fn a_section_that_comes_again_is_checked_again() {
     for fresh in [false, true] {
-        let place = Place::new();
-        let rows = small_rows();
-        let bytes = place.build(options(1024, Compression::None), &rows).bytes;
-        let context = context_of(1 << 20, ON_THE_HEAP[0]);
+        let (place, rows, bytes) = built();
+        let context = context(ReadMode::Pread, Verify::FirstTouch);
         let table = place.open_fresh(bytes, &context, fresh);
         let errors = || read_all(&table, &rows);
         assert_eq!(errors(), 0);
-        let path = place.0.open_read(Place::NAME).unwrap().path().to_owned();
-        let file = OpenOptions::new().write(true).open(path).unwrap();
+        let file = place.writable();
         for section in [table.sections.index, table.sections.filter.unwrap()] {
             let at = section.offset + section.len / 2;
             let byte = place.bytes()[at as usize];
