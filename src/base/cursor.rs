@@ -21,6 +21,13 @@ pub trait Cursor {
     fn next(&mut self) -> Result<()>;
     /// One entry back. Only while `valid()`; before the start the cursor is no longer valid.
     fn prev(&mut self) -> Result<()>;
+    /// True when it can be told at once that no newer version of the current entry's key lies here,
+    /// and, in a cursor that goes back through several sequences, no version of it further on. False
+    /// says nothing. Only while `valid()`.
+    #[inline]
+    fn is_newest(&self) -> bool {
+        false
+    }
     /// True when the cursor stands on an entry.
     fn valid(&self) -> bool;
     /// The user key.
@@ -29,4 +36,9 @@ pub trait Cursor {
     fn tag(&self) -> Tag;
     /// The value; empty for a deletion.
     fn value(&self) -> &[u8];
+    /// User key and value.
+    #[inline]
+    fn key_and_value(&self) -> (&[u8], &[u8]) {
+        (self.key(), self.value())
+    }
 }

@@ -174,6 +174,12 @@ impl<P: Parts> Cursor for Concat<P> {
         self.backward(self.at, P::Cursor::last)
     }
 
+    /// All versions of a key are in one part.
+    #[inline]
+    fn is_newest(&self) -> bool {
+        self.open.as_ref().is_some_and(P::Cursor::is_newest)
+    }
+
     #[inline]
     fn valid(&self) -> bool {
         self.open.as_ref().is_some_and(P::Cursor::valid)
@@ -192,5 +198,13 @@ impl<P: Parts> Cursor for Concat<P> {
     #[inline]
     fn value(&self) -> &[u8] {
         self.open.as_ref().map_or(&[], P::Cursor::value)
+    }
+
+    #[inline]
+    fn key_and_value(&self) -> (&[u8], &[u8]) {
+        match &self.open {
+            Some(cursor) => cursor.key_and_value(),
+            None => (&[], &[]),
+        }
     }
 }

@@ -252,6 +252,15 @@ impl<C: Cursor> Cursor for Merge<C> {
         self.settle(moved)
     }
 
+    /// A runner-up with another head holds another key.
+    #[inline]
+    fn is_newest(&self) -> bool {
+        let differs = |other: &Slot| self.direction.head(self.key()) < other.head;
+        self.direction == Direction::Backward
+            && self.order.get(1).is_none_or(differs)
+            && self.source().is_newest()
+    }
+
     #[inline]
     fn valid(&self) -> bool {
         !self.order.is_empty()
@@ -270,5 +279,10 @@ impl<C: Cursor> Cursor for Merge<C> {
     #[inline]
     fn value(&self) -> &[u8] {
         self.source().value()
+    }
+
+    #[inline]
+    fn key_and_value(&self) -> (&[u8], &[u8]) {
+        self.source().key_and_value()
     }
 }

@@ -146,6 +146,11 @@ impl Cursor for Source {
     }
 
     #[inline]
+    fn is_newest(&self) -> bool {
+        each!(self, cursor => cursor.is_newest())
+    }
+
+    #[inline]
     fn valid(&self) -> bool {
         each!(self, cursor => cursor.valid())
     }
@@ -163,5 +168,10 @@ impl Cursor for Source {
     #[inline]
     fn value(&self) -> &[u8] {
         each!(self, cursor => cursor.value())
+    }
+
+    #[inline]
+    fn key_and_value(&self) -> (&[u8], &[u8]) {
+        each!(self, cursor => cursor.key_and_value())
     }
 }

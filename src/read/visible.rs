@@ -4,7 +4,8 @@
 //! Going forward the inner cursor stands on the entry shown, and its slices are handed out as they
 //! are. Going backward versions come oldest first, so the newest visible one is known only when
 //! the key is behind us: key and value are then kept in two reused buffers, and the inner cursor
-//! stands before all versions of the key shown.
+//! stands before all versions of the key shown. Where the inner cursor says at once that there is
+//! no version before the one it stands on, that one is shown in place, and nothing is copied.
 //!
 //! Invariants: bounds are tested at each key that is looked at, so that a desert of deletions
 //! beyond the bound is not walked. After an error the place is `Nowhere`. Loops, never recursion:
@@ -34,11 +35,11 @@ pub struct Visible<C> {
     at: SeqNo,
     bounds: Bounds,
     place: Place,
-    /// `Backward`: the key shown.
+    /// `Buffered`: the key shown.
     key: Vec<u8>,
-    /// The key whose versions are passed; `Backward`: the same as `key`.
+    /// The key whose versions are passed; `Buffered`: the same as `key`.
     kept: KeptKey,
-    /// `Backward`: the value shown.
+    /// `Buffered`: the value shown.
     value: Vec<u8>,
 }
 
@@ -46,10 +47,12 @@ pub struct Visible<C> {
 enum Place {
     Nowhere,
     BeforeStart,
-    /// On the entry that the inner cursor stands on.
+    /// On the entry that the inner cursor stands on; newer ones of its key may lie before it.
     Forward,
-    /// On the buffered entry; the inner cursor is before all of its versions.
+    /// On the entry that the inner cursor stands on; all others of its key are behind it.
     Backward,
+    /// On the buffered entry; the inner cursor is before all of its versions.
+    Buffered,
     PastEnd,
 }
 
@@ -118,12 +121,12 @@ impl<C: Cursor> Visible<C> {
     )]
     pub fn next(&mut self) -> Result<()> {
         self.guarded(|cursor| match cursor.place {
-            Place::Forward => {
+            Place::Forward | Place::Backward => {
                 cursor.kept.set(cursor.inner.key());
                 cursor.inner.next()?;
                 cursor.settle_forward(true)
             }
-            Place::Backward => {
+            Place::Buffered => {
                 cursor.inner.seek(&cursor.key, Tag::MIN)?;
                 cursor.settle_forward(true)
             }
@@ -136,7 +139,11 @@ impl<C: Cursor> Visible<C> {
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
         self.guarded(|cursor| match cursor.place {
-            Place::Backward => cursor.settle_backward(),
+            Place::Buffered => cursor.settle_backward(),
+            Place::Backward => {
+                cursor.inner.prev()?;
+                cursor.settle_backward()
+            }
             Place::Forward => {
                 cursor.keep_key();
                 cursor.inner.seek_for_prev(&cursor.key, Tag::MAX)?;
@@ -150,15 +157,18 @@ impl<C: Cursor> Visible<C> {
     /// True when the cursor stands on an entry.
     #[inline]
     pub fn valid(&self) -> bool {
-        matches!(self.place, Place::Forward | Place::Backward)
+        !matches!(
+            self.place,
+            Place::Nowhere | Place::BeforeStart | Place::PastEnd
+        )
     }
 
     /// The key and the value, if the cursor stands on an entry.
     #[inline]
     pub fn entry(&self) -> Option<(&[u8], &[u8])> {
         match self.place {
-            Place::Forward => Some((self.inner.key(), self.inner.value())),
-            Place::Backward => Some((&self.key, &self.value)),
+            Place::Forward | Place::Backward => Some(self.inner.key_and_value()),
+            Place::Buffered => Some((&self.key, &self.value)),
             Place::Nowhere | Place::BeforeStart | Place::PastEnd => None,
         }
     }
@@ -167,8 +177,8 @@ impl<C: Cursor> Visible<C> {
     #[inline]
     pub fn key(&self) -> Option<&[u8]> {
         match self.place {
-            Place::Forward => Some(self.inner.key()),
-            Place::Backward => Some(&self.key),
+            Place::Forward | Place::Backward => Some(self.inner.key()),
+            Place::Buffered => Some(&self.key),
             Place::Nowhere | Place::BeforeStart | Place::PastEnd => None,
         }
     }
@@ -176,7 +186,7 @@ impl<C: Cursor> Visible<C> {
     /// The inner cursor, if it stands on the entry shown.
     #[inline]
     pub fn on_entry(&self) -> Option<&C> {
-        (self.place == Place::Forward).then_some(&self.inner)
+        matches!(self.place, Place::Forward | Place::Backward).then_some(&self.inner)
     }
 
     #[inline]
@@ -297,10 +307,15 @@ impl<C: Cursor> Visible<C> {
     /// From the oldest version of some key to the nearest visible entry at or before it.
     fn settle_backward(&mut self) -> Result<()> {
         while self.inner.valid() && self.bounds.after_lower(self.inner.key()) {
+            let tag = self.inner.tag();
+            if tag.kind() == ValueKind::Put && tag.seqno() <= self.at && self.inner.is_newest() {
+                self.place = Place::Backward;
+                return Ok(());
+            }
             self.keep_key();
             match self.newest_of_key()? {
                 Some(ValueKind::Put) => {
-                    self.place = Place::Backward;
+                    self.place = Place::Buffered;
                     return Ok(());
                 }
                 Some(ValueKind::Delete) | None => {}

@@ -13,8 +13,8 @@
 //! until it is positioned again (P10). An unreadable block is an error, never an end (bug 56).
 //! Loops, no recursion (bug 65).
 
+use super::block::Layout;
 use super::block::search::{LINE_BYTES, prefetch, prefetch_head};
-use super::block::{Entry, Layout};
 use super::cache::CachedBlock;
 use super::index::Index;
 use super::reader::{Access, Table, Window};
@@ -247,23 +247,15 @@ impl TableCursor {
     #[inline]
     fn show(&mut self, j: usize) -> Result<()> {
         let body = body_of(&self.held, &self.region);
-        match self.layout.entry(body, j) {
-            Some(Entry {
-                suffix,
-                tag,
-                value,
-                rest,
-                value_at,
-            }) => {
-                self.key.set_suffix(suffix.len(), rest);
-                self.tag = tag;
-                self.value = value_at..value_at + value.len();
-                self.entry = j;
-                self.valid = true;
-                Ok(())
-            }
-            None => self.fail_in_block(),
-        }
+        let Some(entry) = self.layout.entry(body, j) else {
+            return self.fail_in_block();
+        };
+        self.key.set_suffix(entry.suffix.len(), entry.rest);
+        self.tag = entry.tag;
+        self.value = entry.value_at..entry.value_at + entry.value.len();
+        self.entry = j;
+        self.valid = true;
+        Ok(())
     }
 
     #[cold]
@@ -447,6 +439,12 @@ impl Cursor for TableCursor {
             Some(j) => self.show(j),
             None => self.prev_block(),
         }
+    }
+
+    #[inline]
+    fn is_newest(&self) -> bool {
+        debug_assert!(self.valid);
+        (self.layout).begins_key(body_of(&self.held, &self.region), self.entry)
     }
 
     #[inline]

@@ -89,6 +89,11 @@ impl Cursor for VecCursor {
         let at = self.at.expect("prev only while valid");
         self.go(at.checked_sub(1))
     }
+    /// Tells what it knows of four entries in five.
+    fn is_newest(&self) -> bool {
+        let here = self.at.expect("is_newest only while valid");
+        here % 5 != 0 && (here == 0 || self.entries[here - 1].0 != self.entries[here].0)
+    }
     fn valid(&self) -> bool {
         self.at.is_some()
     }
@@ -170,6 +175,9 @@ impl Cursor for Flaky {
     }
     fn prev(&mut self) -> Result<()> {
         self.call(VecCursor::prev)
+    }
+    fn is_newest(&self) -> bool {
+        self.inner.is_newest()
     }
     fn valid(&self) -> bool {
         self.inner.valid()

@@ -146,6 +146,20 @@ impl Layout {
         Some((fingerprint(hash), head(suffix)))
     }
 
+    /// True when entry `i` and the one before it have different keys for certain: equal keys have
+    /// equal fingerprints. False for most of the others, and for the first entry and `count`.
+    #[inline]
+    pub(super) fn begins_key(&self, body: &[u8], i: usize) -> bool {
+        let fingerprints = body.get(HEADER_BYTES..self.heads_at).unwrap_or(&[]);
+        match (
+            i.checked_sub(1).and_then(|i| fingerprints.get(i)),
+            fingerprints.get(i),
+        ) {
+            (Some(before), Some(here)) => before != here,
+            _ => false,
+        }
+    }
+
     #[inline]
     fn heads<'a>(&self, body: &'a [u8]) -> &'a [[u8; 2]] {
         body.get(self.heads_at..self.offsets_at)
@@ -165,6 +179,20 @@ impl Layout {
         read_width(body.get(at..)?, self.wide)
     }
 
+    /// Where entry `i < count` starts and ends in the body.
+    #[inline]
+    #[expect(clippy::arithmetic_side_effects, reason = "as in `offset`")]
+    fn span(&self, body: &[u8], i: usize) -> Option<(usize, usize)> {
+        if self.wide {
+            return Some((self.offset(body, i)?, self.offset(body, i + 1)?));
+        }
+        let [s0, s1, e0, e1] = *body.get(self.offsets_at + 2 * i..)?.first_chunk()?;
+        Some((
+            u16::from_le_bytes([s0, s1]).into(),
+            u16::from_le_bytes([e0, e1]).into(),
+        ))
+    }
+
     /// Entry `i < count`; `None` when the bytes are not those of an entry.
     #[inline]
     #[expect(
@@ -173,18 +201,34 @@ impl Layout {
     )]
     pub(super) fn entry<'a>(&self, body: &'a [u8], i: usize) -> Option<Entry<'a>> {
         debug_assert!(i < self.count);
-        let start = self.offset(body, i)?;
-        let end = self.offset(body, i + 1)?;
+        let (start, end) = self.span(body, i)?;
         let bytes = body.get(start..end)?;
-        let suffix_len = read_width(bytes, self.wide)?;
-        let fields = bytes.get(width(self.wide)..)?;
-        let (difference, tag_bytes) = match self.tag_bytes {
-            1 => (u64::from(*fields.first()?), 1),
-            4 => (u64::from(u32::from_le_bytes(*fields.first_chunk()?)), 4),
-            _ => (u64::from_le_bytes(*fields.first_chunk()?), 8),
+        let (suffix_len, difference, rest) = match (self.wide, self.tag_bytes) {
+            // Nearly all blocks: their fields are read by one check.
+            (false, 4) => {
+                let (&[s0, s1, t0, t1, t2, t3], rest) = bytes.split_first_chunk()?;
+                let suffix_len = usize::from(u16::from_le_bytes([s0, s1]));
+                (
+                    suffix_len,
+                    u32::from_le_bytes([t0, t1, t2, t3]).into(),
+                    rest,
+                )
+            }
+            _ => {
+                let fields = bytes.get(width(self.wide)..)?;
+                let (difference, tag_bytes) = match self.tag_bytes {
+                    1 => (u64::from(*fields.first()?), 1),
+                    4 => (u64::from(u32::from_le_bytes(*fields.first_chunk()?)), 4),
+                    _ => (u64::from_le_bytes(*fields.first_chunk()?), 8),
+                };
+                (
+                    read_width(bytes, self.wide)?,
+                    difference,
+                    fields.get(tag_bytes..)?,
+                )
+            }
         };
         let tag = Tag::from_u64((self.base << 8).checked_add(difference)?)?;
-        let rest = fields.get(tag_bytes..)?;
         let (suffix, value) = rest.split_at_checked(suffix_len)?;
         Some(Entry {
             suffix,

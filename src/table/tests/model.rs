@@ -196,8 +196,30 @@ proptest! {
                 (_, None) => {}
             }
             assert_stands_on(&cursor, at.map(|i| &rows[i]));
+            if let Some(i) = at && cursor.is_newest() {
+                prop_assert!(i == 0 || rows[i - 1].0 != rows[i].0, "a version before entry {i}");
+            }
         }
     }
+}
+
+#[test]
+fn of_most_only_versions_a_cursor_knows_at_once_that_they_are_the_newest() {
+    let rows: Vec<Row> = (0..1000u64)
+        .map(|n| (n.to_be_bytes().to_vec(), n + 1, Some(vec![b'v'; 100])))
+        .collect();
+    let place = Place::new();
+    let summary = place.build(options(4096, Compression::None), &rows);
+    let table = place.open(summary.bytes, &context(ReadMode::Mmap, Verify::FirstTouch));
+    let mut cursor = table.cursor();
+    let mut known = 0;
+    cursor.last().unwrap();
+    while cursor.valid() {
+        known += usize::from(cursor.is_newest());
+        cursor.prev().unwrap();
+    }
+    // Not of the first one of a block, nor where two fingerprints are equal by chance.
+    assert!((900..1000).contains(&known), "{known}");
 }
 
 #[test]
