@@ -27,6 +27,8 @@ use crate::version::{AddedTable, FileMeta, KeyspaceEdit, TableEntry};
 
 /// Entries between two looks at `stop` and two calls of `breathe`.
 const BREATH_ENTRIES: u64 = 1000;
+/// A job tells how far it is so many times.
+const STEPS: u64 = 64;
 
 /// Does a job. A job whose entries are all dropped has an edit of removals only.
 ///
@@ -66,7 +68,11 @@ pub fn execute(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
     let mut rules = DropRules::new(workshop.snapshots, Below::tables(&job.below));
     let splitter = Splitter::new(&job.cuts, workshop.options.table_bytes, job.bytes());
     let mut outputs = Outputs::new(workshop, job.output_level, order, splitter);
-    let dropped = outputs.write(&mut merge, &mut rules, promised)?;
+    let tell = |share| {
+        job.tables().for_each(|table| table.set_unmerged(share));
+        (workshop.progressed)();
+    };
+    let dropped = outputs.write(&mut merge, &mut rules, promised, tell)?;
     let bytes_written = outputs.bytes();
     edit.added = outputs.keep();
     Ok(Outcome {
@@ -98,10 +104,10 @@ pub fn flush(memtables: &[Arc<Memtable>], workshop: &Workshop<'_>) -> Result<Out
     let splitter = Splitter::new(&[], table_bytes, bytes);
     let mut outputs = Outputs::new(workshop, 0, (workshop.allocate_order)(), splitter);
     let dropped = match memtables {
-        [one] => outputs.write(&mut one.drain_cursor(), &mut rules, promised)?,
+        [one] => outputs.write(&mut one.drain_cursor(), &mut rules, promised, |_| {})?,
         many => {
             let sources = many.iter().map(Memtable::drain_cursor).collect();
-            outputs.write(&mut Merge::new(sources), &mut rules, promised)?
+            outputs.write(&mut Merge::new(sources), &mut rules, promised, |_| {})?
         }
     };
     let bytes_written = outputs.bytes();
@@ -178,17 +184,24 @@ impl<'a> Outputs<'a> {
     }
 
     /// Everything `cursor` gives and the rules keep, finished and synced; how many were dropped.
+    /// `tell` hears now and then which share of it is to come.
     fn write<C: Cursor>(
         &mut self,
         cursor: &mut C,
         rules: &mut DropRules<'_>,
         promised: u64,
+        tell: impl Fn(f64),
     ) -> Result<u64> {
         let (mut seen, mut dropped) = (0u64, 0u64);
+        let mut tell_at = promised / STEPS;
         cursor.first()?;
         while cursor.valid() {
             if seen.is_multiple_of(BREATH_ENTRIES) {
                 self.pause()?;
+                if tell_at < seen {
+                    tell(promised.saturating_sub(seen) as f64 / promised as f64);
+                    tell_at = seen.saturating_add(promised / STEPS);
+                }
             }
             seen += 1;
             match rules.judge(cursor.key(), cursor.tag())? {

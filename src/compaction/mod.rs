@@ -55,6 +55,9 @@ pub struct Workshop<'a> {
     pub stop: &'a AtomicBool,
     /// Called every thousand entries or so: lets a flush go first.
     pub breathe: &'a dyn Fn(),
+    /// Called whenever a compaction has merged a few percent more of its inputs and has told their
+    /// entries so.
+    pub progressed: &'a dyn Fn(),
 }
 
 impl fmt::Debug for Workshop<'_> {

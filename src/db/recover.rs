@@ -389,6 +389,7 @@ fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId) -> Result<()> {
         snapshots: &|| vec![SeqNo::MAX],
         stop: &stop,
         breathe: &|| {},
+        progressed: &|| {},
         sync_log: &|| Ok(()),
     };
     let mut written = Vec::new();

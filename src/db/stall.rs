@@ -2,10 +2,12 @@
 //!
 //! After each rotation, flush and compaction the background's debt is read from the trees. Below
 //! one half nothing happens. Above, every written byte is given a time that grows with the square of
-//! the debt, and at a debt of one is what a flush takes for a byte, as measured: so a memtable fills
-//! no faster than one is flushed, and nobody has to wait for a whole flush. Who is ahead of the pace
-//! by a millisecond sleeps until its time has come, outside every lock. Only when a memtable is full
-//! and as many wait as are allowed do writers wait for a flush to end.
+//! the debt, and at a debt of one is what the background takes for a byte, as measured: a flush,
+//! where memtables wait, so that one fills no faster than one is flushed, and nobody has to wait for
+//! a whole flush; where runs and levels pile up, what compactions take for it from level 0 to the
+//! last level. Who is ahead of the pace by a millisecond sleeps until its time has come, outside
+//! every lock. Only when a memtable is full and as many wait as are allowed do writers wait for a
+//! flush to end.
 //! After bLSM's continuous admission (Sears and Ramakrishnan, 2012).
 
 use super::health::Health;
@@ -26,7 +28,7 @@ pub struct WhyStalled {
     /// What is behind.
     pub cause: StallCause,
     /// How far: from 0.5, above which writers are held to a pace, to 1.0, where that is the pace of
-    /// flushes; more when compactions are further behind.
+    /// flushes or compactions; more when compactions are further behind.
     pub debt: f64,
     /// The time that each mebibyte written is given: writers that need less sleep for the rest.
     pub time_per_mebibyte: Duration,
@@ -48,10 +50,13 @@ pub enum StallCause {
 
 /// What a flush takes for a byte before any was measured, in nanoseconds.
 const FLUSH_NANOS_AT_START: f64 = 5.0;
-/// A debt of compactions counts up to here: then writers have a fiftieth of the pace of flushes.
+/// A debt of compactions counts up to here: then writers have a fiftieth of the background's pace.
 const DEBT_MOST: f64 = 4.0;
-/// Flushes are assumed to do at least a megabyte a second.
-const FLUSH_NANOS_MOST: f64 = 1000.0;
+/// The background is assumed to do at least a megabyte a second.
+const NANOS_MOST: f64 = 1000.0;
+/// What is left of the weight of earlier compactions with each one of level 0: enough of them count
+/// that a merge into the last level, which comes after several, is spread over all of these.
+const COMPACTIONS_KEPT: f64 = 0.85;
 /// So many bytes are given their time at once.
 const PIECE_BYTES: u64 = 16 << 10;
 /// Writers this far ahead of their pace sleep: rarely and well, rather than often and too long.
@@ -85,6 +90,31 @@ struct State {
     admitted_until: Instant,
     /// What a flush takes for a byte of its memtable, a moving average.
     flush_nanos: f64,
+    /// Bytes of a memtable that is flushed, a moving average.
+    flush_bytes: f64,
+    compactions: Compactions,
+}
+
+/// What compactions take for a run of level 0, the way down to the last level included.
+#[derive(Debug, Default)]
+struct Compactions {
+    /// Of those since the last one of level 0, which will be its share.
+    nanos_since: f64,
+    /// Sums in which earlier ones count less and less.
+    nanos: f64,
+    runs: f64,
+}
+
+impl State {
+    /// What the background takes for a byte written, where that is behind.
+    fn nanos_per_byte(&self, behind: StallCause) -> f64 {
+        let Compactions { nanos, runs, .. } = self.compactions;
+        let known = behind == StallCause::Compaction && runs > 0.0 && self.flush_bytes > 0.0;
+        match known {
+            true => (nanos / runs / self.flush_bytes).clamp(self.flush_nanos, NANOS_MOST),
+            false => self.flush_nanos,
+        }
+    }
 }
 
 impl Stall {
@@ -101,6 +131,8 @@ impl Stall {
                 why: None,
                 admitted_until,
                 flush_nanos: FLUSH_NANOS_AT_START,
+                flush_bytes: 0.0,
+                compactions: Compactions::default(),
             }),
             drained: Condvar::new(),
         }
@@ -179,11 +211,27 @@ impl Stall {
     }
 
     /// Takes in how long the flush of a memtable of `bytes` took.
-    pub(crate) fn measured(&self, bytes: u64, took: Duration) {
+    pub(crate) fn flushed(&self, bytes: u64, took: Duration) {
         if bytes > 1 << 20 {
             let nanos = took.as_nanos() as f64 / bytes as f64;
             let mut state = self.state.lock();
-            state.flush_nanos += 0.3 * (nanos.min(FLUSH_NANOS_MOST) - state.flush_nanos);
+            state.flush_nanos += 0.3 * (nanos.min(NANOS_MOST) - state.flush_nanos);
+            let first = state.flush_bytes == 0.0;
+            let weight = if first { 1.0 } else { 0.3 };
+            state.flush_bytes += weight * (bytes as f64 - state.flush_bytes);
+        }
+    }
+
+    /// Takes in that a compaction that was due took so long, where so many may run at once, and how
+    /// many runs of level 0 it merged: none in a level below.
+    pub(crate) fn compacted(&self, level0_runs: usize, took: Duration, at_once: usize) {
+        let mut state = self.state.lock();
+        let sums = &mut state.compactions;
+        sums.nanos_since += took.as_nanos() as f64 / at_once as f64;
+        if level0_runs > 0 {
+            sums.nanos = sums.nanos * COMPACTIONS_KEPT + sums.nanos_since;
+            sums.runs = sums.runs * COMPACTIONS_KEPT + level0_runs as f64;
+            sums.nanos_since = 0.0;
         }
     }
 
@@ -245,7 +293,7 @@ impl StallUpdate<'_> {
             (debt, cause, waiting) = (debt.max(1.0), StallCause::Memory, true);
         }
         let over = ((debt.min(DEBT_MOST) - 0.5) / 0.5).max(0.0);
-        let nanos_per_byte = state.flush_nanos * over * over;
+        let nanos_per_byte = state.nanos_per_byte(cause) * over * over;
         stall
             .nanos_per_kib
             .store((nanos_per_byte * 1024.0) as u64, Ordering::Relaxed);
@@ -353,7 +401,7 @@ mod tests {
         let sim = SimFs::new(1);
         let env = Fs::sim(&sim, Path::new("/db")).env();
         let (stall, health) = (Stall::new(env.clone()), Health::default());
-        stall.measured(64 << 20, Duration::from_millis(640));
+        stall.flushed(64 << 20, Duration::from_millis(640));
         let last = Pressure {
             active_is_full: false,
             ..pressure(4, 0.0)
@@ -374,6 +422,37 @@ mod tests {
         let wrong = given.abs_diff(taken);
         assert!(wrong < Duration::from_millis(5), "{given:?}, {taken:?}");
         assert!(given > Duration::from_millis(600), "5 to 10 ns a byte");
+    }
+
+    /// Where compactions take ten times as long as flushes, their pace is what a debt of one asks for.
+    #[test]
+    fn writers_are_held_to_the_pace_of_what_is_behind() {
+        let stall = Stall::new(Env::os());
+        let pace = |immutables, compaction| {
+            let pressures = [("k", pressure(immutables, compaction))];
+            stall.begin_update().finish(pressures, 0.0);
+            (stall.why().unwrap().time_per_mebibyte.as_secs_f64() * 1e3).round()
+        };
+        for _ in 0..40 {
+            stall.flushed(64 << 20, Duration::from_millis(640));
+        }
+        assert_eq!(
+            (pace(4, 0.0), pace(0, 1.0)),
+            (10.0, 10.0),
+            "no compaction yet"
+        );
+        for _ in 0..40 {
+            // Four runs to level 1 in 5.6 s; what that costs further down is two times 10 s.
+            stall.compacted(4, Duration::from_millis(5_600), 1);
+            stall.compacted(0, Duration::from_secs(10), 1);
+            stall.compacted(0, Duration::from_secs(20), 2);
+        }
+        assert_eq!((pace(4, 0.0), pace(0, 1.0)), (10.0, 100.0));
+        // Runs that are only moved cost nothing: then it is the pace of flushes again.
+        for _ in 0..40 {
+            stall.compacted(4, Duration::ZERO, 1);
+        }
+        assert_eq!(pace(0, 1.0), 10.0);
     }
 
     #[test]

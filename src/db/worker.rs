@@ -12,7 +12,7 @@ use super::stall::StallCause;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::atomic::Ordering;
 use crate::base::sync::{Arc, thread};
-use crate::compaction::Job;
+use crate::compaction::{Job, Reason};
 use crate::tree::{Tree, Work};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -116,8 +116,7 @@ impl Core {
         if trees.by_id.values().all(|tree| tree.immutables() == 0) {
             self.health.recovered(Part::Flush);
         }
-        let most = self.board.threads().saturating_sub(1).max(1);
-        if self.board.compactions() >= most {
+        if self.board.compactions() >= self.compactions_most() {
             return false;
         }
         let mut candidates: Vec<_> = trees
@@ -135,6 +134,11 @@ impl Core {
         false
     }
 
+    /// How many compactions may run at once: one thread is for flushes.
+    fn compactions_most(&self) -> usize {
+        self.board.threads().saturating_sub(1).max(1)
+    }
+
     /// Writes one waiting memtable of `tree`; false when there was none, it failed, or the space that
     /// there is belongs to a compaction.
     pub(crate) fn flush_one(&self, tree: &Tree) -> bool {
@@ -149,7 +153,7 @@ impl Core {
         match outcome {
             Ok(Some(outcome)) => {
                 self.count_flush(&outcome);
-                self.stall.measured(outcome.bytes_read, env.elapsed(start));
+                self.stall.flushed(outcome.bytes_read, env.elapsed(start));
                 self.health.recovered(Part::Flush);
                 self.after_change(self.retire_logs());
                 true
@@ -176,9 +180,16 @@ impl Core {
     fn compact_one(&self, tree: &Tree, idle: bool) -> Option<Result<()>> {
         let oldest = self.oldest_snapshot();
         let job = tree.next_job(oldest, idle)?;
-        let running = self.board.compacting();
+        let is_due = matches!(job.reason, Reason::Runs | Reason::Size);
+        let level0_runs = job.inputs.iter().filter(|(level, ..)| *level == 0).count();
+        let (env, running) = (self.board.env(), self.board.compacting());
+        let start = env.now();
         let outcome = self.run_compaction(tree, job);
         drop(running);
+        if is_due && outcome.is_ok() {
+            let took = env.elapsed(start);
+            (self.stall).compacted(level0_runs, took, self.compactions_most());
+        }
         Some(outcome)
     }
 
@@ -250,6 +261,7 @@ impl Core {
             snapshots: &|| self.live_snapshots(),
             stop: self.board.stopped(),
             breathe: &|| self.let_flush_go_first(),
+            progressed: &|| self.update_stall(),
             sync_log: &|| self.sync_log_before(tree.id()),
         };
         run(&work)

@@ -6,7 +6,7 @@ use crate::base::checksum::KeyHasher;
 use crate::base::error::Result;
 use crate::base::options::{KeyspaceOptions, ReadMode, Verify};
 use crate::base::sync::Arc;
-use crate::base::sync::atomic::AtomicBool;
+use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::types::{KeyspaceId, SeqNo, ValueKind};
 use crate::fs::Fs;
 use crate::fs::sim::SimFs;
@@ -70,6 +70,7 @@ fn work<'a>(stop: &'a AtomicBool, sync_log: &'a dyn Fn() -> Result<()>) -> Work<
         snapshots: &|| vec![SeqNo::MAX],
         stop,
         breathe: &|| {},
+        progressed: &|| {},
         sync_log,
     }
 }
@@ -127,4 +128,45 @@ fn a_flush_that_finds_another_at_work_leaves_it_its_place() {
     let outcome = tree.flush(&work(&stop, &ask_twice)).unwrap();
     assert_eq!(outcome.unwrap().edit.added.len(), 1);
     assert_eq!(tree.immutables(), 0);
+}
+
+/// What a job had merged before it failed is to be done again, and writers are to know it.
+#[test]
+fn a_job_that_fails_has_merged_nothing() {
+    let (versions, tree) = world();
+    let hash = KeyHasher::new(versions.hash_seed()).hash(b"k");
+    let stop = AtomicBool::new(false);
+    // Snapshots of all of them, so that every version is kept.
+    let all = || (1..9_000).map(SeqNo::new).collect();
+    let work = Work {
+        snapshots: &all,
+        ..work(&stop, &|| Ok(()))
+    };
+    for run in 0..4 {
+        for n in 0..2_000 {
+            let seqno = SeqNo::new(2 + run * 2_000 + n);
+            tree.active().apply(&put(), hash, seqno).unwrap();
+        }
+        tree.rotate(versions.allocate_file().unwrap());
+        while tree.flush(&work).unwrap().is_some() {}
+    }
+    let job = tree.next_job(SeqNo::new(1), false).unwrap();
+    let unmerged = || {
+        job.tables()
+            .map(|table| table.bytes_unmerged())
+            .sum::<u64>()
+    };
+    assert_eq!(unmerged(), job.bytes());
+    let stop_halfway = || {
+        if unmerged() < job.bytes() / 2 {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let work = Work {
+        progressed: &stop_halfway,
+        ..work
+    };
+    assert!(tree.run_job(&job, &work, |_| false).is_err());
+    assert!(stop.load(Ordering::Relaxed), "it had come so far");
+    assert_eq!(unmerged(), job.bytes());
 }

@@ -20,6 +20,8 @@ pub struct Work<'a> {
     pub stop: &'a AtomicBool,
     /// Called now and then inside a compaction, so that a flush can go first.
     pub breathe: &'a dyn Fn(),
+    /// Called when a compaction has gone on a little, so that writers may too.
+    pub progressed: &'a dyn Fn(),
     /// Makes the log durable before a flush that may not run ahead of it (I6).
     pub sync_log: &'a dyn Fn() -> Result<()>,
 }
@@ -115,6 +117,7 @@ impl Tree {
             snapshots,
             stop: work.stop,
             breathe: work.breathe,
+            progressed: work.progressed,
         }
     }
 
@@ -190,6 +193,7 @@ impl Tree {
         // A flush lets nobody go first.
         let urgent = Work {
             breathe: &|| {},
+            progressed: &|| {},
             ..*work
         };
         let workshop = self.workshop(&urgent, &snapshots, &allocate_file, &allocate_order);
@@ -247,6 +251,9 @@ impl Tree {
             Err(error) if again(&error) => self.run_reserved(job, work),
             other => other,
         };
+        if result.is_err() {
+            job.tables().for_each(|table| table.set_unmerged(1.0));
+        }
         self.busy.lock().release(job);
         result
     }

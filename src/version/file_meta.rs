@@ -16,6 +16,7 @@
 
 use super::holdings::{Holding, Holdings};
 use crate::base::error::{Error, ErrorKind, REPAIR_TABLE, Result};
+use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::sync::{Arc, Mutex};
 use crate::base::types::FileId;
 use crate::fs::{FileName, Fs};
@@ -60,6 +61,8 @@ pub struct TableEntry {
     fresh: bool,
     open: OnceLock<Arc<Table>>,
     opening: Mutex<()>,
+    /// See [`TableEntry::bytes_unmerged`].
+    bytes_unmerged: AtomicU64,
     /// `None` for a table without a home: a sketch, or one that was opened elsewhere.
     home: Option<(Arc<Shelf>, Holding)>,
 }
@@ -89,6 +92,7 @@ impl TableEntry {
         home: Option<(Arc<Shelf>, Holding)>,
     ) -> Arc<TableEntry> {
         Arc::new(TableEntry {
+            bytes_unmerged: AtomicU64::new(meta.summary.bytes),
             meta,
             fresh,
             open,
@@ -101,6 +105,20 @@ impl TableEntry {
     #[inline]
     pub fn meta(&self) -> &FileMeta {
         &self.meta
+    }
+
+    /// Its bytes, less what a compaction that is running has merged of them already: what is left to
+    /// do, which falls while the job goes on and not all at once at its end.
+    #[inline]
+    pub fn bytes_unmerged(&self) -> u64 {
+        // Relaxed, and so the store: an estimate for the writers' pace.
+        self.bytes_unmerged.load(Ordering::Relaxed)
+    }
+
+    /// A running compaction has `share` of its input before it; 1 when it has failed.
+    pub fn set_unmerged(&self, share: f64) {
+        let bytes = self.meta.summary.bytes as f64 * share;
+        self.bytes_unmerged.store(bytes as u64, Ordering::Relaxed);
     }
 
     /// The open table; opens it at first use. One load when it is open.

@@ -135,6 +135,16 @@ impl SortedRun {
         &behind[..count]
     }
 
+    /// Bytes of all tables that no running compaction has merged yet.
+    pub fn bytes_unmerged(&self) -> u64 {
+        sum(self.tables.iter().map(|t| t.bytes_unmerged()))
+    }
+
+    /// The share of the run that no running compaction has merged yet: 1 for most.
+    pub fn share_unmerged(&self) -> f64 {
+        self.bytes_unmerged() as f64 / self.bytes().max(1) as f64
+    }
+
     /// Sum of file sizes, in bytes.
     pub fn bytes(&self) -> u64 {
         sum(self.tables.iter().map(|t| t.meta().summary.bytes))

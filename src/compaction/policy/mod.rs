@@ -18,7 +18,7 @@ mod tests;
 use super::job::{Busy, Job, Reason};
 use crate::base::options::{CompactionStyle, KeyspaceOptions};
 use crate::base::types::SeqNo;
-use crate::version::{TableEntry, Version};
+use crate::version::{SortedRun, TableEntry, Version};
 pub use manual::{Manual, pick_manual};
 use select::Ground;
 
@@ -55,11 +55,12 @@ pub fn pick(
 }
 
 /// How far behind compaction is: 0.0 nothing is due, 1.0 writers should wait. Continuous in the
-/// number of runs and in bytes; may exceed 1.
+/// number of runs and in bytes; may exceed 1. What running jobs have merged already counts no more,
+/// so that the debt falls while they work: a merge of ten runs takes seconds.
 ///
 /// Level 0 counts from its threshold to three times that; see each style for the levels below.
 pub fn debt(version: &Version, options: &KeyspaceOptions) -> f64 {
-    let level0 = overdue_runs(version.level(0).len(), options.level0_runs);
+    let level0 = overdue_runs(runs_unmerged(version.level(0)), options.level0_runs);
     let deeper = match options.compaction {
         CompactionStyle::Lazy => lazy::debt(&Ground {
             version,
@@ -71,9 +72,14 @@ pub fn debt(version: &Version, options: &KeyspaceOptions) -> f64 {
     level0.max(deeper)
 }
 
+/// So many runs are left to do of these.
+fn runs_unmerged(runs: &[SortedRun]) -> f64 {
+    runs.iter().map(SortedRun::share_unmerged).sum()
+}
+
 /// 0 one below the threshold, 1 at three times the threshold, linear.
-fn overdue_runs(runs: usize, threshold: u32) -> f64 {
-    let over = runs as f64 + 1.0 - f64::from(threshold);
+fn overdue_runs(runs: f64, threshold: u32) -> f64 {
+    let over = runs + 1.0 - f64::from(threshold);
     (over / (2.0 * f64::from(threshold) + 1.0)).max(0.0)
 }
 

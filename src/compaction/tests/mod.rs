@@ -15,6 +15,7 @@ use crate::fs::sim::SimFs;
 use crate::memtable::{Memtable, MemtableOptions, Pool};
 use crate::table::{BlockCache, Table, TableContext};
 use crate::version::{TableEntry, Version};
+use std::cell::RefCell;
 use std::path::Path;
 
 /// A disk, a version on it, and the numbers that a database would give.
@@ -84,6 +85,7 @@ impl World {
             snapshots: &snapshots,
             stop: &self.stop,
             breathe: &|| {},
+            progressed: &|| {},
         })
     }
 
@@ -421,4 +423,31 @@ fn a_trivial_move_reads_and_writes_nothing() {
         (world.get("a001", 999), world.get("b099", 999)),
         (Some(1), Some(198))
     );
+}
+
+/// A merge of many runs takes seconds, after which all of them are gone at once: the debt knows of
+/// it before.
+#[test]
+fn the_debt_falls_while_a_job_works() {
+    let mut world = World::new(KeyspaceOptions::new().level0_runs(2));
+    for run in 0..6 {
+        let entries = |n: u64| put(&format!("k{:05}", n * 6 + run), run * 2_000 + n + 1);
+        world.flush(&(0..2_000).map(entries).collect::<Vec<_>>(), &[99_999]);
+    }
+    let busy = Busy::default();
+    let job = policy::pick(&world.version, &busy, &world.options, SeqNo::MAX, false).unwrap();
+    let debt = || policy::debt(&world.version, &world.options);
+    let debts = RefCell::new(vec![debt()]);
+    world.at(&[99_999], |shop| {
+        let progressed = || debts.borrow_mut().push(debt());
+        let shop = Workshop {
+            progressed: &progressed,
+            ..*shop
+        };
+        execute(&job, &shop).unwrap();
+    });
+    let debts = debts.into_inner();
+    assert!(debts.len() > 8, "{debts:?}");
+    assert!(debts.is_sorted_by(|a, b| a >= b), "{debts:?}");
+    assert_eq!((debts[0], debts[debts.len() - 1] < 0.1), (1.0, true));
 }
