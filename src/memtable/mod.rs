@@ -172,15 +172,26 @@ impl Memtable {
         (self.index.keys() as f64 * share.max(1.0)) as usize
     }
 
-    /// Brings the index slot of `hash` into the cache.
+    /// Brings the index slot of `hash` into the cache; nothing when there are no entries.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        self.index.prefetch(hash);
+        if self.entries() != 0 {
+            self.index.prefetch(hash);
+        }
     }
 
     /// The newest version of `key` not newer than `at`.
     #[inline]
     pub fn get(&self, key: &[u8], hash: u64, at: SeqNo) -> Option<Found<'_>> {
+        // Whoever loaded the number `at` sees the count too, which was stored before it.
+        if self.entries() == 0 {
+            return None;
+        }
+        self.get_indexed(key, hash, at)
+    }
+
+    /// As `get`, of one that has entries.
+    fn get_indexed(&self, key: &[u8], hash: u64, at: SeqNo) -> Option<Found<'_>> {
         let newest = Tag::newest_at(at);
         let mut version = self.index.find(key, hash, &self.arena);
         for _ in 0..CHAIN_STEPS_MAX {
@@ -228,6 +239,7 @@ impl Memtable {
     }
 
     /// Number of versions.
+    #[inline]
     pub fn entries(&self) -> u64 {
         self.entries.load(Relaxed)
     }

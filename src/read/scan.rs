@@ -10,7 +10,6 @@
 //! holds nothing any more. Threads: 'static and `Send`; one user at a time.
 
 use super::bounds::Bounds;
-use super::counters::ReadCounts;
 use super::merge::Merge;
 use super::snapshot::SnapshotGuard;
 use super::source::Source;
@@ -198,10 +197,7 @@ impl RangeCursor {
         &mut self,
         act: impl FnOnce(&mut Visible<Merge<Source>>) -> Result<()>,
     ) -> Result<()> {
-        self.view.counters.add(&ReadCounts {
-            seeks: 1,
-            ..ReadCounts::default()
-        });
+        self.view.counters.of_thread().seeks.add(1);
         self.error = None;
         let moved = match self.view.check_open() {
             Ok(()) => self.open().and_then(act),

@@ -36,6 +36,7 @@ pub use block::probe::{Probe, probe};
 pub use builder::Builder;
 pub use cache::BlockCache;
 pub use cursor::TableCursor;
+pub use filter::FilterLine;
 pub use reader::Table;
 pub use salvage::{LostPart, Neighbours, SalvagedTable, TableFacts, salvage, stated_identity};
 pub use value::TableValue;

@@ -12,7 +12,7 @@
 //! Invariants: as in reader.rs. A filter that cannot be used is not asked for again.
 
 use super::cache::Cached;
-use super::filter::Filter;
+use super::filter::{Filter, FilterLine};
 use super::format::{Section, bound_checksum, checksum_error};
 use super::index::Index;
 use super::reader::{Access, Source, Table, place};
@@ -66,12 +66,14 @@ impl KeptSections {
 }
 
 impl Table {
-    /// Brings the filter's line for `hash` into the processor's cache, if the table keeps a filter.
+    /// The line of its filter that `hash` belongs to, on its way into the processor's cache from
+    /// now on; `None` when the table keeps no filter in memory.
     #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        if let Some(Some(filter)) = self.kept.filter.get() {
-            filter.decoded.prefetch(filter.section(), hash);
-        }
+    pub fn filter_line(&self, hash: u64) -> Option<FilterLine<'_>> {
+        let filter = self.kept.filter.get()?.as_ref()?;
+        let line = filter.decoded.line(filter.section(), hash)?;
+        line.prefetch();
+        Some(line)
     }
 
     /// False when `key` is surely absent. A damaged filter is not used and answers true.

@@ -20,6 +20,12 @@ use crate::base::types::{SeqNo, Tag};
 /// Lines of an entry: key and value of 100 bytes, wherever the first line begins.
 const ENTRY_LINES: usize = 3;
 
+/// A value that is found is read at once, but by the caller, who waits for one line after the other:
+/// from this length on they are asked for together (1 KiB: 796 ns a get against 963).
+const PREFETCHED_BYTES_MIN: usize = 256;
+/// So many of them; the processor sees by itself that the rest is read in order.
+const VALUE_LINES: usize = 16;
+
 /// Where a key would be in a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
@@ -147,6 +153,9 @@ impl Table {
         let Some(entry) = found else {
             return Ok(None);
         };
+        if PREFETCHED_BYTES_MIN <= entry.value.len() {
+            prefetch_lines(entry.value, 0, VALUE_LINES);
+        }
         let (tag, value) = (
             entry.tag,
             entry.value_at..entry.value_at + entry.value.len(),

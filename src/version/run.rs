@@ -1,8 +1,8 @@
 //! A sorted run: tables in key order of which at most one may hold a given key.
 //!
-//! Besides its tables a run keeps two dense arrays of 16-byte heads, of the smallest and of the
-//! largest keys, taken behind the prefix that all keys of the run share. A search is a binary
-//! search in one of them; only equal heads need the keys themselves.
+//! Besides its tables a run keeps a dense array of 16-byte heads, of the smallest and of the
+//! largest key of each, taken behind the prefix that all keys of the run share. A search is a
+//! binary search in it; only equal heads need the keys themselves.
 //!
 //! Invariants (checked when a run is made): at least one table; each table's smallest key is at or
 //! before its largest; each table's largest is before the next one's smallest.
@@ -22,10 +22,15 @@ pub struct SortedRun {
     pub tables: Arc<[Arc<TableEntry>]>,
     /// What every key of the run starts with.
     prefix: Arc<[u8]>,
-    /// Heads of the smallest keys, behind the prefix; as many as tables.
-    smallest: Arc<[u128]>,
-    /// Heads of the largest keys, behind the prefix; as many as tables.
-    largest: Arc<[u128]>,
+    /// As many as tables.
+    heads: Arc<[Heads]>,
+}
+
+/// Heads of a table's smallest and largest keys, behind the run's prefix.
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    smallest: u128,
+    largest: u128,
 }
 
 /// Where a key stands to a run's common prefix.
@@ -67,13 +72,12 @@ impl SortedRun {
         let prefix: Arc<[u8]> = smallest(first)[..shared].into();
         Ok(SortedRun {
             order,
-            smallest: tables
+            heads: tables
                 .iter()
-                .map(|t| head16(&smallest(t)[shared..]))
-                .collect(),
-            largest: tables
-                .iter()
-                .map(|t| head16(&largest(t)[shared..]))
+                .map(|t| Heads {
+                    smallest: head16(&smallest(t)[shared..]),
+                    largest: head16(&largest(t)[shared..]),
+                })
                 .collect(),
             prefix,
             tables: tables.into(),
@@ -92,17 +96,26 @@ impl SortedRun {
         }
     }
 
-    /// The one table that may hold `key`. Two binary searches of integers at most.
+    /// The one table that may hold `key`. A binary search of integers; two if heads are equal.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<&Arc<TableEntry>> {
         let Standing::Within(rest) = self.standing(key) else {
             return None;
         };
         let head = head16(rest);
-        let index = self.lower_bound_within(head, key);
-        let table = self.tables.get(index)?;
-        let start = self.smallest[index];
-        (start < head || (start == head && smallest(table) <= key)).then_some(table)
+        let index = self.lower_bound_of_head(head);
+        let heads = self.heads.get(index)?;
+        if heads.smallest < head && head < heads.largest {
+            return self.tables.get(index);
+        }
+        self.find_by_key(head, key)
+    }
+
+    /// As `find`, where the heads do not tell.
+    #[inline(never)]
+    fn find_by_key(&self, head: u128, key: &[u8]) -> Option<&Arc<TableEntry>> {
+        let table = self.tables.get(self.lower_bound_within(head, key))?;
+        (smallest(table) <= key).then_some(table)
     }
 
     /// Index of the first table whose largest key is at or after `key` (`tables.len()` if none).
@@ -116,13 +129,15 @@ impl SortedRun {
     }
 
     #[inline]
+    fn lower_bound_of_head(&self, head: u128) -> usize {
+        self.heads.partition_point(|heads| heads.largest < head)
+    }
+
+    #[inline]
     fn lower_bound_within(&self, head: u128, key: &[u8]) -> usize {
-        let mut index = self.largest.partition_point(|&h| h < head);
-        if self.largest.get(index) == Some(&head) {
-            let ties = self.largest[index..].partition_point(|&h| h == head);
-            index += self.tables[index..index + ties].partition_point(|t| largest(t) < key);
-        }
-        index
+        let index = self.lower_bound_of_head(head);
+        let ties = self.heads[index..].partition_point(|heads| heads.largest == head);
+        index + self.tables[index..index + ties].partition_point(|t| largest(t) < key)
     }
 
     /// The tables that may hold a key of `from..=to`, `None` for an open side.

@@ -70,32 +70,43 @@ impl Filter {
         )
     }
 
-    /// Where the line of a key starts in the section.
+    /// The line of a key.
     #[inline]
-    #[expect(
-        clippy::arithmetic_side_effects,
-        reason = "the line is one of `lines`, which `decode` found inside a section"
-    )]
-    fn line_at(&self, hash: u64) -> usize {
-        blocked::line_of(hash, self.lines) * LINE_BYTES
-    }
-
-    /// Brings the line of a key nearer.
-    #[inline]
-    pub(super) fn prefetch(&self, section: &[u8], hash: u64) {
-        prefetch(section, self.line_at(hash));
+    pub(super) fn line<'s>(&self, section: &'s [u8], hash: u64) -> Option<FilterLine<'s>> {
+        let (lines, _) = section.as_chunks();
+        Some(FilterLine {
+            line: lines.get(blocked::line_of(hash, self.lines))?,
+            hash,
+            probes: self.probes,
+        })
     }
 
     /// False when no key has this hash.
     #[inline]
     pub(super) fn may_contain(&self, section: &[u8], hash: u64) -> bool {
-        match section
-            .get(self.line_at(hash)..)
-            .and_then(|rest| rest.first_chunk())
-        {
-            Some(line) => blocked::is_set(line, hash, self.probes),
-            None => true,
-        }
+        self.line(section, hash).is_none_or(FilterLine::may_contain)
+    }
+}
+
+/// The one line of a filter that tells of a hash: found early, so that it is there when it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct FilterLine<'f> {
+    line: &'f [u8; LINE_BYTES],
+    hash: u64,
+    probes: u32,
+}
+
+impl FilterLine<'_> {
+    /// Brings the line nearer.
+    #[inline]
+    pub(super) fn prefetch(self) {
+        prefetch(self.line, 0);
+    }
+
+    /// False when no key has this hash.
+    #[inline]
+    pub fn may_contain(self) -> bool {
+        blocked::is_set(self.line, self.hash, self.probes)
     }
 }
 
