@@ -66,6 +66,7 @@ impl Bench {
             snapshots: &[SeqNo::MAX],
             stop: &AtomicBool::new(false),
             breathe: &|| {},
+            progressed: &|| {},
         })
         .unwrap()
     }

@@ -92,7 +92,7 @@ impl Cursor for VecCursor {
     /// Tells what it knows of four entries in five.
     fn is_newest(&self) -> bool {
         let here = self.at.expect("is_newest only while valid");
-        here % 5 != 0 && (here == 0 || self.entries[here - 1].0 != self.entries[here].0)
+        !here.is_multiple_of(5) && (here == 0 || self.entries[here - 1].0 != self.entries[here].0)
     }
     fn valid(&self) -> bool {
         self.at.is_some()
