@@ -45,6 +45,7 @@ impl Dir {
             segment: FileId(segment),
             mode,
             capacity: SEGMENT_BYTES,
+            recycled: false,
         };
         let writer = Writer::create(file, options, None).expect("a new segment");
         writer.syncer().populate_ahead(SEGMENT_BYTES);

@@ -145,6 +145,7 @@ fn the_sample_of_a_log_segment() {
         segment: header.segment,
         mode: LogMode::Write,
         capacity: u64::from(u32::MAX),
+        recycled: false,
     };
     let file = new.0.create_new(name).unwrap();
     let mut writer = Writer::create(file, options, reader.predecessor()).unwrap();

@@ -66,6 +66,7 @@ pub(crate) struct Spare {
     file: File,
     capacity: u64,
     mode: LogMode,
+    recycled: bool,
 }
 
 impl LogSpace {
@@ -188,6 +189,7 @@ fn make_file(
         file,
         capacity,
         mode,
+        recycled: recycled.is_some(),
     })
 }
 
@@ -199,6 +201,7 @@ impl Spare {
             segment: self.segment,
             mode: self.mode,
             capacity: self.capacity,
+            recycled: self.recycled,
         };
         Writer::create(self.file, options, before)
     }

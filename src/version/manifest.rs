@@ -178,6 +178,7 @@ impl Manifest {
             segment: id,
             mode: LogMode::Write,
             capacity: u64::from(u32::MAX),
+            recycled: false,
         };
         let writer = Writer::create(fs.create_new(FileName::Manifest(id))?, options, None)?;
         let syncer = writer.syncer();

@@ -185,20 +185,23 @@ pub struct SegmentHeader {
     pub database: u64,
     /// Its whole number.
     pub segment: FileId,
+    /// The file had an earlier life.
+    pub recycled: bool,
     /// The segment before it.
     pub before: Option<Predecessor>,
 }
 
 impl SegmentHeader {
-    /// The stored form: version u32, database u64, segment u64, has a predecessor u8, then the
-    /// predecessor's segment u64, end u64 and last sequence number u64 (zeros without one).
+    /// The stored form: version u32, database u64, segment u64, flags u8 (bit 0: has a predecessor,
+    /// bit 1: recycled), then the predecessor's segment u64, end u64 and last sequence number u64
+    /// (zeros without one).
     pub fn encode(&self) -> [u8; SEGMENT_PAYLOAD_BYTES] {
         let mut bytes = [0; SEGMENT_PAYLOAD_BYTES];
         bytes[0..4].copy_from_slice(&self.version.to_le_bytes());
         bytes[4..12].copy_from_slice(&self.database.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.segment.0.to_le_bytes());
+        bytes[20] = u8::from(self.before.is_some()) | u8::from(self.recycled) << 1;
         if let Some(before) = self.before {
-            bytes[20] = 1;
             bytes[21..29].copy_from_slice(&before.segment.0.to_le_bytes());
             bytes[29..37].copy_from_slice(&before.end.to_le_bytes());
             bytes[37..45].copy_from_slice(&before.last_seqno.get().to_le_bytes());
@@ -216,11 +219,12 @@ impl SegmentHeader {
                 version,
                 database,
                 segment: FileId(0),
+                recycled: false,
                 before: None,
             });
         }
         let segment = FileId(d.u64()?);
-        let has_before = d.u8()?;
+        let flags = d.u8()?;
         let before = Predecessor {
             segment: FileId(d.u64()?),
             end: d.u64()?,
@@ -230,7 +234,8 @@ impl SegmentHeader {
             version,
             database,
             segment,
-            before: (has_before != 0).then_some(before),
+            recycled: flags & 2 != 0,
+            before: (flags & 1 != 0).then_some(before),
         };
         (d.is_empty() && header.encode() == payload).then_some(header)
     }

@@ -373,7 +373,7 @@ fn refuse_foreign_header(life: Life<'_>, database: u64) -> Result<()> {
 }
 
 /// The valid segment header that the bytes begin with, whichever segment's it is.
-fn header_in(bytes: &[u8]) -> Option<SegmentHeader> {
+pub(super) fn header_in(bytes: &[u8]) -> Option<SegmentHeader> {
     let (found, rest) = bytes.split_first_chunk()?;
     let header = Header::decode(found)?;
     rest.get(..header.len as usize)

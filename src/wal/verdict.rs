@@ -23,6 +23,7 @@
 use super::format::{
     Header, MAGIC, MAGIC_AT, RECORD_HEADER_BYTES, SECTOR_BYTES, flipped_bit, segment_bits,
 };
+use super::reader::header_in;
 use crate::base::checksum::crc;
 use crate::base::error::{Error, REPAIR, Result};
 use crate::base::types::FileId;
@@ -171,6 +172,11 @@ impl<'a> Life<'a> {
         }
     }
 
+    /// True when the file had an earlier life: its header says so, or is still that of the other.
+    fn is_recycled(&self) -> bool {
+        header_in(self.bytes).is_some_and(|h| h.recycled || h.segment != self.segment)
+    }
+
     /// Collects evidence from the valid headers of this life at and behind `from`, until one has
     /// a watermark behind `enough`.
     fn look_ahead(&self, from: u64, enough: u64) -> Evidence {
@@ -241,7 +247,8 @@ impl<'a> Life<'a> {
     ///
     /// Older bytes are zeros, or of an earlier life. Zeros reach from the flip to an edge of the
     /// unit or of the sector. Those of an earlier life may be anything, and must be reckoned with
-    /// unless zeros follow the records; then only part of the header cannot be mistaken.
+    /// unless zeros follow the records; then only part of the header cannot be mistaken. Nor do the
+    /// zeros tell that none ended within the last record, where the file is a recycled one.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "a flip lies in the bytes and not before `at`, and records end within 64 KiB \
@@ -256,7 +263,9 @@ impl<'a> Life<'a> {
             self.rest(range.start).iter().take(len).all(|&b| b == 0)
         };
         let behind = records_end.max(flip.end);
-        let is_fresh = || is_zero(behind..behind + SECTOR_BYTES);
+        let is_last = records_end <= flip.end;
+        let is_fresh =
+            || is_zero(behind..behind + SECTOR_BYTES) && !(is_last && self.is_recycled());
         !is_zero(start..flip.byte + 1)
             && !is_zero(flip.byte..end)
             && (UNMISTAKABLE.contains(&(flip.byte - at)) || is_fresh())

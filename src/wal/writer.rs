@@ -45,6 +45,8 @@ pub struct WriterOptions {
     pub mode: LogMode,
     /// Bytes the segment may hold; a growing file (the manifest) says `u32::MAX as u64`.
     pub capacity: u64,
+    /// The file had an earlier life, whose bytes may still be in it.
+    pub recycled: bool,
 }
 
 /// Appends records to one segment; used under the caller's lock.
@@ -103,6 +105,7 @@ impl Writer {
             segment,
             mode,
             capacity,
+            recycled,
         } = options;
         if u64::from(u32::MAX) < capacity {
             return Err(Error::invalid("the log segment is too large")
@@ -144,6 +147,7 @@ impl Writer {
             version: VERSION,
             database,
             segment,
+            recycled,
             before,
         }
         .encode();

@@ -104,6 +104,7 @@ pub(crate) fn begin_segment(sim: &SimFs, end: u64, first: SeqNo, entries: &[(&st
         segment,
         mode: LogMode::Write,
         capacity: 64 << 10,
+        recycled: false,
     };
     let mut writer = Writer::create(file, options, Some(before)).unwrap();
     let mut batch = WriteBatch::new();

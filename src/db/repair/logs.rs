@@ -228,6 +228,7 @@ impl Repair<'_> {
                     segment,
                     mode: LogMode::Write,
                     capacity: SEGMENT_BYTES.max(least),
+                    recycled: false,
                 };
                 let file = self.fs.create_new(FileName::Log(segment))?;
                 log.segments.push(segment);

@@ -222,6 +222,7 @@ fn a_record_of_a_newer_format_is_refused_with_its_place() {
         segment: current.manifest,
         mode: LogMode::Write,
         capacity: u64::from(u32::MAX),
+        recycled: false,
     };
     let file = fs.create_new(FileName::Manifest(current.manifest)).unwrap();
     let mut writer = Writer::create(file, options, None).unwrap();

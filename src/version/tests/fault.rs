@@ -244,6 +244,7 @@ fn records_out_of_place_and_edits_that_contradict_are_damage() {
             segment: id,
             mode: LogMode::Write,
             capacity: u64::from(u32::MAX),
+            recycled: false,
         };
         let file = fs.create_new(FileName::Manifest(id)).unwrap();
         let mut writer = Writer::create(file, options, None).unwrap();

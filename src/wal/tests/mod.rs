@@ -63,6 +63,7 @@ fn options(mode: LogMode, segment: u64, capacity: u64) -> WriterOptions {
         segment: FileId(segment),
         mode,
         capacity,
+        recycled: false,
     }
 }
 
@@ -279,6 +280,43 @@ fn every_loss_of_unsynced_sectors_is_a_prefix_and_never_an_error() {
                 let (found, _) = read(&image, 4, None).unwrap_or_else(|e| panic!("{lost:b}: {e}"));
                 assert_eq!(found[..], all[..found.len()], "lost {lost:b}");
                 assert!(synced < found.len(), "lost {lost:b}");
+            }
+        }
+    }
+}
+
+/// Found by the crash enumeration among two million disks: the header, which is stored behind its
+/// payload, torn in its last bytes, where an earlier life that had ended within the record differed
+/// in one bit. It was taken for a damaged one, and the log could not be opened.
+#[test]
+fn a_last_header_that_is_torn_over_the_end_of_an_earlier_life_ends_the_log() {
+    let payloads = [vec![1; 40], vec![2; 40]];
+    let header = SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES + 40;
+    for recycled in [true, false] {
+        let dir = Dir::new();
+        let file = dir.0.create_new(FileName::Log(FileId(4))).unwrap();
+        file.preallocate(CAPACITY).unwrap();
+        let options = WriterOptions {
+            recycled,
+            ..options(LogMode::Mapped, 4, CAPACITY)
+        };
+        let mut writer = Writer::create(file, options, None).unwrap();
+        for (seqno, payload) in (4000..).zip(&payloads) {
+            append(&mut writer, seqno, payload).unwrap();
+        }
+        drop(writer);
+        for byte in header + 24..header + RECORD_HEADER_BYTES {
+            let mut torn = dir.bytes(4);
+            torn[byte] ^= 4;
+            match read(&torn, 4, None) {
+                Ok((found, _)) => {
+                    assert!(recycled, "byte {byte}: zeros do not turn into this");
+                    assert_eq!(found, records(4, &payloads[..1]));
+                }
+                Err(error) => {
+                    assert!(!recycled, "{error}");
+                    assert_eq!(error.offset(), Some(header as u64));
+                }
             }
         }
     }

@@ -34,6 +34,7 @@ fn writer(fs: &Fs, segment: u64, mode: LogMode) -> Writer {
         segment: FileId(segment),
         mode,
         capacity: CAPACITY,
+        recycled: segment != 1,
     };
     Writer::create(file, options, None).unwrap()
 }

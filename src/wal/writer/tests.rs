@@ -29,6 +29,7 @@ impl Breakable {
             segment: FileId(1),
             mode,
             capacity: 32 << 20,
+            recycled: false,
         };
         let file = fs.create_new(name).unwrap();
         if mode == LogMode::Mapped {

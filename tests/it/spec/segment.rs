@@ -42,6 +42,7 @@ impl Segment {
             segment: self.number,
             mode: LogMode::Write,
             capacity: CAPACITY,
+            recycled: false,
         };
         self.writer = Some(Writer::create(file, options, before).unwrap());
     }
