@@ -30,6 +30,7 @@ pub fn framed<'a>(
         version: VERSION,
         database,
         segment,
+        recycled: false,
         before: None,
     };
     let mut bytes = Vec::new();
