@@ -36,9 +36,4 @@ pub trait Cursor {
     fn tag(&self) -> Tag;
     /// The value; empty for a deletion.
     fn value(&self) -> &[u8];
-    /// User key and value.
-    #[inline]
-    fn key_and_value(&self) -> (&[u8], &[u8]) {
-        (self.key(), self.value())
-    }
 }

@@ -199,12 +199,4 @@ impl<P: Parts> Cursor for Concat<P> {
     fn value(&self) -> &[u8] {
         self.open.as_ref().map_or(&[], P::Cursor::value)
     }
-
-    #[inline]
-    fn key_and_value(&self) -> (&[u8], &[u8]) {
-        match &self.open {
-            Some(cursor) => cursor.key_and_value(),
-            None => (&[], &[]),
-        }
-    }
 }

@@ -280,9 +280,4 @@ impl<C: Cursor> Cursor for Merge<C> {
     fn value(&self) -> &[u8] {
         self.source().value()
     }
-
-    #[inline]
-    fn key_and_value(&self) -> (&[u8], &[u8]) {
-        self.source().key_and_value()
-    }
 }

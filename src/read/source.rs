@@ -169,9 +169,4 @@ impl Cursor for Source {
     fn value(&self) -> &[u8] {
         each!(self, cursor => cursor.value())
     }
-
-    #[inline]
-    fn key_and_value(&self) -> (&[u8], &[u8]) {
-        each!(self, cursor => cursor.key_and_value())
-    }
 }

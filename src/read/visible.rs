@@ -167,7 +167,7 @@ impl<C: Cursor> Visible<C> {
     #[inline]
     pub fn entry(&self) -> Option<(&[u8], &[u8])> {
         match self.place {
-            Place::Forward | Place::Backward => Some(self.inner.key_and_value()),
+            Place::Forward | Place::Backward => Some((self.inner.key(), self.inner.value())),
             Place::Buffered => Some((&self.key, &self.value)),
             Place::Nowhere | Place::BeforeStart | Place::PastEnd => None,
         }

@@ -203,32 +203,15 @@ impl Layout {
         debug_assert!(i < self.count);
         let (start, end) = self.span(body, i)?;
         let bytes = body.get(start..end)?;
-        let (suffix_len, difference, rest) = match (self.wide, self.tag_bytes) {
-            // Nearly all blocks: their fields are read by one check.
-            (false, 4) => {
-                let (&[s0, s1, t0, t1, t2, t3], rest) = bytes.split_first_chunk()?;
-                let suffix_len = usize::from(u16::from_le_bytes([s0, s1]));
-                (
-                    suffix_len,
-                    u32::from_le_bytes([t0, t1, t2, t3]).into(),
-                    rest,
-                )
-            }
-            _ => {
-                let fields = bytes.get(width(self.wide)..)?;
-                let (difference, tag_bytes) = match self.tag_bytes {
-                    1 => (u64::from(*fields.first()?), 1),
-                    4 => (u64::from(u32::from_le_bytes(*fields.first_chunk()?)), 4),
-                    _ => (u64::from_le_bytes(*fields.first_chunk()?), 8),
-                };
-                (
-                    read_width(bytes, self.wide)?,
-                    difference,
-                    fields.get(tag_bytes..)?,
-                )
-            }
+        let suffix_len = read_width(bytes, self.wide)?;
+        let fields = bytes.get(width(self.wide)..)?;
+        let (difference, tag_bytes) = match self.tag_bytes {
+            1 => (u64::from(*fields.first()?), 1),
+            4 => (u64::from(u32::from_le_bytes(*fields.first_chunk()?)), 4),
+            _ => (u64::from_le_bytes(*fields.first_chunk()?), 8),
         };
         let tag = Tag::from_u64((self.base << 8).checked_add(difference)?)?;
+        let rest = fields.get(tag_bytes..)?;
         let (suffix, value) = rest.split_at_checked(suffix_len)?;
         Some(Entry {
             suffix,
