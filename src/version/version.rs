@@ -179,6 +179,12 @@ impl Version {
         runs.fold(0, |sum, run| sum.saturating_add(run.bytes()))
     }
 
+    /// Bytes of a level that no running compaction has merged yet.
+    pub fn level_bytes_unmerged(&self, level: u8) -> u64 {
+        let runs = self.level(level).iter();
+        runs.fold(0, |sum, run| sum.saturating_add(run.bytes_unmerged()))
+    }
+
     /// Entries of a level, of all kinds and versions.
     pub fn level_entries(&self, level: u8) -> u64 {
         let runs = self.level(level).iter();

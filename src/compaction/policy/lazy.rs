@@ -27,7 +27,6 @@
 use super::super::job::{Job, Reason};
 use super::select::Ground;
 use super::{grown, overdue_bytes, overdue_runs, runs_unmerged};
-use crate::version::SortedRun;
 
 /// A table this many times smaller than wanted is merged rather than moved.
 const TINY: u64 = 16;
@@ -68,10 +67,10 @@ pub(super) fn debt(ground: &Ground<'_>) -> f64 {
     let middle = 1..ground.deepest();
     middle
         .map(|level| {
-            let runs = ground.version.level(level);
-            let bytes = runs.iter().map(SortedRun::bytes_unmerged).sum();
-            let runs = overdue_runs(runs_unmerged(runs), ground.options.tier_runs);
-            runs.max(overdue_bytes(bytes, limit(ground, level)))
+            let runs = runs_unmerged(ground.version.level(level));
+            let bytes = ground.version.level_bytes_unmerged(level);
+            overdue_runs(runs, ground.options.tier_runs)
+                .max(overdue_bytes(bytes, limit(ground, level)))
         })
         .fold(0.0, f64::max)
 }

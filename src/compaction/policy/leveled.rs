@@ -15,7 +15,6 @@ use super::select::{Ground, largest, size, smallest};
 use super::{grown, overdue_bytes};
 use crate::base::options::KeyspaceOptions;
 use crate::base::sync::Arc;
-use crate::version::SortedRun;
 use crate::version::{LEVELS_MAX, TableEntry, Version};
 
 /// The most urgent job.
@@ -52,11 +51,7 @@ pub(super) fn tidy(ground: &Ground<'_>) -> Option<Job> {
 /// The level furthest over its target.
 pub(super) fn debt(version: &Version, options: &KeyspaceOptions) -> f64 {
     (1..version.levels.len() as u8)
-        .map(|level| {
-            let runs = version.level(level).iter();
-            let bytes = runs.map(SortedRun::bytes_unmerged).sum();
-            overdue_bytes(bytes, target(options, level))
-        })
+        .map(|level| overdue_bytes(version.level_bytes_unmerged(level), target(options, level)))
         .fold(0.0, f64::max)
 }
 
