@@ -209,6 +209,15 @@ impl SegmentHeader {
         bytes
     }
 
+    /// The valid one that a file's bytes begin with, whichever segment's it is.
+    pub fn at_start_of(bytes: &[u8]) -> Option<SegmentHeader> {
+        let (found, rest) = bytes.split_first_chunk()?;
+        let header = Header::decode(found)?;
+        rest.get(..header.len as usize)
+            .filter(|payload| header.kind == Kind::Segment && crc(payload) == header.payload_crc)
+            .and_then(SegmentHeader::decode)
+    }
+
     /// From the stored form. A version other than ours gives a header with only that field and
     /// the database filled in, for the caller to refuse by name.
     pub fn decode(payload: &[u8]) -> Option<SegmentHeader> {

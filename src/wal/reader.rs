@@ -20,7 +20,6 @@ use super::format::{
     Footer, Header, Kind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, VERSION,
 };
 use super::verdict::{Ending, Life};
-use crate::base::checksum::crc;
 use crate::base::error::{Error, ErrorKind, REPAIR, Result};
 use crate::base::types::{FileId, SeqNo};
 use crate::fs::{File, Region};
@@ -358,7 +357,7 @@ fn read_segment_header(life: Life<'_>, database: u64) -> Result<Start> {
 /// A recycled file may still begin with its earlier life. A valid header that cannot be one is
 /// refused: segments are recycled within a database, and towards higher numbers.
 fn refuse_foreign_header(life: Life<'_>, database: u64) -> Result<()> {
-    match header_in(life.bytes) {
+    match SegmentHeader::at_start_of(life.bytes) {
         Some(stated) if stated.database != database => {
             Err(foreign(life, stated.database, database))
         }
@@ -372,15 +371,6 @@ fn refuse_foreign_header(life: Life<'_>, database: u64) -> Result<()> {
     }
 }
 
-/// The valid segment header that the bytes begin with, whichever segment's it is.
-pub(super) fn header_in(bytes: &[u8]) -> Option<SegmentHeader> {
-    let (found, rest) = bytes.split_first_chunk()?;
-    let header = Header::decode(found)?;
-    rest.get(..header.len as usize)
-        .filter(|payload| header.kind == Kind::Segment && crc(payload) == header.payload_crc)
-        .and_then(SegmentHeader::decode)
-}
-
 /// The database and segment that the file's header states, whatever its name is: a recycled file
 /// states its earlier life, a swapped one another's. `None` where there is no valid header.
 ///
@@ -392,7 +382,7 @@ pub fn stated_segment(file: &File) -> Result<Option<(u64, FileId)>> {
         return Ok(None);
     }
     file.read_exact_at(&mut bytes, 0)?;
-    let header = header_in(&bytes).filter(|header| header.version == VERSION);
+    let header = SegmentHeader::at_start_of(&bytes).filter(|header| header.version == VERSION);
     Ok(header.map(|header| (header.database, header.segment)))
 }
 

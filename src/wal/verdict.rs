@@ -12,8 +12,9 @@
 //!    *open* where zeros or another life's bytes follow and no record of this life comes later.
 //!
 //! Stale records of an earlier life have another segment number and prove nothing. Time is
-//! linear: the rest of the segment is scanned once. One gap stays: damage to several bits of the
-//! last records, which no later record vouches for, looks like a torn write.
+//! linear: the rest of the segment is scanned once. A gap stays: damage to several bits of the
+//! last records, which no later record vouches for, looks like a torn write, and in a recycled file
+//! so does one flipped bit in the last.
 
 #![cfg_attr(
     not(test),
@@ -21,9 +22,9 @@
 )]
 
 use super::format::{
-    Header, MAGIC, MAGIC_AT, RECORD_HEADER_BYTES, SECTOR_BYTES, flipped_bit, segment_bits,
+    Header, MAGIC, MAGIC_AT, RECORD_HEADER_BYTES, SECTOR_BYTES, SegmentHeader, flipped_bit,
+    segment_bits,
 };
-use super::reader::header_in;
 use crate::base::checksum::crc;
 use crate::base::error::{Error, REPAIR, Result};
 use crate::base::types::FileId;
@@ -174,7 +175,8 @@ impl<'a> Life<'a> {
 
     /// True when the file had an earlier life: its header says so, or is still that of the other.
     fn is_recycled(&self) -> bool {
-        header_in(self.bytes).is_some_and(|h| h.recycled || h.segment != self.segment)
+        SegmentHeader::at_start_of(self.bytes)
+            .is_some_and(|header| header.recycled || header.segment != self.segment)
     }
 
     /// Collects evidence from the valid headers of this life at and behind `from`, until one has
