@@ -424,12 +424,13 @@ impl Core {
             let active = self.log.chain.lock().active.clone();
             (commit.writer.end(), commit.appended_bytes, active)
         };
-        // Populated pages are dirty: while groups are synced, every sync would write them out.
+        // Populated pages are dirty: while groups are synced, every sync would write them out, and
+        // so would the close of a log that has no record.
         let syncs = self.log.syncs.load(Ordering::Relaxed);
         let synced_lately = self.log.syncs_seen.swap(syncs, Ordering::Relaxed) != syncs;
         let seen = self.log.appended_seen.swap(appended, Ordering::Relaxed);
         let pace = appended.saturating_sub(seen);
-        if let (Some(active), false) = (active, synced_lately) {
+        if let (Some(active), false) = (active, synced_lately || appended == 0) {
             let ahead = pace.saturating_mul(POPULATE_ROUNDS);
             active.populate_ahead(ahead.clamp(POPULATE_AHEAD_MIN, POPULATE_AHEAD_MAX));
         }
@@ -463,3 +464,29 @@ const _: () = assert!(
     SEQNO_RESERVE > 1 << 20,
     "a reserve outlasts one round of the helper"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::options::Options;
+
+    /// Populated pages are dirty, and a close would write them: 10 ms for nothing.
+    #[test]
+    fn a_log_that_nobody_writes_to_is_not_populated() {
+        let dir = std::env::temp_dir().join(format!("alluvium-unpopulated-{}", std::process::id()));
+        let options = Options::new().background_threads(0);
+        let db = options.open(&dir).unwrap();
+        let core = db.engine();
+        let populated = || {
+            core.tend_log().unwrap();
+            let active = core.log.chain.lock().active.clone();
+            active.expect("a log is open").populated()
+        };
+        assert_eq!(populated(), 0);
+        db.put("k", "v").unwrap();
+        let mapped = core.fs.guarantees_preallocation();
+        assert_eq!(POPULATE_AHEAD_MIN < populated(), mapped);
+        db.close().unwrap();
+        crate::Db::destroy(&dir).unwrap();
+    }
+}

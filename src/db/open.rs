@@ -7,7 +7,7 @@ use super::core::{Core, Lease, Totals, pool_bytes};
 use super::group::Group;
 use super::health::{Health, Part};
 use super::keyspace::Keyspace;
-use super::log::{LogSpace, Site, WAKE_EVERY, new_segment};
+use super::log::{LogSpace, Site, new_segment};
 use super::published::Published;
 use super::recover::{self, Replayed};
 use super::reserve::Reserve;
@@ -276,7 +276,8 @@ fn start_log(site: Site<'_>, capacity: u64, replayed: &Replayed) -> Result<Commi
         writer,
         next: used.get() + 1,
         ceiling: ceiling.get(),
-        wake_at: WAKE_EVERY,
+        // The first record wakes the helper: a log that nobody writes to is not populated.
+        wake_at: 0,
         sealed: None,
         appended_bytes: 0,
     })

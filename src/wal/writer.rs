@@ -33,6 +33,8 @@ use crate::fs::{File, LogRegion};
 /// Buffered bytes that go out before a long record or group is complete, so that the buffer stays
 /// small: a record of 1 GiB does not need another GiB here.
 const SPILL_BYTES: usize = 1 << 20;
+/// Bytes that one call populates: who maps or unmaps something meanwhile waits for it.
+const POPULATE_STEP: usize = 256 << 10;
 
 /// How a segment is written.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +132,9 @@ impl Writer {
                 populator: region.as_ref().map(LogRegion::populator),
                 populated: AtomicU64::new(0),
             }),
-            region,
+            // By a write call: the first store into the mapping would wait for as many pages as
+            // the kernel reads ahead, 3 ms where that is 8 MiB.
+            region: None,
             buffer: Vec::new(),
             grouping: false,
             sealed: false,
@@ -155,6 +159,7 @@ impl Writer {
             return Err(writer.refusal(payload.len()));
         }
         writer.append_mark(Kind::Segment, &payload)?;
+        writer.region = region;
         Ok(writer)
     }
 
@@ -439,6 +444,12 @@ impl Syncer {
         self.0.synced.load(Ordering::Acquire)
     }
 
+    /// Up to where the mapping was populated.
+    #[cfg(test)]
+    pub(crate) fn populated(&self) -> u64 {
+        self.0.populated.load(Ordering::Relaxed)
+    }
+
     /// Populates the mapping up to `ahead` bytes beyond the last record (mapped mode; else
     /// nothing). What was populated by an earlier call is left alone.
     pub fn populate_ahead(&self, ahead: u64) {
@@ -452,8 +463,8 @@ impl Syncer {
         // Relaxed: the one change of this number gives each caller a range of its own.
         let done = shared.populated.fetch_max(target, Ordering::Relaxed);
         let start = done.max(end);
-        if start < target {
-            populator.populate(start, target - start);
+        for offset in (start..target).step_by(POPULATE_STEP) {
+            populator.populate(offset, (target - offset).min(POPULATE_STEP as u64));
         }
     }
 }

@@ -133,16 +133,15 @@ fn a_long_group_keeps_its_buffer_small() {
 fn populating_ahead_goes_on_where_it_stopped_and_not_beyond_the_segment() {
     let log = Breakable::with_mode("populate", LogMode::Mapped);
     let (syncer, end) = (log.writer.syncer(), log.writer.end());
-    let done = || syncer.0.populated.load(Ordering::Relaxed);
+    assert_eq!(syncer.populated(), 0, "the header is written by a call");
     syncer.populate_ahead(1 << 20);
-    assert_eq!(done(), end + (1 << 20));
+    assert_eq!(syncer.populated(), end + (1 << 20));
     syncer.populate_ahead(4096);
-    assert_eq!(done(), end + (1 << 20), "nothing twice");
+    assert_eq!(syncer.populated(), end + (1 << 20), "nothing twice");
     syncer.populate_ahead(u64::MAX);
-    assert_eq!(done(), 32 << 20);
+    assert_eq!(syncer.populated(), 32 << 20);
 
-    let log = Breakable::new("populate-nothing");
-    log.writer.syncer().populate_ahead(1 << 20);
-    let populated = log.writer.shared.populated.load(Ordering::Relaxed);
-    assert_eq!(populated, 0, "there is no mapping in write mode");
+    let syncer = Breakable::new("populate-nothing").writer.syncer();
+    syncer.populate_ahead(1 << 20);
+    assert_eq!(syncer.populated(), 0, "there is no mapping in write mode");
 }
