@@ -87,6 +87,29 @@
 //! # Ok::<(), alluvium::Error>(())
 //! ```
 //!
+//! # Transactions
+//!
+//! A [`Transaction`] reads one instant, keeps its writes to itself, and commits only if nothing that
+//! it read was written since: whatever runs side by side, it is as if one had run after the other
+//! (serializable). [`Db::transaction`] runs it again where others were faster. For a single key there
+//! are [`Keyspace::compare_and_swap`], [`Keyspace::put_if_absent`] and [`Keyspace::update`].
+//!
+//! ```
+//! # use alluvium::Db;
+//! # let dir = std::env::temp_dir().join(format!("alluvium-doc-tx-{}", std::process::id()));
+//! # let db = Db::open(&dir)?;
+//! # db.put("a", "1")?;
+//! db.transaction(|tx| {
+//!     let moved = tx.get(&db, "a")?.unwrap();
+//!     tx.delete(&db, "a");
+//!     tx.put(&db, "b", moved);
+//!     Ok(())
+//! })?;
+//! assert_eq!(db.get("b")?.unwrap(), b"1");
+//! # db.close()?; Db::destroy(&dir)?;
+//! # Ok::<(), alluvium::Error>(())
+//! ```
+//!
 //! # Limits
 //!
 //! A key has at most 64 KiB, a value 1 GiB, and a batch a quarter of [`Options::memory_bytes`]; one
@@ -132,6 +155,8 @@ pub mod compaction;
 pub mod tree;
 // 7 many maps, one log
 mod db;
+// 8 conversations
+mod txn;
 
 pub use base::batch::{InKeyspace, WriteBatch};
 pub use base::error::{Error, ErrorKind, Result};
@@ -150,6 +175,7 @@ pub use db::{
 #[doc(inline)]
 pub use fs::sim;
 pub use read::{Iter, RangeCursor as Cursor};
+pub use txn::{Savepoint, Transaction, TransactionIter};
 
 /// The default of each option, under the option's name.
 pub mod defaults {
@@ -157,4 +183,5 @@ pub mod defaults {
         BACKGROUND_THREADS, BLOCK_BYTES, FILTER_BITS_PER_KEY, IMMUTABLES_MAX, LEVEL0_RUNS,
         LOG_SEGMENT_BYTES, MEMORY_BYTES, SIZE_RATIO, TABLE_BYTES, TIER_RUNS, WRITE_BUFFER_BYTES,
     };
+    pub use crate::txn::TRANSACTION_TRIES;
 }

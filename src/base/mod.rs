@@ -10,6 +10,7 @@ pub mod cursor;
 pub mod error;
 pub mod key;
 pub mod options;
+pub mod reads;
 pub mod slice;
 pub mod sync;
 pub mod types;

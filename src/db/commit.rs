@@ -11,10 +11,12 @@
 //! all; while it syncs, the next group gathers (group.rs).
 
 use super::core::Core;
+use super::watch::{Refusal, Watch, Watched};
 use crate::base::batch::WriteBatch;
 use crate::base::checksum;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Durability;
+use crate::base::reads::ReadSet;
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo, ValueKind};
 use crate::tree::Tree;
@@ -43,6 +45,8 @@ pub(crate) struct Commit {
     pub(crate) wake_at: u64,
     pub(crate) sealed: Option<wal::Predecessor>,
     pub(crate) appended_bytes: u64,
+    /// What is written while somebody decides on what he has read.
+    pub(super) watched: Watched,
 }
 
 impl Commit {
@@ -61,6 +65,9 @@ impl Commit {
         end
     }
 }
+
+/// The number of a guarded write's last operation, or why it was not written.
+type Guarded = std::result::Result<SeqNo, Refusal>;
 
 /// A batch made ready outside the lock.
 struct Prepared<'a> {
@@ -136,18 +143,7 @@ impl Core {
         durability: Option<Durability>,
         hashes: &mut Vec<u64>,
     ) -> Result<SeqNo> {
-        batch.check()?;
-        if batch.bytes() as u64 > self.options.memory_bytes / 4 {
-            return Err(Error::new(ErrorKind::TooLarge, "the batch is too large")
-                .expected(
-                    format!(
-                        "at most a quarter of memory_bytes ({})",
-                        self.options.memory_bytes
-                    ),
-                    format!("{} bytes", batch.bytes()),
-                )
-                .advice("Nothing was written."));
-        }
+        self.check_size(batch)?;
         let durability = durability.unwrap_or(self.options.durability);
         if batch.is_empty() {
             self.mend_inline();
@@ -159,13 +155,7 @@ impl Core {
             }
             return Ok(seqno);
         }
-        self.mend_inline();
-        self.stall.admit(batch.bytes(), &self.health)?;
-        hashes.clear();
-        for operation in batch.operations() {
-            hashes.push(self.hasher.hash(operation?.key));
-        }
-        let crc = checksum::crc(batch.encoded());
+        let crc = self.make_ready(batch, hashes)?;
         let prepared = Prepared { batch, crc, hashes };
         let result = match durability {
             Durability::Logged => self.write_logged(&prepared, only),
@@ -175,6 +165,35 @@ impl Core {
             self.run_pending();
         }
         result
+    }
+
+    #[inline]
+    fn check_size(&self, batch: &WriteBatch) -> Result<()> {
+        batch.check()?;
+        if batch.bytes() as u64 <= self.options.memory_bytes / 4 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::TooLarge, "the batch is too large")
+            .expected(
+                format!(
+                    "at most a quarter of memory_bytes ({})",
+                    self.options.memory_bytes
+                ),
+                format!("{} bytes", batch.bytes()),
+            )
+            .advice("Nothing was written."))
+    }
+
+    /// What is done before the lock is taken: waits for room, then hashes; the payload's checksum.
+    #[inline]
+    fn make_ready(&self, batch: &WriteBatch, hashes: &mut Vec<u64>) -> Result<u32> {
+        self.mend_inline();
+        self.stall.admit(batch.bytes(), &self.health)?;
+        hashes.clear();
+        for operation in batch.operations() {
+            hashes.push(self.hasher.hash(operation?.key));
+        }
+        Ok(checksum::crc(batch.encoded()))
     }
 
     #[inline]
@@ -188,6 +207,56 @@ impl Core {
         self.apply(&commit, prepared, last, only)?;
         self.published.publish(last);
         Ok(last)
+    }
+
+    /// Writes `batch`, which is not empty, unless something in `reads` was written since `watch`
+    /// began.
+    pub(super) fn write_watched(
+        &self,
+        watch: &Watch<'_>,
+        reads: &ReadSet,
+        batch: &WriteBatch,
+        durability: Option<Durability>,
+    ) -> Result<Guarded> {
+        self.check_size(batch)?;
+        let mut hashes = Vec::with_capacity(batch.len());
+        let crc = self.make_ready(batch, &mut hashes)?;
+        let prepared = Prepared {
+            batch,
+            crc,
+            hashes: &hashes,
+        };
+        let mut answer = self.write_unless_written(watch, reads, &prepared);
+        let durability = durability.unwrap_or(self.options.durability);
+        if matches!(answer, Ok(Ok(_))) && durability == Durability::Synced {
+            let synced = self.sync_log().map_err(visible_but_not_synced);
+            answer = synced.and(answer);
+        }
+        if self.board.is_inline() {
+            self.run_pending();
+        }
+        answer
+    }
+
+    fn write_unless_written(
+        &self,
+        watch: &Watch<'_>,
+        reads: &ReadSet,
+        prepared: &Prepared<'_>,
+    ) -> Result<Guarded> {
+        let mut commit = self.commit.lock();
+        // I10: from here to the publication nobody else writes, or drops a keyspace that was read.
+        for (keyspace, _) in reads.keyspaces() {
+            self.tree(keyspace)?.check_open()?;
+        }
+        if let Err(refusal) = commit.watched.check(watch, reads) {
+            return Ok(Err(refusal));
+        }
+        self.leave_sealed_segment(&mut commit, prepared)?;
+        let last = self.place(&mut commit, prepared, None)?;
+        self.apply(&commit, prepared, last, None)?;
+        self.published.publish(last);
+        Ok(Ok(last))
     }
 
     /// Starts a new segment when this one was sealed and no other could be made then; one that
@@ -254,6 +323,9 @@ impl Core {
             return Err(self.append_failed(commit, cause));
         }
         commit.appended_bytes += (bytes + wal::format::RECORD_HEADER_BYTES) as u64;
+        if !commit.watched.is_idle() {
+            commit.watched.note(prepared.batch);
+        }
         if commit.writer.end() >= commit.wake_at {
             commit.wake_at = commit.writer.end() + super::log::WAKE_EVERY;
             self.board.notify_log();
@@ -369,6 +441,13 @@ impl Core {
     }
 }
 
+fn visible_but_not_synced(cause: Error) -> Error {
+    cause.advice(
+        "The write is logged and visible, but not synced: after a power cut it is there whole or \
+         not at all.",
+    )
+}
+
 /// A `Synced` write that waits for its group.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -400,10 +479,7 @@ impl Core {
             && let Err(cause) = self.sync_log()
         {
             for answer in answers.iter_mut().filter(|a| a.is_ok()) {
-                *answer = Err(cause.clone().advice(
-                    "The write is logged and visible, but not synced: after a power cut it is \
-                     there whole or not at all.",
-                ));
+                *answer = Err(visible_but_not_synced(cause.clone()));
             }
         }
         answers

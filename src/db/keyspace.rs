@@ -59,7 +59,7 @@ impl Keyspace {
     }
 
     #[inline]
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.core().health.check_open()?;
         self.tree.check_open()
     }
@@ -267,7 +267,7 @@ fn bytes_of(bound: Bound<&[u8]>) -> Option<&[u8]> {
 }
 
 /// From `prefix` to the first key that is greater than every key with it.
-pub(super) fn prefix_bounds(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+pub(crate) fn prefix_bounds(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < u8::MAX {

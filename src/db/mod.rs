@@ -1,7 +1,7 @@
 //! Many trees behind one log, one commit queue and a few workers.
 //!
 //! [`Db`] is the handle; [`core`] is what all handles and workers share; [`commit`] is the one way
-//! in for mutations, [`log`] keeps the segments, [`worker`] the background, [`stall`] the writers'
+//! in for mutations, [`watch`] guards those that depend on what was read, [`log`] keeps the segments, [`worker`] the background, [`stall`] the writers'
 //! pace, [`health`] the state, [`mend`] the way out of trouble, [`reserve`] its last bytes, [`open`]
 //! and [`recover`] the way back after a crash, [`repair`] the one after damage.
 
@@ -9,6 +9,7 @@ mod board;
 mod catalog;
 mod close;
 mod commit;
+mod conditional;
 mod core;
 mod group;
 mod health;
@@ -27,23 +28,28 @@ mod sweep;
 #[cfg(all(test, loom))]
 mod tests;
 mod upkeep;
+mod watch;
 mod worker;
 
 pub use health::State;
 pub use keyspace::Keyspace;
+pub(crate) use keyspace::prefix_bounds;
 pub use recover::OpenReport;
 pub use repair::{Loss, LossKind, RepairReport};
+pub(crate) use snapshot::bounds_of;
 pub use snapshot::{Snapshot, SnapshotKeyspace};
 pub use stall::{StallCause, WhyStalled};
 pub use stats::{
     KeyspaceStats, LevelStats, LogStats, ReadStats, RunStats, StallStats, Stats, TableStats,
 };
 pub use upkeep::VerifyReport;
+pub(crate) use watch::Answer;
 
 use self::core::Core;
 use crate::base::batch::{InKeyspace, WriteBatch};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::{KeyspaceOptions, Options, WriteOptions};
+use crate::base::reads::ReadSet;
 use crate::base::sync::Arc;
 use crate::base::types::{KeyspaceId, SeqNo};
 use std::borrow::Borrow;
@@ -146,6 +152,19 @@ impl Db {
     pub fn write(&self, batch: impl Borrow<WriteBatch>, options: WriteOptions) -> Result<SeqNo> {
         self.engine()
             .write_batch(batch.borrow(), options.durability)
+    }
+
+    /// Writes `batch`, which is not empty, unless something in `reads`, which was read at a snapshot
+    /// with the number `since` that is still held, has been written since.
+    pub(crate) fn write_unless_overwritten(
+        &self,
+        reads: &ReadSet,
+        since: SeqNo,
+        batch: &WriteBatch,
+        options: WriteOptions,
+    ) -> Result<Answer> {
+        self.engine()
+            .write_unless_overwritten(reads, since, batch, options.durability)
     }
 
     /// One instant over all keyspaces, for as long as it is held.

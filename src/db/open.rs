@@ -13,6 +13,7 @@ use super::recover::{self, Replayed};
 use super::reserve::Reserve;
 use super::stall::Stall;
 use super::sweep::Leftovers;
+use super::watch::Watched;
 use super::worker;
 use super::{Db, sweep};
 use crate::base::checksum::KeyHasher;
@@ -280,6 +281,7 @@ fn start_log(site: Site<'_>, capacity: u64, replayed: &Replayed) -> Result<Commi
         wake_at: 0,
         sealed: None,
         appended_bytes: 0,
+        watched: Watched::default(),
     })
 }
 

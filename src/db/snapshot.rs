@@ -195,7 +195,7 @@ impl SnapshotKeyspace {
 }
 
 /// The bounds of a range as owned bytes.
-pub(super) fn bounds_of(range: &impl KeyRange) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+pub(crate) fn bounds_of(range: &impl KeyRange) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     let (start, end) = range.bounds();
     (start.map(<[u8]>::to_vec), end.map(<[u8]>::to_vec))
 }

@@ -103,6 +103,32 @@ pub fn get<'v>(view: &'v View, key: &[u8], at: SeqNo) -> Result<Lookup<'v>> {
     }
 }
 
+/// True when the newest version of `key` that is visible at `until` is newer than `since`.
+///
+/// Cost: as `get`, but tables without a number above `since` are not asked.
+///
+/// # Errors
+/// Those of the tables that must be asked.
+pub fn is_written(view: &View, key: &[u8], since: SeqNo, until: SeqNo) -> Result<bool> {
+    let counts = view.counters.of_thread();
+    let hash = view.hasher.hash(key);
+    if let Some(found) = in_memtables(view, key, hash, until) {
+        return Ok(since < found.tag.seqno());
+    }
+    for run in view.runs() {
+        let candidate = Candidate::of(run, view, key, hash);
+        let Some(candidate) = candidate.filter(|c| c.entry.holds_newer(since)) else {
+            continue;
+        };
+        if let Some((table, hash)) = candidate.passing(view, key, hash, counts)?
+            && let Some(value) = counted(table.get(key, hash, until)?, counts)
+        {
+            return Ok(since < value.tag.seqno());
+        }
+    }
+    Ok(false)
+}
+
 /// Many keys, in groups of 16 with staged prefetch; `found` is called for each in the order asked.
 ///
 /// # Errors

@@ -29,17 +29,19 @@ mod snapshot;
 mod source;
 mod view;
 mod visible;
+mod written;
 
 pub use bounds::Bounds;
 pub use concat::{Concat, Parts};
 pub use counters::{ReadCounters, ReadCounts};
-pub use get::{Lookup, get, get_many};
+pub use get::{Lookup, get, get_many, is_written};
 pub use merge::Merge;
 pub use scan::{Iter, RangeCursor};
 pub use snapshot::{SnapshotGuard, SnapshotList};
 pub use source::Source;
 pub use view::View;
 pub use visible::Visible;
+pub use written::written_within;
 
 use crate::base::error::{Error, ErrorKind};
 use crate::base::types::ValueKind;

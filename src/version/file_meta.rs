@@ -18,7 +18,7 @@ use super::holdings::{Holding, Holdings};
 use crate::base::error::{Error, ErrorKind, REPAIR_TABLE, Result};
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::sync::{Arc, Mutex};
-use crate::base::types::FileId;
+use crate::base::types::{FileId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::table::{BirthIdentity, Table, TableContext, TableSummary};
 use std::fmt;
@@ -99,6 +99,11 @@ impl TableEntry {
             opening: Mutex::new(()),
             home,
         })
+    }
+
+    /// True when the table has a sequence number above `since`.
+    pub fn holds_newer(&self, since: SeqNo) -> bool {
+        since < self.meta.summary.seqnos.1
     }
 
     /// The facts.

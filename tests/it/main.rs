@@ -3,6 +3,7 @@
 
 mod bugs;
 mod close;
+mod conditional;
 mod errors;
 mod face;
 mod faults;
@@ -15,3 +16,4 @@ mod rot;
 mod spec;
 mod support;
 mod temp_dir;
+mod transactions;

@@ -1,0 +1,67 @@
+//! What of a range was written between two numbers: the question of a transaction that has read it.
+//!
+//! Every source that has a number above the first is walked by itself: nothing needs to be merged to
+//! know whether there is an entry, and mostly only memtables and the youngest tables are left.
+
+use super::bounds::Bounds;
+use super::view::View;
+use crate::base::cursor::Cursor;
+use crate::base::error::Result;
+use crate::base::types::{SeqNo, Tag};
+use std::ops::Bound;
+
+/// A key within `bounds` that has a version newer than `since` and not newer than `until`.
+///
+/// Cost: a walk through those sources that have such a number, within the bounds.
+///
+/// # Errors
+/// Those of the tables that are walked.
+pub fn written_within(
+    view: &View,
+    bounds: &Bounds,
+    since: SeqNo,
+    until: SeqNo,
+) -> Result<Option<Vec<u8>>> {
+    if bounds.is_inverted() {
+        return Ok(None);
+    }
+    for memtable in view.memtables() {
+        if memtable.seqnos().is_some_and(|(_, last)| since < last)
+            && let Some(key) = walk(memtable.cursor(), bounds, since, until)?
+        {
+            return Ok(Some(key));
+        }
+    }
+    for table in view.runs().flat_map(|run| run.tables.iter()) {
+        let summary = &table.meta().summary;
+        let meets = bounds.after_lower(&summary.largest) && bounds.before_upper(&summary.smallest);
+        if meets
+            && table.holds_newer(since)
+            && let Some(key) = walk(table.table()?.cursor(), bounds, since, until)?
+        {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
+fn walk(
+    mut cursor: impl Cursor,
+    bounds: &Bounds,
+    since: SeqNo,
+    until: SeqNo,
+) -> Result<Option<Vec<u8>>> {
+    match bounds.lower() {
+        Bound::Unbounded => cursor.first()?,
+        Bound::Included(key) => cursor.seek(key, Tag::MAX)?,
+        Bound::Excluded(key) => cursor.seek(key, Tag::MIN)?,
+    }
+    while cursor.valid() && bounds.before_upper(cursor.key()) {
+        let seqno = cursor.tag().seqno();
+        if since < seqno && seqno <= until {
+            return Ok(Some(cursor.key().to_vec()));
+        }
+        cursor.next()?;
+    }
+    Ok(None)
+}
