@@ -13,6 +13,7 @@
 //! Nothing in here is random but what a seed says: with no background threads, a list and a
 //! setting run the same way each time.
 
+mod conditional;
 mod keys;
 mod op;
 mod oracle;

@@ -135,6 +135,18 @@ kinds! {
     CrashSoon 1,
     /// A call from now on fails. Lists have it only where they are asked to.
     Fault 0,
+    /// From the value that is there.
+    Swap 20,
+    /// From another one: refused.
+    SwapRefused 8,
+    PutIfAbsent 12,
+    Update 16,
+    /// Reads and writes over all keyspaces, with savepoints, and a commit.
+    Transact 24,
+    TransactSynced 3,
+    /// Somebody is faster: refused whole.
+    TransactConflict 8,
+    TransactDrop 3,
 }
 
 /// One operation.

@@ -28,7 +28,11 @@ impl Turn {
 }
 
 /// Takes all entries, and asks for more.
-pub(super) fn check_iter(mut iter: Iter, expected: &[(u8, Value)], mut turn: Turn) -> Result<()> {
+pub(super) fn check_iter(
+    mut iter: impl DoubleEndedIterator<Item = Result<(Slice, Slice)>>,
+    expected: &[(u8, Value)],
+    mut turn: Turn,
+) -> Result<()> {
     let mut left = expected;
     loop {
         let (found, wanted) = if turn.is_front() {

@@ -224,6 +224,8 @@ impl World {
             CursorOpen | CursorMove | CursorDrop => self.long_cursor(op),
             Flush | Compact | CompactRange | Sync | Verify | Stats => self.upkeep(op),
             KeyspaceOpen | KeyspaceDrop | KeyspaceList | KeyspaceRefused => self.keyspace(op),
+            Swap | SwapRefused | PutIfAbsent | Update | Transact | TransactSynced
+            | TransactConflict | TransactDrop => self.conditional(op),
             Reopen | ReopenOther | OpenTwice | CloseAlive | Leave | Kill | PowerLoss
             | CrashSoon | Fault => self.restart(op),
         }

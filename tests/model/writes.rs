@@ -100,7 +100,7 @@ impl World {
     }
 
     /// A write came back. Behind a crash nothing counts: a store through a mapping cannot fail.
-    fn written<T>(&mut self, kind: Kind, result: Result<T>) -> Result<()> {
+    pub(super) fn written<T>(&mut self, kind: Kind, result: Result<T>) -> Result<()> {
         result?;
         if !self.is_crashed() {
             self.oracle.acknowledge();
@@ -292,9 +292,11 @@ impl World {
 
 fn durability(kind: Kind) -> Option<Durability> {
     match kind {
-        Kind::PutSynced | Kind::DeleteSynced | Kind::BatchSynced | Kind::BatchEmptySynced => {
-            Some(Durability::Synced)
-        }
+        Kind::PutSynced
+        | Kind::DeleteSynced
+        | Kind::BatchSynced
+        | Kind::BatchEmptySynced
+        | Kind::TransactSynced => Some(Durability::Synced),
         Kind::PutLogged => Some(Durability::Logged),
         _ => None,
     }
