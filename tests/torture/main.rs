@@ -10,6 +10,7 @@
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
 
 mod crash;
+mod elle;
 mod histories;
 mod kill;
 mod metamorphic;

@@ -25,7 +25,7 @@ const HOW: &str = "cargo test --profile torture --features sim --test torture hi
 /// Histories that share one database, each with its own keys.
 const HISTORIES_EACH: u64 = 10;
 
-fn keyspace(seed: u64) -> KeyspaceOptions {
+pub(crate) fn keyspace(seed: u64) -> KeyspaceOptions {
     KeyspaceOptions::new()
         .write_buffer_bytes(1 << (10 + seed % 4))
         .immutables_max(2 + (seed % 3) as u32)
@@ -40,7 +40,7 @@ fn keyspace(seed: u64) -> KeyspaceOptions {
         })
 }
 
-fn options(seed: u64) -> Options {
+pub(crate) fn options(seed: u64) -> Options {
     Options::new()
         .memory_bytes(8 << 20)
         .log_segment_bytes(16 << 10)
