@@ -1,4 +1,4 @@
-//! Twelve scenarios with everything on: workers, the log's helper, writers, readers.
+//! Thirteen scenarios with everything on: workers, the log's helper, writers, readers.
 //!
 //! Each is small, so that many schedules fit into a second: memtables of a few entries, four to
 //! twelve writes a client. What is asserted holds at every moment of every schedule.
@@ -444,6 +444,43 @@ macro_rules! scenarios {
     )*};
 }
 
+/// Increments by transactions, updates and swaps while memtables are flushed: none is lost, and no
+/// transaction sees two keys that are always written together differ.
+fn transactions(sim: &SimFs, _: u64) {
+    let db = open(sim, 1);
+    let clients: Vec<_> = (0..2)
+        .map(|client| {
+            let db = db.clone();
+            thread::spawn(move || {
+                for n in 0..3 {
+                    db.transaction(|tx| {
+                        let mut pair = tx.range(&db, key(0)..=key(1));
+                        let next = pair
+                            .next()
+                            .map_or(0, |entry| number(&entry.expect("read").1));
+                        let twin = pair
+                            .next()
+                            .map_or(0, |entry| number(&entry.expect("read").1));
+                        assert_eq!(next, twin, "one instant");
+                        tx.put(&db, key(0), value(next + 1));
+                        tx.put(&db, key(1), value(next + 1));
+                        Ok(())
+                    })
+                    .expect("a transaction succeeds");
+                    db.put(key(10 + client), value(n)).expect("a put succeeds");
+                    let more = |found: Option<&[u8]>| {
+                        let seen = found.map_or(0, |bytes| number(&Slice::from(bytes)));
+                        Some(value(seen + 1))
+                    };
+                    db.update(key(2), more).expect("an update succeeds");
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(join);
+    close_and_check(sim, db, &[(0, 6), (1, 6), (2, 6), (10, 2), (11, 2)]);
+}
+
 scenarios! {
     writers,
     close_against_writers,
@@ -457,4 +494,5 @@ scenarios! {
     upkeep_by_hand,
     failed_sync,
     log_rotation,
+    transactions,
 }
