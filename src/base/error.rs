@@ -230,6 +230,15 @@ impl std::error::Error for Error {
     }
 }
 
+/// Bytes as an error shows them: whole if there are few, else how many there are.
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    const SHOWN_BYTES_MAX: usize = 32;
+    match bytes.len() {
+        ..=SHOWN_BYTES_MAX => format!("'{}'", bytes.escape_ascii()),
+        len => format!("of {len} bytes"),
+    }
+}
+
 /// What was read; `None` for what is damaged. Any other error stays one: what the disk does not give
 /// now may be whole.
 ///

@@ -7,13 +7,10 @@
 use super::keyspace::Keyspace;
 use super::watch::Answer;
 use crate::base::batch::WriteBatch;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result, shown};
 use crate::base::reads::ReadSet;
 use crate::base::slice::Slice;
 use crate::read;
-
-/// Values of at most so many bytes are shown in errors.
-const SHOWN_BYTES_MAX: usize = 32;
 
 impl Keyspace {
     /// Sets `key` to `new` if it has the value `old`; `None` stands for no value.
@@ -123,12 +120,11 @@ impl Keyspace {
 }
 
 fn conflict(expected: Option<&[u8]>, found: Option<&[u8]>) -> Error {
-    let shown = |value: Option<&[u8]>| match value {
+    let value = |bytes: Option<&[u8]>| match bytes {
         None => "no value".to_owned(),
-        Some(bytes) if bytes.len() <= SHOWN_BYTES_MAX => format!("'{}'", bytes.escape_ascii()),
-        Some(bytes) => format!("a value of {} bytes", bytes.len()),
+        Some(bytes) => format!("a value {}", shown(bytes)),
     };
-    Error::new(ErrorKind::Conflict, "the key has another value")
-        .expected(shown(expected), shown(found))
+    Error::new(ErrorKind::Conflict, "the key was not as expected")
+        .expected(value(expected), value(found))
         .advice("Nothing was written. Read the key again, and decide anew.")
 }

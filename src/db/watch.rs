@@ -108,11 +108,7 @@ impl Watched {
         let oldest = self.starts.first_key_value();
         let needed_from = oldest.map_or(u64::MAX, |(_, start)| *start);
         let passed = needed_from.saturating_sub(self.first);
-        self.forget(
-            self.noted
-                .len()
-                .min(usize::try_from(passed).unwrap_or(usize::MAX)),
-        );
+        self.forget(passed.min(self.noted.len() as u64) as usize);
     }
 
     /// Lets go of the oldest notes.

@@ -19,7 +19,7 @@ pub use scan::TransactionIter;
 pub use writes::Savepoint;
 
 use crate::base::batch::InKeyspace;
-use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::error::{Error, ErrorKind, Result, shown};
 use crate::base::options::{KeyRange, WriteOptions};
 use crate::base::reads::ReadSet;
 use crate::base::slice::Slice;
@@ -337,8 +337,8 @@ fn conflict(key: &[u8]) -> Error {
     Error::new(
         ErrorKind::Conflict,
         format!(
-            "the transaction read the key '{}', which was written since",
-            key.escape_ascii()
+            "the transaction read the key {}, which was written since",
+            shown(key)
         ),
     )
     .advice("Nothing was written. Run the transaction again.")

@@ -5,6 +5,7 @@
 
 use crate::base::batch::WriteBatch;
 use crate::base::error::{Error, Result};
+use crate::base::reads::Cut;
 use crate::base::slice::Slice;
 use crate::base::sync::plain::AtomicU64;
 use crate::base::types::KeyspaceId;
@@ -60,8 +61,12 @@ impl Writes {
         (lower, upper): &(Bound<Vec<u8>>, Bound<Vec<u8>>),
     ) -> VecDeque<Written> {
         let (lower, upper) = (lower.as_ref(), upper.as_ref());
-        let keys = self.keyspaces.get(&keyspace);
-        let Some(keys) = keys.filter(|_| !is_inverted(lower, upper)) else {
+        let (from, to) = (
+            Cut::lower(lower.map(Vec::as_slice)),
+            Cut::upper(upper.map(Vec::as_slice)),
+        );
+        // A `BTreeMap` panics when it is asked for a range that is inverted.
+        let Some(keys) = self.keyspaces.get(&keyspace).filter(|_| from < to) else {
             return VecDeque::new();
         };
         keys.range::<Vec<u8>, _>((lower, upper))
@@ -123,17 +128,5 @@ impl Writes {
             }
         }
         batch
-    }
-}
-
-/// True when no key lies within: a `BTreeMap` panics when it is asked for such a range.
-fn is_inverted(lower: Bound<&Vec<u8>>, upper: Bound<&Vec<u8>>) -> bool {
-    match (lower, upper) {
-        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-        (Bound::Included(lower), Bound::Included(upper)) => upper < lower,
-        (
-            Bound::Included(lower) | Bound::Excluded(lower),
-            Bound::Included(upper) | Bound::Excluded(upper),
-        ) => upper <= lower,
     }
 }

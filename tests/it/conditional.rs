@@ -29,12 +29,12 @@ fn a_swap_happens_only_from_the_expected_value() {
     assert!(!error.is_retryable());
     assert_eq!(
         error.to_string(),
-        "the key has another value: '2', expected '1'.\nNothing was written. Read the key again, \
-         and decide anew."
+        "the key was not as expected: a value '2', expected a value '1'.\nNothing was written. Read \
+         the key again, and decide anew."
     );
     let error = db.compare_and_swap("b", Some(b"1"), None).unwrap_err();
     assert!(
-        error.to_string().contains("no value, expected '1'"),
+        error.to_string().contains("no value, expected a value '1'"),
         "{error}"
     );
     db.compare_and_swap("a", Some(b"2"), None).unwrap();
@@ -45,6 +45,10 @@ fn a_swap_happens_only_from_the_expected_value() {
     db.put_if_absent("a", "3").unwrap();
     let error = db.put_if_absent("a", vec![b'x'; 100]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
+    let long = vec![b'x'; 100];
+    let error = db.compare_and_swap("a", Some(&long), None).unwrap_err();
+    let expected = "a value '3', expected a value of 100 bytes";
+    assert!(error.to_string().contains(expected), "{error}");
     assert_eq!(db.get("a").unwrap().unwrap(), b"3");
 }
 

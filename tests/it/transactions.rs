@@ -156,7 +156,13 @@ fn of_two_that_each_read_what_the_other_writes_one_commits() {
     };
     let (alice, bob) = (leave("alice"), leave("bob"));
     alice.commit().unwrap();
-    assert_eq!(bob.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    let error = bob.commit().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(
+        error.to_string(),
+        "the transaction read the key 'alice', which was written since.\nNothing was written. Run \
+         the transaction again."
+    );
     assert_eq!(all(&db), "alice=off bob=on");
 }
 
