@@ -1,7 +1,7 @@
 //! What a decision was made on: the keys and ranges that somebody has read.
 //!
 //! A transaction and a conditional write hand it to the commit, which refuses them when something
-//! in it has been written since (`db/guarded`). Plain data: a set of keys and a list of ranges for
+//! in it has been written since (`db/watch`). Plain data: a set of keys and a list of ranges for
 //! each keyspace.
 //!
 //! A range is kept between two *cuts*, places between keys: before or after a key, or behind all.
@@ -9,8 +9,7 @@
 //! by one search. Threads: one at a time; the owner locks.
 
 use super::types::KeyspaceId;
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// A place between two keys. Cuts are ordered as they lie.
@@ -123,24 +122,6 @@ impl ReadSet {
         }
     }
 
-    /// Adds all that is in `other`.
-    pub fn add_all(&mut self, other: ReadSet) {
-        for (keyspace, mut reads) in other.keyspaces {
-            match self.keyspaces.entry(keyspace) {
-                Entry::Vacant(place) => {
-                    place.insert(reads);
-                }
-                Entry::Occupied(place) => {
-                    let known = place.into_mut();
-                    known.keys.append(&mut reads.keys);
-                    for (from, to) in reads.ranges {
-                        known.join(from, to);
-                    }
-                }
-            }
-        }
-    }
-
     /// What was read of each keyspace.
     pub fn keyspaces(&self) -> impl Iterator<Item = (KeyspaceId, &Reads)> {
         self.keyspaces.iter().map(|(id, reads)| (*id, reads))
@@ -228,16 +209,14 @@ mod tests {
         /// The twin: every range for itself.
         #[test]
         fn a_key_is_in_the_set_when_it_is_in_some_range(
-            ranges in proptest::collection::vec((cut(), cut(), any::<bool>()), 0..8),
+            ranges in proptest::collection::vec((cut(), cut()), 0..8),
             key in proptest::collection::vec(0u8..3, 0..4),
         ) {
-            let (mut reads, mut other) = (ReadSet::default(), ReadSet::default());
-            for (from, to, first) in &ranges {
-                let set = if *first { &mut reads } else { &mut other };
-                set.add_range(SPACE, from.clone(), to.clone());
+            let mut reads = ReadSet::default();
+            for (from, to) in &ranges {
+                reads.add_range(SPACE, from.clone(), to.clone());
             }
-            reads.add_all(other);
-            let within = |(from, to, _): &(Cut, Cut, bool)| from.is_before(&key) && !to.is_before(&key);
+            let within = |(from, to): &(Cut, Cut)| from.is_before(&key) && !to.is_before(&key);
             prop_assert_eq!(reads.contains(SPACE, &key), ranges.iter().any(within));
             for (_, reads) in reads.keyspaces() {
                 prop_assert!(reads.ranges.is_sorted_by(|a, b| a.1 < b.0));

@@ -67,7 +67,7 @@ impl Commit {
 }
 
 /// The number of a guarded write's last operation, or why it was not written.
-type Guarded = std::result::Result<SeqNo, Refusal>;
+pub(super) type Guarded = std::result::Result<SeqNo, Refusal>;
 
 /// A batch made ready outside the lock.
 struct Prepared<'a> {
@@ -201,22 +201,31 @@ impl Core {
         if let (Some(tree), Some(&hash)) = (only, prepared.hashes.first()) {
             tree.active().prefetch(hash);
         }
-        let mut commit = self.commit.lock();
-        self.leave_sealed_segment(&mut commit, prepared)?;
-        let last = self.place(&mut commit, prepared, only)?;
-        self.apply(&commit, prepared, last, only)?;
+        self.write_under(&mut self.commit.lock(), prepared, only)
+    }
+
+    /// Places one batch, applies it and makes it visible; the caller holds the lock.
+    #[inline]
+    fn write_under(
+        &self,
+        commit: &mut Commit,
+        prepared: &Prepared<'_>,
+        only: Option<&Tree>,
+    ) -> Result<SeqNo> {
+        self.leave_sealed_segment(commit, prepared)?;
+        let last = self.place(commit, prepared, only)?;
+        self.apply(commit, prepared, last, only)?;
         self.published.publish(last);
         Ok(last)
     }
 
     /// Writes `batch`, which is not empty, unless something in `reads` was written since `watch`
-    /// began.
+    /// began. Not synced, whatever was asked for: the watch should not be kept for so long.
     pub(super) fn write_watched(
         &self,
         watch: &Watch<'_>,
         reads: &ReadSet,
         batch: &WriteBatch,
-        durability: Option<Durability>,
     ) -> Result<Guarded> {
         self.check_size(batch)?;
         let mut hashes = Vec::with_capacity(batch.len());
@@ -226,24 +235,6 @@ impl Core {
             crc,
             hashes: &hashes,
         };
-        let mut answer = self.write_unless_written(watch, reads, &prepared);
-        let durability = durability.unwrap_or(self.options.durability);
-        if matches!(answer, Ok(Ok(_))) && durability == Durability::Synced {
-            let synced = self.sync_log().map_err(visible_but_not_synced);
-            answer = synced.and(answer);
-        }
-        if self.board.is_inline() {
-            self.run_pending();
-        }
-        answer
-    }
-
-    fn write_unless_written(
-        &self,
-        watch: &Watch<'_>,
-        reads: &ReadSet,
-        prepared: &Prepared<'_>,
-    ) -> Result<Guarded> {
         let mut commit = self.commit.lock();
         // I10: from here to the publication nobody else writes, or drops a keyspace that was read.
         for (keyspace, _) in reads.keyspaces() {
@@ -252,11 +243,7 @@ impl Core {
         if let Err(refusal) = commit.watched.check(watch, reads) {
             return Ok(Err(refusal));
         }
-        self.leave_sealed_segment(&mut commit, prepared)?;
-        let last = self.place(&mut commit, prepared, None)?;
-        self.apply(&commit, prepared, last, None)?;
-        self.published.publish(last);
-        Ok(Ok(last))
+        self.write_under(&mut commit, &prepared, None).map(Ok)
     }
 
     /// Starts a new segment when this one was sealed and no other could be made then; one that
@@ -441,7 +428,7 @@ impl Core {
     }
 }
 
-fn visible_but_not_synced(cause: Error) -> Error {
+pub(super) fn visible_but_not_synced(cause: Error) -> Error {
     cause.advice(
         "The write is logged and visible, but not synced: after a power cut it is there whole or \
          not at all.",

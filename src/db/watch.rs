@@ -11,6 +11,7 @@
 //! ([`Refusal::Forgotten`]), and its owner begins another. Starts of watches ascend with their
 //! numbers. Threads: [`Watched`] is used under the write lock.
 
+use super::commit::visible_but_not_synced;
 use super::core::Core;
 use crate::base::batch::WriteBatch;
 use crate::base::error::Result;
@@ -160,16 +161,35 @@ impl Core {
     pub(crate) fn write_unless_overwritten(
         &self,
         reads: &ReadSet,
-        mut since: SeqNo,
+        since: SeqNo,
         batch: &WriteBatch,
         durability: Option<Durability>,
+    ) -> Result<Answer> {
+        let mut answer = self.write_guarded(reads, since, batch);
+        let durability = durability.unwrap_or(self.options.durability);
+        if matches!(answer, Ok(Answer::Written(_))) && durability == Durability::Synced {
+            let synced = self.sync_log().map_err(visible_but_not_synced);
+            answer = synced.and(answer);
+        }
+        if self.board.is_inline() {
+            self.run_pending();
+        }
+        answer
+    }
+
+    /// The same, not synced; when it returns nobody watches any more.
+    fn write_guarded(
+        &self,
+        reads: &ReadSet,
+        mut since: SeqNo,
+        batch: &WriteBatch,
     ) -> Result<Answer> {
         loop {
             let watch = self.watch();
             if let Some(key) = self.find_written(reads, since, watch.at())? {
                 return Ok(Answer::Overwritten(key));
             }
-            match self.write_watched(&watch, reads, batch, durability)? {
+            match self.write_watched(&watch, reads, batch)? {
                 Ok(seqno) => return Ok(Answer::Written(seqno)),
                 Err(Refusal::Overwritten(key)) => return Ok(Answer::Overwritten(key)),
                 Err(Refusal::Forgotten) => since = watch.at(),

@@ -9,10 +9,11 @@ use super::concat::{Concat, Parts};
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
 use crate::base::slice::Slice;
+use crate::base::sync::Arc;
 use crate::base::types::Tag;
 use crate::memtable::MemtableCursor;
 use crate::table::TableCursor;
-use crate::version::SortedRun;
+use crate::version::{SortedRun, TableEntry};
 use std::ops::{Bound, Range};
 
 /// One sorted sequence of a view.
@@ -34,7 +35,7 @@ pub struct RunPart {
 }
 
 impl RunPart {
-    fn new(run: &SortedRun, bounds: &Bounds) -> RunPart {
+    pub(super) fn new(run: &SortedRun, bounds: &Bounds) -> RunPart {
         let start = match bounds.lower() {
             Bound::Unbounded => 0,
             Bound::Included(key) | Bound::Excluded(key) => run.lower_bound(key),
@@ -54,6 +55,11 @@ impl RunPart {
             run: run.clone(),
             tables: start..end.max(start),
         }
+    }
+
+    /// The tables, in order.
+    pub(super) fn tables(&self) -> &[Arc<TableEntry>] {
+        &self.run.tables[self.tables.clone()]
     }
 }
 

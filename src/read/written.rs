@@ -4,6 +4,7 @@
 //! know whether there is an entry, and mostly only memtables and the youngest tables are left.
 
 use super::bounds::Bounds;
+use super::source::RunPart;
 use super::view::View;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
@@ -32,14 +33,13 @@ pub fn written_within(
             return Ok(Some(key));
         }
     }
-    for table in view.runs().flat_map(|run| run.tables.iter()) {
-        let summary = &table.meta().summary;
-        let meets = bounds.after_lower(&summary.largest) && bounds.before_upper(&summary.smallest);
-        if meets
-            && table.holds_newer(since)
-            && let Some(key) = walk(table.table()?.cursor(), bounds, since, until)?
-        {
-            return Ok(Some(key));
+    for run in view.runs() {
+        for table in RunPart::new(run, bounds).tables() {
+            if table.holds_newer(since)
+                && let Some(key) = walk(table.table()?.cursor(), bounds, since, until)?
+            {
+                return Ok(Some(key));
+            }
         }
     }
     Ok(None)

@@ -26,9 +26,9 @@ use crate::base::slice::Slice;
 use crate::base::sync::{Arc, Mutex, thread};
 use crate::base::types::SeqNo;
 use crate::db::{Answer, Db, Keyspace, Snapshot, bounds_of, prefix_bounds};
+use crate::read::Bounds;
 use scan::Shown;
 use std::fmt;
-use std::ops::Bound;
 use std::time::Duration;
 use writes::Writes;
 
@@ -195,12 +195,14 @@ impl Transaction {
     /// Only what the iterator has shown counts as read, with the gaps between: the first ten
     /// entries of a range do not conflict with a write behind the tenth.
     pub fn range(&self, keyspace: &Keyspace, range: impl KeyRange) -> TransactionIter {
-        self.scan(keyspace, bounds_of(&range))
+        let (lower, upper) = bounds_of(&range);
+        self.scan(keyspace, Bounds::new(lower, upper))
     }
 
     /// The entries whose keys start with `prefix`; see [`Transaction::range`].
     pub fn prefix(&self, keyspace: &Keyspace, prefix: impl AsRef<[u8]>) -> TransactionIter {
-        self.scan(keyspace, prefix_bounds(prefix.as_ref()))
+        let (lower, upper) = prefix_bounds(prefix.as_ref());
+        self.scan(keyspace, Bounds::new(lower, upper))
     }
 
     /// All entries; see [`Transaction::range`].
@@ -208,11 +210,7 @@ impl Transaction {
         self.range(keyspace, ..)
     }
 
-    fn scan(
-        &self,
-        keyspace: &Keyspace,
-        bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>),
-    ) -> TransactionIter {
+    fn scan(&self, keyspace: &Keyspace, bounds: Bounds) -> TransactionIter {
         let id = match self.own(keyspace) {
             Ok(keyspace) => keyspace.target().0,
             Err(error) => return TransactionIter::failed(error),
@@ -220,7 +218,9 @@ impl Transaction {
         let shown = Arc::new(Mutex::new(Shown::nothing_of(id, &bounds)));
         self.reads.lock().begin_scan(Arc::clone(&shown));
         let written = self.writes.within(id, &bounds);
-        TransactionIter::new(self.at.keyspace(keyspace).range(bounds), written, shown)
+        let entries = self.at.keyspace(keyspace);
+        let entries = entries.range((bounds.lower(), bounds.upper()));
+        TransactionIter::new(entries, written, shown)
     }
 
     /// Sets `key` to `value`, once it commits.

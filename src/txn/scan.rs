@@ -14,12 +14,11 @@ use crate::base::reads::{Cut, ReadSet};
 use crate::base::slice::Slice;
 use crate::base::sync::{Arc, Mutex};
 use crate::base::types::KeyspaceId;
-use crate::read::Iter;
+use crate::read::{Bounds, Iter};
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
-use std::ops::Bound;
 
 /// What an iterator has shown of its range: from its start up to `front`, and from `back` to its end.
 #[derive(Debug)]
@@ -33,12 +32,8 @@ pub(super) struct Shown {
 
 impl Shown {
     /// Of a range that nobody has looked at yet.
-    pub(super) fn nothing_of(
-        keyspace: KeyspaceId,
-        (lower, upper): &(Bound<Vec<u8>>, Bound<Vec<u8>>),
-    ) -> Shown {
-        let start = Cut::lower(lower.as_ref().map(Vec::as_slice));
-        let end = Cut::upper(upper.as_ref().map(Vec::as_slice));
+    pub(super) fn nothing_of(keyspace: KeyspaceId, bounds: &Bounds) -> Shown {
+        let (start, end) = (Cut::lower(bounds.lower()), Cut::upper(bounds.upper()));
         Shown {
             keyspace,
             front: start.clone(),
@@ -69,8 +64,6 @@ pub struct TransactionIter {
     back: Option<Entry>,
     written: VecDeque<Written>,
     shown: Option<Arc<Mutex<Shown>>>,
-    /// To be yielded before anything else.
-    failed: Option<Error>,
 }
 
 impl fmt::Debug for TransactionIter {
@@ -98,19 +91,17 @@ impl TransactionIter {
             back: None,
             written,
             shown: Some(shown),
-            failed: None,
         }
     }
 
     /// Yields this error once, then nothing.
     pub(super) fn failed(error: Error) -> TransactionIter {
         TransactionIter {
-            entries: None,
+            entries: Some(Iter::failed(error)),
             front: None,
             back: None,
             written: VecDeque::new(),
             shown: None,
-            failed: Some(error),
         }
     }
 
@@ -179,9 +170,7 @@ impl TransactionIter {
     }
 
     fn give(&mut self, side: Side) -> Option<Result<Entry>> {
-        if self.entries.is_none() {
-            return self.failed.take().map(Err);
-        }
+        self.entries.as_ref()?;
         match self.advance(side) {
             Ok(entry) => {
                 self.show(side, entry.as_ref());

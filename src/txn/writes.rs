@@ -5,12 +5,11 @@
 
 use crate::base::batch::WriteBatch;
 use crate::base::error::{Error, Result};
-use crate::base::reads::Cut;
 use crate::base::slice::Slice;
 use crate::base::sync::plain::AtomicU64;
 use crate::base::types::KeyspaceId;
+use crate::read::Bounds;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
 /// A point in a transaction; see [`Transaction::savepoint`](super::Transaction::savepoint).
@@ -55,21 +54,13 @@ impl Writes {
     }
 
     /// What was written within `bounds`, in order.
-    pub(super) fn within(
-        &self,
-        keyspace: KeyspaceId,
-        (lower, upper): &(Bound<Vec<u8>>, Bound<Vec<u8>>),
-    ) -> VecDeque<Written> {
-        let (lower, upper) = (lower.as_ref(), upper.as_ref());
-        let (from, to) = (
-            Cut::lower(lower.map(Vec::as_slice)),
-            Cut::upper(upper.map(Vec::as_slice)),
-        );
+    pub(super) fn within(&self, keyspace: KeyspaceId, bounds: &Bounds) -> VecDeque<Written> {
+        let keys = self.keyspaces.get(&keyspace);
         // A `BTreeMap` panics when it is asked for a range that is inverted.
-        let Some(keys) = self.keyspaces.get(&keyspace).filter(|_| from < to) else {
+        let Some(keys) = keys.filter(|_| !bounds.is_inverted()) else {
             return VecDeque::new();
         };
-        keys.range::<Vec<u8>, _>((lower, upper))
+        keys.range::<[u8], _>((bounds.lower(), bounds.upper()))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect()
     }
