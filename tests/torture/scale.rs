@@ -88,6 +88,12 @@ pub(crate) fn only() -> Option<String> {
     std::env::var("TORTURE_CASE").ok()
 }
 
+/// How often that case is run, for suites whose seed does not say how threads meet.
+pub(crate) fn repeats() -> u64 {
+    let asked = std::env::var("TORTURE_REPEAT").map_or(Ok(1), |n| n.parse());
+    asked.expect("TORTURE_REPEAT is a number")
+}
+
 /// The count of one suite. [`Tally::finish`] prints it and fails below the floor.
 #[derive(Debug)]
 pub(crate) struct Tally {

@@ -11,11 +11,10 @@
 mod check;
 mod record;
 
-use crate::histories;
-use crate::scale::{Part, Scale, Tally, only};
+use crate::histories::{self, Place};
+use crate::scale::{Part, Scale, Tally, only, repeats};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
-use record::Place;
 use std::path::Path;
 
 const HOW: &str = "cargo test --profile torture --features sim --test torture elle";
@@ -31,7 +30,7 @@ fn run(seed: u64, count: u64) -> (u64, u64) {
     let place = Place::new(db.clone(), other.expect("the keyspace opens"));
     let (mut committed, mut refused) = (0, 0);
     for n in 0..count {
-        let history = place.record(seed + n);
+        let history = record::record(&place, seed + n);
         if let Err(anomaly) = check::check(&history) {
             panic!(
                 "history {}: {anomaly}\nagain: TORTURE_CASE={} TORTURE_REPEAT=200 {HOW}",
@@ -55,8 +54,7 @@ fn elle_transactions_are_strictly_serializable() {
     if let Some(case) = only() {
         // The case of another suite has another form.
         let Ok(seed) = case.parse() else { return };
-        let repeat = std::env::var("TORTURE_REPEAT").map_or(Ok(1), |n| n.parse());
-        for _ in 0..repeat.expect("TORTURE_REPEAT is a number") {
+        for _ in 0..repeats() {
             run(seed, 1);
             tally.add(1);
         }

@@ -3,12 +3,10 @@
 //! What each client does follows from the seed; how the clients meet is left to the machine.
 
 use super::check::{Action, History, Key, Transaction, Value};
+use crate::histories::Place;
 use crate::model::Random;
-use alluvium::{
-    Db, Durability, ErrorKind, Keyspace, Slice, TransactionIter, WriteBatch, WriteOptions,
-};
+use alluvium::{Durability, ErrorKind, Keyspace, Slice, TransactionIter, WriteBatch, WriteOptions};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 const CLIENTS: u64 = 4;
 /// Transactions of each client.
@@ -17,62 +15,41 @@ const TRANSACTIONS: u64 = 12;
 const LISTS: Key = 4;
 const REGISTERS: Key = 6;
 
-/// Where the histories of one database happen; each has keys of its own.
-pub(super) struct Place {
-    db: Db,
-    other: Keyspace,
-    clock: AtomicU64,
+/// A list or register is of the one keyspace or of the other.
+fn keyspace(place: &Place, key: Key) -> &Keyspace {
+    match key % 2 {
+        0 => &place.db,
+        _ => &place.other,
+    }
 }
 
-impl Place {
-    pub(super) fn new(db: Db, other: Keyspace) -> Place {
-        Place {
-            db,
-            other,
-            clock: AtomicU64::new(0),
-        }
-    }
-
-    /// SeqCst, so that the numbers of all clients are one order and surround the calls.
-    fn now(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::SeqCst)
-    }
-
-    fn keyspace(&self, key: Key) -> &Keyspace {
-        match key % 2 {
-            0 => &self.db,
-            _ => &self.other,
-        }
-    }
-
-    /// Runs the clients of the history with this seed, and then reads every list.
-    pub(super) fn record(&self, seed: u64) -> History {
-        let start = Barrier::new(CLIENTS as usize);
-        let client = |id: u64| Client {
-            place: self,
-            random: Random(seed ^ (id << 56)),
-            seed,
-            id,
-            written: 0,
-        };
-        let mut history: History = std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..CLIENTS)
-                .map(|id| {
-                    let (mut client, start) = (client(id), &start);
-                    scope.spawn(move || {
-                        start.wait();
-                        (0..TRANSACTIONS).map(|_| client.run()).collect::<History>()
-                    })
+/// Runs the clients of the history with this seed, and then reads every list.
+pub(super) fn record(place: &Place, seed: u64) -> History {
+    let start = Barrier::new(CLIENTS as usize);
+    let client = |id: u64| Client {
+        place,
+        random: Random(seed ^ (id << 56)),
+        seed,
+        id,
+        written: 0,
+    };
+    let mut history: History = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|id| {
+                let (mut client, start) = (client(id), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    (0..TRANSACTIONS).map(|_| client.run()).collect::<History>()
                 })
-                .collect();
-            let joined = clients.into_iter().map(|client| client.join());
-            joined
-                .flat_map(|done| done.expect("a client does not panic"))
-                .collect()
-        });
-        history.push(client(CLIENTS).read_lists());
-        history
-    }
+            })
+            .collect();
+        let joined = clients.into_iter().map(|client| client.join());
+        joined
+            .flat_map(|done| done.expect("a client does not panic"))
+            .collect()
+    });
+    history.push(client(CLIENTS).read_lists());
+    history
 }
 
 struct Client<'a> {
@@ -123,7 +100,7 @@ impl Client<'_> {
         for _ in 0..1 + self.random.number_below(2) {
             let (key, value) = (self.register(), self.value());
             batch.put(
-                self.place.keyspace(key),
+                keyspace(self.place, key),
                 self.bytes(key),
                 value.to_be_bytes(),
             );
@@ -154,7 +131,7 @@ impl Client<'_> {
                 4..6 => {
                     let (key, value) = (self.register(), self.value());
                     tx.put(
-                        self.place.keyspace(key),
+                        keyspace(self.place, key),
                         self.bytes(key),
                         value.to_be_bytes(),
                     );
@@ -162,7 +139,7 @@ impl Client<'_> {
                 }
                 6..8 => {
                     let key = self.register();
-                    let found = tx.get(self.place.keyspace(key), self.bytes(key));
+                    let found = tx.get(keyspace(self.place, key), self.bytes(key));
                     let value = found.expect("a get succeeds").map(|v| number(&v));
                     actions.push(Action::Read(key, value));
                 }
@@ -195,12 +172,12 @@ impl Client<'_> {
         actions.push(Action::List(key, list.clone()));
         list.push(value);
         let bytes: Vec<u8> = list.iter().flat_map(|value| value.to_be_bytes()).collect();
-        tx.put(self.place.keyspace(key), self.bytes(key), bytes);
+        tx.put(keyspace(self.place, key), self.bytes(key), bytes);
         actions.push(Action::Append(key, value));
     }
 
     fn read_list(&self, tx: &alluvium::Transaction, key: Key) -> Vec<Value> {
-        let found = tx.get(self.place.keyspace(key), self.bytes(key));
+        let found = tx.get(keyspace(self.place, key), self.bytes(key));
         let found = found.expect("a get succeeds");
         let bytes = found.as_ref().map_or(&[][..], Slice::as_bytes);
         bytes
@@ -218,7 +195,7 @@ impl Client<'_> {
             .filter(|key| key % 2 == space)
             .collect();
         let range = self.bytes(keys[0])..=self.bytes(keys[keys.len() - 1]);
-        let mut iter = tx.range(self.place.keyspace(space), range);
+        let mut iter = tx.range(keyspace(self.place, space), range);
         let backward = self.random.coin();
         if backward {
             keys.reverse();
@@ -250,12 +227,12 @@ impl Client<'_> {
         let savepoint = tx.savepoint();
         let (key, value) = (self.register(), self.value());
         tx.put(
-            self.place.keyspace(key),
+            keyspace(self.place, key),
             self.bytes(key),
             value.to_be_bytes(),
         );
         let list = self.list();
-        tx.delete(self.place.keyspace(list), self.bytes(list));
+        tx.delete(keyspace(self.place, list), self.bytes(list));
         tx.rollback_to(&savepoint)
             .expect("it is the transaction's own");
     }

@@ -12,12 +12,13 @@
 mod check;
 mod record;
 
-use crate::scale::{Part, Scale, Tally, only};
+use crate::scale::{Part, Scale, Tally, only, repeats};
 use crate::temp_dir::TempDir;
 use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
 use alluvium::{CompactionStyle, KeyspaceOptions, Options};
-use record::{CLIENTS, OPERATIONS, Place};
+pub(crate) use record::Place;
+use record::{CLIENTS, OPERATIONS};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -91,8 +92,7 @@ fn histories_of_concurrent_clients_are_linearizable() {
     assert_eq!(CLIENTS * OPERATIONS, 1_600);
     if let Some(case) = only() {
         let seed: u64 = case.parse().expect("TORTURE_CASE is a seed");
-        let repeat = std::env::var("TORTURE_REPEAT").map_or(Ok(1), |n| n.parse());
-        for _ in 0..repeat.expect("TORTURE_REPEAT is a number") {
+        for _ in 0..repeats() {
             run(seed, 1);
             tally.add(1);
         }

@@ -18,14 +18,14 @@ pub(super) const OPERATIONS: u64 = 200;
 pub(super) const KEYS: u16 = 6;
 
 /// Where the histories of one database happen; each has keys of its own.
-pub(super) struct Place {
-    pub(super) db: Db,
-    pub(super) other: Keyspace,
+pub(crate) struct Place {
+    pub(crate) db: Db,
+    pub(crate) other: Keyspace,
     clock: AtomicU64,
 }
 
 impl Place {
-    pub(super) fn new(db: Db, other: Keyspace) -> Place {
+    pub(crate) fn new(db: Db, other: Keyspace) -> Place {
         Place {
             db,
             other,
@@ -34,7 +34,7 @@ impl Place {
     }
 
     /// SeqCst, so that the numbers of all clients are one order and surround the calls.
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
