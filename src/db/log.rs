@@ -15,9 +15,9 @@ use crate::base::options::LogMode;
 use crate::base::sync::Mutex;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::types::{FileId, KeyspaceId};
-use crate::fs::{File, FileName, Fs};
+use crate::fs::{FileName, Fs};
 use crate::version::{VersionEdit, VersionSet};
-use crate::wal::{Predecessor, Syncer, Writer, WriterOptions};
+use crate::wal::{Predecessor, Syncer, Unbegun, WriterOptions};
 
 /// The helper is woken each time so many bytes were appended.
 pub(crate) const WAKE_EVERY: u64 = 1 << 20;
@@ -36,7 +36,9 @@ const RECYCLED_MAX: usize = 2;
 #[derive(Debug, Default)]
 pub(crate) struct LogSpace {
     chain: Mutex<Chain>,
-    spare: Mutex<Option<Spare>>,
+    /// Held while one is made, so that a writer that finds none waits for the helper's, and numbers
+    /// ascend along the chain.
+    spare: Mutex<Option<Unbegun>>,
     /// Struck off the manifest, of full size, free to be renamed.
     recycled: Mutex<Vec<FileId>>,
     /// Registered, but its first bytes could not be written: struck off before another is begun,
@@ -57,16 +59,6 @@ struct Chain {
     active: Option<Syncer>,
     /// Sealed and still registered.
     sealed: Vec<FileId>,
-}
-
-/// A registered segment without a record.
-#[derive(Debug)]
-pub(crate) struct Spare {
-    segment: FileId,
-    file: File,
-    capacity: u64,
-    mode: LogMode,
-    recycled: bool,
 }
 
 impl LogSpace {
@@ -114,10 +106,6 @@ impl LogSpace {
         chain.sealed.retain(|s| !struck.contains(s));
         chain.unsynced.retain(|s| !struck.contains(&s.segment()));
     }
-
-    pub(crate) fn has_spare(&self) -> bool {
-        self.spare.lock().is_some()
-    }
 }
 
 /// Where segments are made.
@@ -137,7 +125,7 @@ pub(crate) fn new_segment(
     capacity: u64,
     recycled: Option<FileId>,
     struck: Vec<FileId>,
-) -> Result<Spare> {
+) -> Result<Unbegun> {
     let made = site.versions.allocate_file().and_then(|segment| {
         let spare = make_file(site, segment, capacity, recycled).and_then(|spare| {
             site.fs.sync_dir()?;
@@ -164,7 +152,7 @@ fn make_file(
     segment: FileId,
     capacity: u64,
     recycled: Option<FileId>,
-) -> Result<Spare> {
+) -> Result<Unbegun> {
     let (fs, name) = (site.fs, FileName::Log(segment));
     let mut mode = site.mode;
     let file = match recycled {
@@ -184,27 +172,14 @@ fn make_file(
     if !fs.guarantees_preallocation() {
         mode = LogMode::Write;
     }
-    Ok(Spare {
+    let options = WriterOptions {
+        database: site.versions.database(),
         segment,
-        file,
-        capacity,
         mode,
+        capacity,
         recycled: recycled.is_some(),
-    })
-}
-
-impl Spare {
-    /// Writes the segment's header; records may follow.
-    pub(crate) fn begin(self, database: u64, before: Option<Predecessor>) -> Result<Writer> {
-        let options = WriterOptions {
-            database,
-            segment: self.segment,
-            mode: self.mode,
-            capacity: self.capacity,
-            recycled: self.recycled,
-        };
-        Writer::create(self.file, options, before)
-    }
+    };
+    Unbegun::new(file, options)
 }
 
 impl Core {
@@ -230,28 +205,26 @@ impl Core {
         // two-thousandth, header and footer are small.
         let least = bytes as u64 + bytes as u64 / 1024 + 4096;
         let usual = self.options.log_segment_bytes;
-        let spare = match self.log.spare.lock().take() {
-            Some(spare) if least <= usual => Some(spare),
-            // Numbers ascend along the chain, so a spare that is passed over can never be used:
-            // it counts as sealed and goes with the next ones that are struck off.
-            Some(passed_over) => {
-                self.log.chain.lock().sealed.push(passed_over.segment);
-                None
+        let mut place = self.log.spare.lock();
+        let spare = match place.take() {
+            Some(spare) if least <= usual => spare,
+            passed_over => {
+                // Numbers ascend along the chain, so a spare that is passed over can never be
+                // used: it counts as sealed and goes with the next ones that are struck off.
+                let passed_over = passed_over.map(|spare| spare.segment());
+                self.log.chain.lock().sealed.extend(passed_over);
+                self.make_spare_now(least)?
             }
-            None => None,
         };
-        let spare = match spare {
-            Some(spare) => spare,
-            None => self.make_spare_now(least)?,
-        };
+        drop(place);
         assert!(
-            commit.segment() < spare.segment,
+            commit.segment() < spare.segment(),
             "R4: numbers ascend along the chain"
         );
-        let segment = spare.segment;
+        let segment = spare.segment();
         let begun = self
             .strike_broken()
-            .and_then(|()| spare.begin(self.versions.database(), Some(before)));
+            .and_then(|()| spare.begin(Some(before)));
         let writer = begun.map_err(|cause| {
             self.log.broken.lock().push(segment);
             nothing_written(cause)
@@ -270,7 +243,7 @@ impl Core {
     }
 
     /// A segment for a record that waits: on a full disk a small one, in the place of the reserve.
-    fn make_spare_now(&self, least: u64) -> Result<Spare> {
+    fn make_spare_now(&self, least: u64) -> Result<Unbegun> {
         let made = self.make_spare(least.max(self.options.log_segment_bytes));
         let Err(cause) = &made else { return made };
         let has_reserve = self.give_up_reserve(Part::Log, cause) || self.health.ails(Part::Reserve);
@@ -280,7 +253,7 @@ impl Core {
         self.make_spare(least.max(self.reserve.bytes() / 4))
     }
 
-    fn make_spare(&self, capacity: u64) -> Result<Spare> {
+    fn make_spare(&self, capacity: u64) -> Result<Unbegun> {
         let usual = capacity == self.options.log_segment_bytes;
         let recycled = if usual {
             self.log.recycled.lock().pop()
@@ -436,17 +409,16 @@ impl Core {
         }
         self.reserve_ahead()?;
         let usual = self.options.log_segment_bytes;
-        if end >= usual / 100 * SPARE_FROM_PERCENT && !self.log.has_spare() {
-            let spare = self.make_spare(usual)?;
-            // A writer that found no spare may have started a later segment meanwhile: numbers
-            // ascend along the chain, so this one then goes with the next that are struck off.
-            let commit = self.commit.lock();
-            let mut place = self.log.spare.lock();
-            if place.is_none() && commit.segment() < spare.segment {
-                *place = Some(spare);
-            } else {
-                self.log.chain.lock().sealed.push(spare.segment);
+        if end < usual / 100 * SPARE_FROM_PERCENT {
+            return Ok(());
+        }
+        let mut place = self.log.spare.lock();
+        if place.is_none() {
+            let mut spare = self.make_spare(usual)?;
+            if !synced_lately {
+                spare.populate(POPULATE_AHEAD_MIN);
             }
+            *place = Some(spare);
         }
         Ok(())
     }

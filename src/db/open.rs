@@ -272,7 +272,7 @@ fn start_log(site: Site<'_>, capacity: u64, replayed: &Replayed) -> Result<Commi
     // beyond all those registered tells of an edit that is lost.
     let struck = [&replayed.passed_over[..], &replayed.struck].concat();
     let segment = new_segment(site, capacity, None, struck)?;
-    let writer = segment.begin(versions.database(), replayed.before)?;
+    let writer = segment.begin(replayed.before)?;
     Ok(Commit {
         writer,
         next: used.get() + 1,

@@ -18,7 +18,7 @@ pub mod writer;
 mod tests;
 
 pub use reader::{Reader, Record, Tail, stated_segment};
-pub use writer::{Syncer, Writer, WriterOptions};
+pub use writer::{Syncer, Unbegun, Writer, WriterOptions};
 
 use crate::base::types::{FileId, SeqNo};
 

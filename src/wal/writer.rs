@@ -51,6 +51,17 @@ pub struct WriterOptions {
     pub recycled: bool,
 }
 
+/// A segment without a header yet: what can be made ready for it ahead of its first record.
+#[derive(Debug)]
+pub struct Unbegun {
+    file: File,
+    options: WriterOptions,
+    /// Mapped mode only.
+    region: Option<LogRegion>,
+    /// Up to where the mapping was populated.
+    populated: u64,
+}
+
 /// Appends records to one segment; used under the caller's lock.
 #[derive(Debug)]
 pub struct Writer {
@@ -89,35 +100,64 @@ struct Shared {
     populated: AtomicU64,
 }
 
-impl Writer {
-    /// Writes the segment's header (its first record): database, segment, predecessor.
-    ///
-    /// `file` may hold an earlier life of itself. Its name and size are the caller's business.
+impl Unbegun {
+    /// Maps the file, where that is how it will be written. Its name and size are the caller's
+    /// business, and it may hold an earlier life of itself.
     ///
     /// # Errors
-    /// `InvalidArgument` when `capacity` is above `u32::MAX` or does not hold an empty segment;
-    /// whatever mapping or writing the file gives.
-    pub fn create(
-        file: File,
-        options: WriterOptions,
-        before: Option<Predecessor>,
-    ) -> Result<Writer> {
-        let WriterOptions {
-            database,
-            segment,
-            mode,
-            capacity,
-            recycled,
-        } = options;
+    /// `InvalidArgument` when `capacity` is above `u32::MAX`; whatever mapping the file gives.
+    pub fn new(file: File, options: WriterOptions) -> Result<Unbegun> {
+        let capacity = options.capacity;
         if u64::from(u32::MAX) < capacity {
             return Err(Error::invalid("the log segment is too large")
                 .at(file.path())
                 .expected(format!("at most {} bytes", u32::MAX), capacity));
         }
-        let region = match mode {
+        let region = match options.mode {
             LogMode::Mapped => Some(file.map_log(capacity)?),
             LogMode::Write => None,
         };
+        Ok(Unbegun {
+            file,
+            options,
+            region,
+            populated: 0,
+        })
+    }
+
+    /// The segment's number.
+    pub fn segment(&self) -> FileId {
+        self.options.segment
+    }
+
+    /// Populates the first `bytes` of the mapping, if there is one.
+    pub fn populate(&mut self, bytes: u64) {
+        if let Some(region) = &self.region {
+            let end = bytes.min(self.options.capacity);
+            populate(&region.populator(), 0, end);
+            self.populated = end;
+        }
+    }
+
+    /// Writes the segment's header (its first record): database, segment, predecessor.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the capacity does not hold an empty segment; whatever writing the
+    /// file gives.
+    pub fn begin(self, before: Option<Predecessor>) -> Result<Writer> {
+        let Unbegun {
+            file,
+            options,
+            region,
+            populated,
+        } = self;
+        let WriterOptions {
+            database,
+            segment,
+            capacity,
+            recycled,
+            ..
+        } = options;
         let last = before.map_or(SeqNo::ZERO, |b| b.last_seqno);
         let mut writer = Writer {
             shared: Arc::new(Shared {
@@ -130,7 +170,7 @@ impl Writer {
                 failure: Mutex::new(None),
                 syncing: Mutex::new(()),
                 populator: region.as_ref().map(LogRegion::populator),
-                populated: AtomicU64::new(0),
+                populated: AtomicU64::new(populated),
             }),
             // By a write call: the first store into the mapping would wait for as many pages as
             // the kernel reads ahead, 3 ms where that is 8 MiB.
@@ -161,6 +201,20 @@ impl Writer {
         writer.append_mark(Kind::Segment, &payload)?;
         writer.region = region;
         Ok(writer)
+    }
+}
+
+impl Writer {
+    /// Maps a segment and begins it at once; see [`Unbegun`].
+    ///
+    /// # Errors
+    /// As [`Unbegun::new`] and [`Unbegun::begin`].
+    pub fn create(
+        file: File,
+        options: WriterOptions,
+        before: Option<Predecessor>,
+    ) -> Result<Writer> {
+        Unbegun::new(file, options)?.begin(before)
     }
 
     /// The segment's number.
@@ -462,10 +516,14 @@ impl Syncer {
         let target = end.saturating_add(ahead).min(shared.capacity);
         // Relaxed: the one change of this number gives each caller a range of its own.
         let done = shared.populated.fetch_max(target, Ordering::Relaxed);
-        let start = done.max(end);
-        for offset in (start..target).step_by(POPULATE_STEP) {
-            populator.populate(offset, (target - offset).min(POPULATE_STEP as u64));
-        }
+        populate(populator, done.max(end), target);
+    }
+}
+
+/// In steps, because whoever maps or unmaps something waits for one.
+fn populate(populator: &Populator, start: u64, end: u64) {
+    for offset in (start..end).step_by(POPULATE_STEP) {
+        populator.populate(offset, (end - offset).min(POPULATE_STEP as u64));
     }
 }
 
