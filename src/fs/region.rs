@@ -29,6 +29,7 @@
 //!
 //! Not here: deciding whether a file may be mapped (the callers of `File::map_log`), checksums.
 
+use super::env::Env;
 use crate::base::error::{Error, Result};
 use crate::base::slice::Pin;
 use crate::base::sync::Arc;
@@ -37,6 +38,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// Immutable bytes of a file: mapped or on the heap, behind one bounds-checked call. Send + Sync.
 pub struct Region {
@@ -59,6 +61,9 @@ const ANONYMOUS_BYTES_MIN: usize = 32 << 10;
 
 /// Small enough for any system; a bit may then stand for a part of a page.
 const PROBE_BYTES: usize = 4096;
+
+/// A page that is in memory is mapped in less, and no device answers so soon.
+const DEVICE_LEAST: Duration = Duration::from_micros(15);
 
 enum Owner {
     Mapped(memmap2::Mmap),
@@ -176,6 +181,26 @@ impl Region {
             .ok_or_else(|| self.outside(offset, len))?;
         if let Some(probe) = &self.probe {
             self.ask_for(probe, offset as usize, len)?;
+        }
+        Ok(block)
+    }
+
+    /// As `block`, for more than a page that is read now, all of it. Where its first byte has to
+    /// come from the device, so has the rest, probably: all of it is asked for at once, and not a
+    /// page at each fault. Two looks at the clock.
+    ///
+    /// # Errors
+    /// As [`Region::block`].
+    #[cfg_attr(any(test, feature = "sim"), track_caller)]
+    pub fn long_block(&self, offset: u64, len: usize) -> Result<&[u8]> {
+        let block = self.block(offset, len)?;
+        if let Owner::Mapped(_) = self.owner {
+            let clock = Env::os();
+            let start = clock.now();
+            std::hint::black_box(block.first().copied());
+            if DEVICE_LEAST <= clock.elapsed(start) {
+                self.advise(Advice::WillNeed(offset, len as u64));
+            }
         }
         Ok(block)
     }

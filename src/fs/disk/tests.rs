@@ -43,6 +43,10 @@ fn bytes_written_are_read_mapped_and_listed() {
         region.populate();
         assert_eq!(region.block(0, 11).unwrap(), b"sedimentary");
         assert_eq!(region.block(11, 0).unwrap(), b"");
+        assert_eq!(region.long_block(1, 10).unwrap(), b"edimentary");
+        assert_eq!(region.long_block(11, 0).unwrap(), b"");
+        let outside = region.long_block(1, 11).unwrap_err();
+        assert_eq!(outside.kind(), ErrorKind::Corruption, "{outside}");
     }
     let listed = fs.list().unwrap();
     assert_eq!((listed[0].name.as_str(), listed[0].len), ("000007.tbl", 11));
