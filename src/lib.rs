@@ -177,6 +177,12 @@ pub use fs::sim;
 pub use read::{Iter, RangeCursor as Cursor};
 pub use txn::{Savepoint, Transaction, TransactionIter};
 
+/// Merge operators: those that are built in, and the trait for others.
+pub mod merge {
+    pub use crate::base::built_in::{APPEND, COUNTER, MAX, SET_UNION, members, set};
+    pub use crate::base::hooks::MergeOperator;
+}
+
 /// The default of each option, under the option's name.
 pub mod defaults {
     pub use crate::base::options::{

@@ -54,6 +54,7 @@ pub struct WriteBatch {
     /// Whose the operations are: in their order, and not twice in a row.
     keyspaces: Vec<KeyspaceId>,
     database: Option<u64>,
+    has_merges: bool,
     fault: Option<Fault>,
 }
 
@@ -85,6 +86,7 @@ impl WriteBatch {
             bytes: buffer,
             keyspaces: Vec::new(),
             database: None,
+            has_merges: false,
             fault: None,
         }
     }
@@ -108,12 +110,25 @@ impl WriteBatch {
         self.push_delete(id, key.as_ref());
     }
 
+    /// Merges `operand` into the value of `key`; see [`Keyspace::merge`](crate::Keyspace::merge).
+    pub fn merge(
+        &mut self,
+        keyspace: impl InKeyspace,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+    ) {
+        let (id, database) = keyspace.target();
+        self.belongs_to(database);
+        self.push_merge(id, key.as_ref(), operand.as_ref());
+    }
+
     /// Forgets every operation and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.truncate(COUNT_BYTES);
         self.set_count(0);
         self.keyspaces.clear();
         self.database = None;
+        self.has_merges = false;
         self.fault = None;
     }
 
@@ -141,6 +156,25 @@ impl WriteBatch {
         if self.push_key(ValueKind::Put, keyspace, key) {
             put_bytes(&mut self.bytes, value);
         }
+    }
+
+    #[inline]
+    pub(crate) fn push_merge(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) {
+        if operand.len() > VALUE_BYTES_MAX {
+            self.fault
+                .get_or_insert(Fault::ValueTooLarge(operand.len()));
+            return;
+        }
+        if self.push_key(ValueKind::Merge, keyspace, key) {
+            put_bytes(&mut self.bytes, operand);
+            self.has_merges = true;
+        }
+    }
+
+    /// True when some operation is a merge.
+    #[inline]
+    pub(crate) fn has_merges(&self) -> bool {
+        self.has_merges
     }
 
     #[inline]

@@ -4,10 +4,12 @@
 //! used by every room above; nothing here imports any of them (storey 0 of DESIGN.md's table).
 
 pub mod batch;
+pub mod built_in;
 pub mod checksum;
 pub mod coding;
 pub mod cursor;
 pub mod error;
+pub mod hooks;
 pub mod key;
 pub mod options;
 pub mod reads;

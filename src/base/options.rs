@@ -4,6 +4,7 @@
 //! the others take effect at each open. Each default is a public constant that docs and code use.
 
 use super::error::{Error, Result};
+use super::hooks::{MergeOperator, MergeOperators};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -168,6 +169,7 @@ pub struct Options {
     pub(crate) create_if_missing: bool,
     pub(crate) error_if_exists: bool,
     pub(crate) default_keyspace: KeyspaceOptions,
+    pub(crate) merge_operators: MergeOperators,
 }
 
 impl Default for Options {
@@ -184,6 +186,7 @@ impl Default for Options {
             create_if_missing: true,
             error_if_exists: false,
             default_keyspace: KeyspaceOptions::default(),
+            merge_operators: MergeOperators::default(),
         }
     }
 }
@@ -272,6 +275,17 @@ impl Options {
         default_keyspace: KeyspaceOptions
     }
 
+    /// Registers a merge operator under a name that keyspaces can take:
+    /// [`KeyspaceOptions::merge_operator`]. `counter`, `append`, `max` and `set_union` are known
+    /// already ([`merge`](crate::merge)).
+    ///
+    /// Operators are code, and not stored: register them at each open.
+    #[must_use]
+    pub fn merge_operator(mut self, name: impl Into<String>, operator: impl MergeOperator) -> Self {
+        self.merge_operators.register(name.into(), operator);
+        self
+    }
+
     /// Fails on the first option that is out of range, naming it.
     pub(crate) fn check(&self) -> Result<()> {
         within("memory_bytes", self.memory_bytes, 1 << 16, 1 << 50)?;
@@ -306,6 +320,8 @@ pub struct KeyspaceOptions {
     pub(crate) level0_runs: u32,
     pub(crate) tier_runs: u32,
     pub(crate) size_ratio: u32,
+    /// Empty: no merges.
+    pub(crate) merge_operator: String,
     /// Which options were set by the caller: one bit each, in the order above.
     pub(crate) set: u16,
 }
@@ -323,6 +339,7 @@ impl Default for KeyspaceOptions {
             level0_runs: LEVEL0_RUNS,
             tier_runs: TIER_RUNS,
             size_ratio: SIZE_RATIO,
+            merge_operator: String::new(),
             set: 0,
         }
     }
@@ -378,6 +395,17 @@ impl KeyspaceOptions {
         9, size_ratio: u32
     }
 
+    /// The name of the operator that says what a merge means; needed for
+    /// [`Keyspace::merge`](crate::Keyspace::merge). Default: none.
+    ///
+    /// Shapes what is stored: once given it stays with the keyspace.
+    #[must_use]
+    pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
+        self.merge_operator = name.into();
+        self.set |= 1 << 10;
+        self
+    }
+
     /// The codec for tables of `level`.
     pub(crate) fn compression_at(&self, level: usize) -> Compression {
         let last = self.compression.last().copied().unwrap_or_default();
@@ -408,6 +436,12 @@ impl KeyspaceOptions {
         within("level0_runs", u64::from(self.level0_runs), 1, 64)?;
         within("tier_runs", u64::from(self.tier_runs), 1, 64)?;
         within("size_ratio", u64::from(self.size_ratio), 2, 100)?;
+        within(
+            "the length of merge_operator",
+            self.merge_operator.len() as u64,
+            0,
+            255,
+        )?;
         for codec in &self.compression {
             if !codec.is_supported() {
                 return Err(

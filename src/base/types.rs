@@ -83,7 +83,7 @@ pub enum ValueKind {
     Delete = 0,
     /// The key has this value.
     Put = 1,
-    /// An operand for the keyspace's merge operator (format only).
+    /// An operand for the keyspace's merge operator.
     Merge = 2,
     /// As [`ValueKind::Put`]; the value is preceded by its expiry, 8 bytes (format only).
     PutExpiring = 3,

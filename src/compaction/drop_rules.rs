@@ -2,7 +2,8 @@
 //!
 //! The live snapshots, ascending and ending with what is visible now, cut the sequence numbers into
 //! stripes: an entry belongs to the first snapshot that sees it. Of one user key (newest first):
-//! - a version goes when the next newer one is in the same stripe: no snapshot tells them apart;
+//! - a version goes when a newer one in the same stripe says what the key is (a put, a deletion):
+//!   no snapshot tells them apart. A merge does not: what it is merged into stays;
 //! - versions newer than every snapshot form no stripe: a snapshot may still be taken between any
 //!   two of them, so all stay;
 //! - a deletion goes when the oldest snapshot sees it and no table beneath the job may hold the
@@ -81,7 +82,8 @@ pub(super) struct DropRules<'a> {
     /// The entry judged last; its key is kept in a buffer that is used again.
     key: Vec<u8>,
     tag: Option<Tag>,
-    stripe: usize,
+    /// The stripe of the last put or deletion of this key.
+    covered: Option<usize>,
 }
 
 impl<'a> DropRules<'a> {
@@ -93,18 +95,33 @@ impl<'a> DropRules<'a> {
             below,
             key: Vec::new(),
             tag: None,
-            stripe: 0,
+            covered: None,
         }
     }
 
     /// Index of the first snapshot that sees `seqno`; their number when none does.
     #[inline]
-    fn stripe(&self, seqno: SeqNo) -> usize {
+    pub(super) fn stripe(&self, seqno: SeqNo) -> usize {
         match self.snapshots {
             [oldest, ..] if seqno <= *oldest => 0,
             [_] => 1,
             snapshots => snapshots.partition_point(|s| *s < seqno),
         }
+    }
+
+    /// True when versions in this stripe may be put together: some snapshot sees all of them.
+    pub(super) fn is_seen(&self, stripe: usize) -> bool {
+        stripe < self.snapshots.len()
+    }
+
+    /// What was judged last was put together with older versions of its stripe: they go.
+    pub(super) fn cover(&mut self, stripe: usize) {
+        self.covered = Some(stripe);
+    }
+
+    /// True when a table beneath the job may hold `key`, which is the one judged last or a later one.
+    pub(super) fn may_lie_below(&mut self, key: &[u8]) -> bool {
+        self.below.may_hold(key)
     }
 
     /// Judges the next entry.
@@ -114,7 +131,7 @@ impl<'a> DropRules<'a> {
     #[inline]
     pub(super) fn judge(&mut self, key: &[u8], tag: Tag) -> Result<Verdict> {
         let kind = tag.kind();
-        if !matches!(kind, ValueKind::Put | ValueKind::Delete) {
+        if !matches!(kind, ValueKind::Put | ValueKind::Delete | ValueKind::Merge) {
             return Err(unsupported(kind));
         }
         let stripe = self.stripe(tag.seqno());
@@ -126,21 +143,24 @@ impl<'a> DropRules<'a> {
             Ordering::Less => {
                 self.key.clear();
                 self.key.extend_from_slice(key);
+                self.covered = None;
                 None
             }
             Ordering::Equal => self.tag,
             Ordering::Greater => return Err(out_of_order()),
         };
-        let newer_stripe = std::mem::replace(&mut self.stripe, stripe);
         self.tag = Some(tag);
         if let Some(newer) = newer {
             if newer < tag {
                 return Err(out_of_order());
             }
-            let hidden = stripe == newer_stripe && stripe < self.snapshots.len();
+            let hidden = self.covered == Some(stripe) && stripe < self.snapshots.len();
             if hidden || newer == tag {
                 return Ok(Verdict::Drop);
             }
+        }
+        if kind != ValueKind::Merge {
+            self.covered = Some(stripe);
         }
         let seen_by_all = stripe == 0 && !self.snapshots.is_empty();
         if kind == ValueKind::Delete && seen_by_all && !self.below.may_hold(key) {

@@ -11,6 +11,7 @@
 //! Threads: a job is one thread's. Not here: which job (`policy`), installing (version).
 
 use super::drop_rules::{Below, DropRules, Verdict};
+use super::fold::{Beneath, together};
 use super::job::Job;
 use super::split::Splitter;
 use super::{Outcome, Workshop};
@@ -18,7 +19,7 @@ use crate::base::cursor::Cursor;
 use crate::base::error::{Error, ErrorKind, REPAIR_INPUTS, Result};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::Ordering;
-use crate::base::types::{FileId, Tag};
+use crate::base::types::{FileId, Tag, ValueKind};
 use crate::fs::FileName;
 use crate::memtable::Memtable;
 use crate::read::{Concat, Merge, Parts};
@@ -158,6 +159,13 @@ impl Parts for Inputs<'_> {
     }
 }
 
+/// How many entries were read and how many of them left out, where merges were put together.
+#[derive(Debug, Default)]
+struct Folded {
+    seen: u64,
+    dropped: u64,
+}
+
 /// The tables that a job makes. Dropped before [`Outputs::keep`], it removes them again.
 struct Outputs<'a> {
     workshop: &'a Workshop<'a>,
@@ -203,6 +211,12 @@ impl<'a> Outputs<'a> {
                     tell_at = seen.saturating_add(promised / STEPS);
                 }
             }
+            if cursor.tag().kind() == ValueKind::Merge {
+                let folded = self.fold(cursor, rules)?;
+                seen += folded.seen;
+                dropped += folded.dropped;
+                continue;
+            }
             seen += 1;
             match rules.judge(cursor.key(), cursor.tag())? {
                 Verdict::Keep { first } => {
@@ -225,6 +239,50 @@ impl<'a> Outputs<'a> {
             self.workshop.fs.sync_dir()?;
         }
         Ok(dropped)
+    }
+
+    /// Puts merges together, from the one that `cursor` stands on to the last of its key and stripe.
+    #[cold]
+    fn fold<C: Cursor>(&mut self, cursor: &mut C, rules: &mut DropRules<'_>) -> Result<Folded> {
+        let key = cursor.key().to_vec();
+        let stripe = rules.stripe(cursor.tag().seqno());
+        let mut folded = Folded::default();
+        let mut operands = Vec::new();
+        let mut is_first = false;
+        let goes_on = |cursor: &C| cursor.valid() && cursor.key() == key;
+        while goes_on(cursor)
+            && cursor.tag().kind() == ValueKind::Merge
+            && rules.stripe(cursor.tag().seqno()) == stripe
+        {
+            match rules.judge(&key, cursor.tag())? {
+                Verdict::Keep { first } => {
+                    is_first |= first;
+                    operands.push((cursor.tag(), cursor.value().to_vec()));
+                }
+                Verdict::Drop => folded.dropped += 1,
+            }
+            folded.seen += 1;
+            cursor.next()?;
+        }
+        let gathered = operands.len() as u64;
+        if rules.is_seen(stripe) && !operands.is_empty() {
+            let beneath = match goes_on(cursor) {
+                true if rules.stripe(cursor.tag().seqno()) != stripe => Beneath::Unknown,
+                true if cursor.tag().kind() == ValueKind::Put => Beneath::Value(cursor.value()),
+                true => Beneath::Nothing,
+                false if rules.may_lie_below(&key) => Beneath::Unknown,
+                false => Beneath::Nothing,
+            };
+            operands = together(self.workshop.folding, &key, operands, beneath);
+            if operands.iter().any(|(tag, _)| tag.kind() == ValueKind::Put) {
+                rules.cover(stripe);
+            }
+        }
+        folded.dropped += gathered - operands.len() as u64;
+        for (tag, value) in &operands {
+            self.add(std::mem::take(&mut is_first), &key, *tag, value)?;
+        }
+        Ok(folded)
     }
 
     fn pause(&self) -> Result<()> {

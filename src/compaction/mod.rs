@@ -17,6 +17,7 @@
 
 mod drop_rules;
 mod executor;
+mod fold;
 mod job;
 pub mod policy;
 mod split;
@@ -24,6 +25,7 @@ mod split;
 mod tests;
 
 use crate::base::error::Result;
+use crate::base::hooks::Folding;
 use crate::base::options::KeyspaceOptions;
 use crate::base::sync::atomic::AtomicBool;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
@@ -49,6 +51,8 @@ pub struct Workshop<'a> {
     pub keyspace: KeyspaceId,
     /// Its options.
     pub options: &'a KeyspaceOptions,
+    /// What its merges mean.
+    pub folding: &'a Folding,
     /// Live snapshots ascending, the last is what is visible now. Empty: nothing is dropped.
     pub snapshots: &'a [SeqNo],
     /// Set when the job should give up (close).

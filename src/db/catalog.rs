@@ -59,6 +59,9 @@ pub(crate) fn encode(options: &KeyspaceOptions) -> Vec<u8> {
     field(7, &u64::from(options.level0_runs).to_le_bytes());
     field(8, &u64::from(options.tier_runs).to_le_bytes());
     field(9, &u64::from(options.size_ratio).to_le_bytes());
+    if !options.merge_operator.is_empty() {
+        field(10, options.merge_operator.as_bytes());
+    }
     out
 }
 
@@ -100,6 +103,7 @@ fn decode_fields(bytes: &[u8]) -> Option<KeyspaceOptions> {
             7 => options.level0_runs = small()?,
             8 => options.tier_runs = small()?,
             9 => options.size_ratio = small()?,
+            10 => options.merge_operator = String::from_utf8(value.to_vec()).ok()?,
             _ => {}
         }
     }
@@ -123,6 +127,14 @@ pub(crate) fn resolve(
         .expected(stored.block_bytes, asked.block_bytes)
         .advice("Leave it unset to take the stored value."));
     }
+    let known = &stored.merge_operator;
+    if set(10) && !known.is_empty() && asked.merge_operator != *known {
+        return Err(Error::invalid(format!(
+            "option merge_operator of keyspace '{name}' cannot change"
+        ))
+        .expected(format!("'{known}'"), format!("'{}'", asked.merge_operator))
+        .advice("Leave it unset to take the stored name."));
+    }
     let mut options = stored;
     macro_rules! take {
         ($($bit:literal $field:ident),*) => {$(
@@ -130,7 +142,7 @@ pub(crate) fn resolve(
         )*};
     }
     take!(0 write_buffer_bytes, 1 immutables_max, 2 compression, 3 filter_bits_per_key,
-          5 table_bytes, 6 compaction, 7 level0_runs, 8 tier_runs, 9 size_ratio);
+          5 table_bytes, 6 compaction, 7 level0_runs, 8 tier_runs, 9 size_ratio, 10 merge_operator);
     options.set = 0;
     options.check()?;
     Ok(options)
@@ -153,6 +165,7 @@ mod tests {
             .level0_runs(3)
             .tier_runs(5)
             .size_ratio(6)
+            .merge_operator("counter")
     }
 
     #[test]
@@ -178,11 +191,19 @@ mod tests {
 
     #[test]
     fn an_option_that_shapes_files_is_refused_by_name() {
-        let error = resolve("k", odd(), &KeyspaceOptions::new().block_bytes(4096)).unwrap_err();
-        assert!(
-            error.to_string().contains("block_bytes of keyspace 'k'"),
-            "{error}"
-        );
+        for (asked, name) in [
+            (KeyspaceOptions::new().block_bytes(4096), "block_bytes"),
+            (
+                KeyspaceOptions::new().merge_operator("max"),
+                "merge_operator",
+            ),
+        ] {
+            let error = resolve("k", odd(), &asked).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("{name} of keyspace 'k'")),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Core {
         durability: Option<Durability>,
         hashes: &mut Vec<u64>,
     ) -> Result<SeqNo> {
-        self.check_size(batch)?;
+        self.check_batch(batch)?;
         let durability = durability.unwrap_or(self.options.durability);
         if batch.is_empty() {
             self.mend_inline();
@@ -168,8 +168,11 @@ impl Core {
     }
 
     #[inline]
-    fn check_size(&self, batch: &WriteBatch) -> Result<()> {
+    fn check_batch(&self, batch: &WriteBatch) -> Result<()> {
         batch.check()?;
+        if batch.has_merges() {
+            self.check_merges(batch)?;
+        }
         if batch.bytes() as u64 <= self.options.memory_bytes / 4 {
             return Ok(());
         }
@@ -182,6 +185,18 @@ impl Core {
                 format!("{} bytes", batch.bytes()),
             )
             .advice("Nothing was written."))
+    }
+
+    /// Fails when a merge is meant for a keyspace that takes none.
+    #[cold]
+    fn check_merges(&self, batch: &WriteBatch) -> Result<()> {
+        for operation in batch.operations() {
+            let operation = operation?;
+            if operation.kind == ValueKind::Merge {
+                self.tree(operation.keyspace)?.check_takes_merges()?;
+            }
+        }
+        Ok(())
     }
 
     /// What is done before the lock is taken: waits for room, then hashes; the payload's checksum.
@@ -227,7 +242,7 @@ impl Core {
         reads: &ReadSet,
         batch: &WriteBatch,
     ) -> Result<Guarded> {
-        self.check_size(batch)?;
+        self.check_batch(batch)?;
         let mut hashes = Vec::with_capacity(batch.len());
         let crc = self.make_ready(batch, &mut hashes)?;
         let prepared = Prepared {

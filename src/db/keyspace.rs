@@ -6,6 +6,7 @@ use super::health::Part;
 use super::snapshot::bounds_of;
 use crate::base::batch::InKeyspace;
 use crate::base::error::{Error, Result};
+use crate::base::hooks::Folding;
 use crate::base::options::{KeyRange, KeyspaceOptions, WriteOptions};
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
@@ -51,6 +52,11 @@ impl Keyspace {
     #[inline]
     pub(super) fn core(&self) -> &Core {
         &self.lease.core
+    }
+
+    /// What its merges mean.
+    pub(crate) fn folding(&self) -> Folding {
+        self.tree.view().folding.clone()
     }
 
     /// The name it was opened under.
@@ -182,6 +188,48 @@ impl Keyspace {
         self.core()
             .write_one(&self.tree, options.durability, |batch| {
                 batch.push_delete(id, key)
+            })
+            .map(|_| ())
+    }
+
+    /// Merges `operand` into the value of `key`, as the keyspace's merge operator says, without
+    /// reading it: the operands are put together when the key is read, and by the background.
+    ///
+    /// Costs a put; a read of the key costs more for each operand since the last flush.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the keyspace has no merge operator; as [`Keyspace::put`]. What the
+    /// operator thinks of the operand is told by reads.
+    ///
+    /// ```
+    /// # use alluvium::{Db, KeyspaceOptions, merge};
+    /// # let dir = std::env::temp_dir().join(format!("alluvium-doc-mg-{}", std::process::id()));
+    /// # let db = Db::open(&dir)?;
+    /// let counts = db.keyspace("counts", KeyspaceOptions::new().merge_operator(merge::COUNTER))?;
+    /// counts.merge("visits", 1i64.to_le_bytes())?;
+    /// counts.merge("visits", 2i64.to_le_bytes())?;
+    /// assert_eq!(counts.get("visits")?.unwrap(), 3i64.to_le_bytes());
+    /// # db.close()?; Db::destroy(&dir)?;
+    /// # Ok::<(), alluvium::Error>(())
+    /// ```
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.merge_with(key, operand, WriteOptions::default())
+    }
+
+    /// As [`Keyspace::merge`], with options of this write.
+    ///
+    /// # Errors
+    /// As [`Keyspace::merge`] and [`Keyspace::put_with`].
+    pub fn merge_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        operand: impl AsRef<[u8]>,
+        options: WriteOptions,
+    ) -> Result<()> {
+        let (key, operand, id) = (key.as_ref(), operand.as_ref(), self.tree.id());
+        self.core()
+            .write_one(&self.tree, options.durability, |batch| {
+                batch.push_merge(id, key, operand)
             })
             .map(|_| ())
     }

@@ -125,6 +125,7 @@ impl Options {
             pool: Pool::new(pool_bytes(&self, 0)),
             hasher,
             closed: Arc::default(),
+            merge_operators: self.merge_operators.clone(),
         });
         let trees = open_trees(&tree_context, &self)?;
         recover::replay(&fs, &versions, &trees, hasher, &mut replayed)?;

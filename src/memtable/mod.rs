@@ -211,6 +211,27 @@ impl Memtable {
         self.get_ordered(key, newest)
     }
 
+    /// Hands every version of `key` that is not newer than `at` to `each`, newest first.
+    pub fn versions(&self, key: &[u8], hash: u64, at: SeqNo, each: &mut dyn FnMut(Found<'_>)) {
+        let mut version = self.index.find(key, hash, &self.arena);
+        if version.is_none() {
+            // The index had no room for it, or there is none.
+            let mut below = Some(at);
+            while let Some(found) = below.and_then(|at| self.get(key, hash, at)) {
+                each(found);
+                below = found.tag.seqno().get().checked_sub(1).map(SeqNo::new);
+            }
+            return;
+        }
+        while let Some(entry) = version {
+            let (tag, value) = (entry.tag(&self.arena), entry.value(&self.arena));
+            if tag <= Tag::newest_at(at) {
+                each(Found { tag, value });
+            }
+            version = entry.previous(&self.arena);
+        }
+    }
+
     /// Walks all versions in order; sees at least what was inserted before this call.
     ///
     /// Cost: some allocations; sorting what was inserted since the last such call (20-50 ns an

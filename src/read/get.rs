@@ -6,6 +6,7 @@
 //! Tables that stand behind the answer are not needed, so damage in them does not matter.
 
 use super::counters::Shard;
+use super::operands::Operands;
 use super::unsupported;
 use super::view::View;
 use crate::base::checksum::KeyHasher;
@@ -33,6 +34,8 @@ pub enum Lookup<'v> {
     Memory(&'v [u8]),
     /// In a table of the view.
     Table(TableValue<'v>),
+    /// Put together from the operands of merges.
+    Folded(Vec<u8>),
 }
 
 impl Lookup<'_> {
@@ -43,6 +46,7 @@ impl Lookup<'_> {
             Lookup::Absent => None,
             Lookup::Memory(bytes) => Some(bytes),
             Lookup::Table(value) => Some(value.bytes()),
+            Lookup::Folded(bytes) => Some(bytes),
         }
     }
 
@@ -53,6 +57,7 @@ impl Lookup<'_> {
             Lookup::Absent => None,
             Lookup::Memory(bytes) => Some(Slice::copy(bytes)),
             Lookup::Table(value) => Some(value.to_slice()),
+            Lookup::Folded(bytes) => Some(Slice::copy(bytes)),
         }
     }
 }
@@ -86,14 +91,14 @@ pub fn get<'v>(view: &'v View, key: &[u8], at: SeqNo) -> Result<Lookup<'v>> {
     let mut len = look_ahead(&mut ahead);
     if let Some(found) = in_memtables(view, key, hash, at) {
         counts.memtable_hits.add(1);
-        return decide(found.tag, at, Lookup::Memory(found.value));
+        return decide(view, key, found.tag, at, Lookup::Memory(found.value));
     }
     loop {
         for candidate in ahead[..len].iter().flatten() {
             if let Some((table, hash)) = candidate.passing(view, key, hash, counts)?
                 && let Some(value) = counted(table.get(key, hash, at)?, counts)
             {
-                return decide(value.tag, at, Lookup::Table(value));
+                return decide(view, key, value.tag, at, Lookup::Table(value));
             }
         }
         if len < AHEAD {
@@ -168,7 +173,8 @@ fn find_group<'v>(
     for ((answer, key), &hash) in answers.iter_mut().zip(keys).zip(&hashes) {
         if let Some(found) = in_memtables(view, key, hash, at) {
             counts.memtable_hits.add(1);
-            *answer = Some(decide(found.tag, at, Lookup::Memory(found.value))?);
+            let value = Lookup::Memory(found.value);
+            *answer = Some(decide(view, key, found.tag, at, value)?);
         }
     }
     // Run by run, so that a key is asked of an older run only when all newer ones had no answer.
@@ -195,7 +201,7 @@ fn find_group<'v>(
             if let Some((table, hash, place)) = places[i]
                 && let Some(value) = counted(table.get_at(place, key, hash, at)?, counts)
             {
-                answers[i] = Some(decide(value.tag, at, Lookup::Table(value))?);
+                answers[i] = Some(decide(view, key, value.tag, at, Lookup::Table(value))?);
             }
         }
     }
@@ -268,13 +274,58 @@ fn counted<'v>(found: Option<TableValue<'v>>, counts: &Shard) -> Option<TableVal
 
 /// What the version that decides says.
 #[inline]
-fn decide(tag: Tag, at: SeqNo, value: Lookup<'_>) -> Result<Lookup<'_>> {
+fn decide<'v>(
+    view: &'v View,
+    key: &[u8],
+    tag: Tag,
+    at: SeqNo,
+    value: Lookup<'v>,
+) -> Result<Lookup<'v>> {
     debug_assert!(tag.seqno() <= at, "a read sees nothing newer than itself");
     match tag.kind() {
         ValueKind::Put => Ok(value),
         ValueKind::Delete => Ok(Lookup::Absent),
+        ValueKind::Merge => fold(view, key, at).map(Lookup::Folded),
         kind => Err(unsupported(kind)),
     }
+}
+
+/// The value of a key whose newest visible version is a merge: every version down to the first that
+/// is none is asked for.
+///
+/// Cost: a step for each operand in a memtable, and a get for each in a table, where mostly one is left.
+#[cold]
+fn fold(view: &View, key: &[u8], at: SeqNo) -> Result<Vec<u8>> {
+    let mut versions = Operands::default();
+    let hash = view.hasher.hash(key);
+    for memtable in view.memtables() {
+        memtable.versions(key, hash, at, &mut |found| {
+            versions.add(found.tag, found.value)
+        });
+        if versions.is_complete() {
+            return versions.fold(&view.folding, key);
+        }
+    }
+    for run in view.runs() {
+        let Some(candidate) = Candidate::of(run, view, key, hash) else {
+            continue;
+        };
+        let counts = view.counters.of_thread();
+        let Some((table, hash)) = candidate.passing(view, key, hash, counts)? else {
+            continue;
+        };
+        let mut below = Some(at);
+        while let Some(upto) = below
+            && let Some(value) = table.get(key, hash, upto)?
+        {
+            versions.add(value.tag, value.bytes());
+            if versions.is_complete() {
+                return versions.fold(&view.folding, key);
+            }
+            below = value.tag.seqno().get().checked_sub(1).map(SeqNo::new);
+        }
+    }
+    versions.fold(&view.folding, key)
 }
 
 /// The hash that `table`'s filter knows `key` by: an ingested table may come from a database with

@@ -24,6 +24,7 @@ mod counters;
 mod get;
 mod kept;
 mod merge;
+mod operands;
 mod scan;
 mod snapshot;
 mod source;

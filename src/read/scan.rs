@@ -216,7 +216,8 @@ impl RangeCursor {
         if self.entries.is_none() {
             let sources = self.view.sources(&self.bounds)?;
             let merge = Merge::new(sources);
-            self.entries = Some(Visible::new(merge, self.at.seqno(), self.bounds.clone()));
+            let visible = Visible::new(merge, self.at.seqno(), self.bounds.clone());
+            self.entries = Some(visible.folding(self.view.folding.clone()));
         }
         Ok(self.entries.as_mut().expect("it was made just now"))
     }

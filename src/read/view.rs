@@ -9,6 +9,7 @@ use super::counters::ReadCounters;
 use super::source::Source;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::hooks::Folding;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::memtable::Memtable;
@@ -29,6 +30,8 @@ pub struct View {
     pub counters: Arc<ReadCounters>,
     /// Set when the database is closed: iterators and cursors that are left over end.
     pub closed: Arc<AtomicBool>,
+    /// What the keyspace's merges mean.
+    pub folding: Folding,
 }
 
 impl View {

@@ -15,9 +15,11 @@
 
 use super::bounds::Bounds;
 use super::kept::KeptKey;
+use super::operands::Operands;
 use super::unsupported;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
+use crate::base::hooks::Folding;
 use crate::base::types::{SeqNo, Tag, ValueKind};
 use std::ops::Bound;
 
@@ -41,6 +43,7 @@ pub struct Visible<C> {
     kept: KeptKey,
     /// `Buffered`: the value shown.
     value: Vec<u8>,
+    folding: Folding,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,9 @@ enum Place {
     Backward,
     /// On the buffered entry; the inner cursor is before all of its versions.
     Buffered,
+    /// On the buffered entry, which was put together from merges; the inner cursor is among its
+    /// versions, or behind them.
+    Folded,
     PastEnd,
 }
 
@@ -67,7 +73,14 @@ impl<C: Cursor> Visible<C> {
             key: Vec::new(),
             kept: KeptKey::default(),
             value: Vec::new(),
+            folding: Folding::default(),
         }
+    }
+
+    /// The same, with merges that mean this.
+    #[must_use]
+    pub fn folding(self, folding: Folding) -> Visible<C> {
+        Visible { folding, ..self }
     }
 
     /// To the first entry.
@@ -130,6 +143,7 @@ impl<C: Cursor> Visible<C> {
                 cursor.inner.seek(&cursor.key, Tag::MIN)?;
                 cursor.settle_forward(true)
             }
+            Place::Folded => cursor.settle_forward(true),
             Place::Nowhere | Place::BeforeStart => cursor.go_first(),
             Place::PastEnd => Ok(()),
         })
@@ -146,6 +160,10 @@ impl<C: Cursor> Visible<C> {
             }
             Place::Forward => {
                 cursor.keep_key();
+                cursor.inner.seek_for_prev(&cursor.key, Tag::MAX)?;
+                cursor.settle_backward()
+            }
+            Place::Folded => {
                 cursor.inner.seek_for_prev(&cursor.key, Tag::MAX)?;
                 cursor.settle_backward()
             }
@@ -168,7 +186,7 @@ impl<C: Cursor> Visible<C> {
     pub fn entry(&self) -> Option<(&[u8], &[u8])> {
         match self.place {
             Place::Forward | Place::Backward => Some((self.inner.key(), self.inner.value())),
-            Place::Buffered => Some((&self.key, &self.value)),
+            Place::Buffered | Place::Folded => Some((&self.key, &self.value)),
             Place::Nowhere | Place::BeforeStart | Place::PastEnd => None,
         }
     }
@@ -178,7 +196,7 @@ impl<C: Cursor> Visible<C> {
     pub fn key(&self) -> Option<&[u8]> {
         match self.place {
             Place::Forward | Place::Backward => Some(self.inner.key()),
-            Place::Buffered => Some(&self.key),
+            Place::Buffered | Place::Folded => Some(&self.key),
             Place::Nowhere | Place::BeforeStart | Place::PastEnd => None,
         }
     }
@@ -286,10 +304,29 @@ impl<C: Cursor> Visible<C> {
                     skips = 0;
                     self.inner.next()?;
                 }
+                ValueKind::Merge => {
+                    self.keep_key();
+                    self.fold()?;
+                    self.place = Place::Folded;
+                    return Ok(());
+                }
                 kind => return Err(unsupported(kind)),
             }
         }
         self.place = Place::PastEnd;
+        Ok(())
+    }
+
+    /// From the newest visible version of `self.key`, a merge, down to the one that it is merged
+    /// into; the value is then in `self.value`.
+    #[cold]
+    fn fold(&mut self) -> Result<()> {
+        let mut versions = Operands::default();
+        while self.inner.valid() && self.kept.is(self.inner.key()) && !versions.is_complete() {
+            versions.add(self.inner.tag(), self.inner.value());
+            self.inner.next()?;
+        }
+        self.value = versions.fold(&self.folding, &self.key)?;
         Ok(())
     }
 
@@ -335,6 +372,9 @@ impl<C: Cursor> Visible<C> {
         loop {
             let tag = self.inner.tag();
             if tag.seqno() <= self.at {
+                if tag.kind() == ValueKind::Merge {
+                    return self.newest_by_seek();
+                }
                 self.keep(&mut newest, tag.kind())?;
             }
             skips += 1;
@@ -348,11 +388,18 @@ impl<C: Cursor> Visible<C> {
         }
     }
 
+    /// The same, from the newest: for keys with many versions, and for those with merges.
     fn newest_by_seek(&mut self) -> Result<Option<ValueKind>> {
         let mut newest = None;
         self.inner.seek(&self.key, Tag::newest_at(self.at))?;
         if self.inner.valid() && self.kept.is(self.inner.key()) {
-            self.keep(&mut newest, self.inner.tag().kind())?;
+            match self.inner.tag().kind() {
+                ValueKind::Merge => {
+                    self.fold()?;
+                    newest = Some(ValueKind::Put);
+                }
+                kind => self.keep(&mut newest, kind)?,
+            }
         }
         self.inner.seek_for_prev(&self.key, Tag::MAX)?;
         Ok(newest)

@@ -6,6 +6,7 @@
 use crate::base::batch::Operation;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::hooks::MergeOperators;
 use crate::base::options::KeyspaceOptions;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::sync::{Arc, Guard, Mutex};
@@ -32,6 +33,8 @@ pub struct TreeContext {
     pub hasher: KeyHasher,
     /// Set when the database is closed.
     pub closed: Arc<AtomicBool>,
+    /// Those that are registered.
+    pub merge_operators: MergeOperators,
 }
 
 /// See the room's text.
@@ -92,6 +95,7 @@ impl Layers for View {
             hasher: self.hasher,
             counters: Arc::clone(&self.counters),
             closed: Arc::clone(&self.closed),
+            folding: self.folding.clone(),
         }
     }
 
@@ -105,6 +109,7 @@ impl Layers for View {
             hasher: self.hasher,
             counters: Arc::clone(&self.counters),
             closed: Arc::clone(&self.closed),
+            folding: self.folding.clone(),
         }
     }
 }
@@ -132,6 +137,7 @@ impl Tree {
             hasher: context.hasher,
             counters: Arc::new(ReadCounters::default()),
             closed: Arc::clone(&context.closed),
+            folding: context.merge_operators.folding(&options.merge_operator),
         };
         Tree {
             context,
@@ -195,6 +201,18 @@ impl Tree {
             .advice("Open a keyspace of that name again to get a new, empty one."));
         }
         Ok(())
+    }
+
+    /// Fails when the keyspace has no merge operator.
+    pub fn check_takes_merges(&self) -> Result<()> {
+        if self.view().folding.takes_merges() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the keyspace '{}' has no merge operator",
+            self.name
+        ))
+        .advice("Nothing was written. Give it one: `KeyspaceOptions::merge_operator`."))
     }
 
     /// The memtable that takes writes, for as long as a caller holds the write lock, which keeps it
@@ -311,7 +329,7 @@ impl Tree {
 #[inline]
 pub fn check_kind(kind: ValueKind) -> Result<()> {
     match kind {
-        ValueKind::Put | ValueKind::Delete => Ok(()),
+        ValueKind::Put | ValueKind::Delete | ValueKind::Merge => Ok(()),
         kind => Err(Error::new(
             ErrorKind::Unsupported,
             format!("an operation of kind {kind:?}"),

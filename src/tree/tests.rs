@@ -55,6 +55,7 @@ fn world() -> (Arc<VersionSet>, Tree) {
         pool: Pool::new(1 << 20),
         hasher: KeyHasher::new(versions.hash_seed()),
         closed: Arc::default(),
+        merge_operators: Default::default(),
     });
     let state = versions.keyspace(ORDERS).unwrap();
     let tree = Tree::open(Arc::clone(&context), &state, KeyspaceOptions::new());

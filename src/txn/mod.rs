@@ -174,11 +174,16 @@ impl Transaction {
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         let key = key.as_ref();
         let (id, _) = self.own(keyspace)?.target();
-        if let Some(value) = self.writes.get(id, key) {
-            return Ok(value.cloned());
+        let own = self.writes.get(id, key);
+        if let Some(own) = own.filter(|own| own.is_whole()) {
+            return own.over(key, None, &keyspace.folding());
         }
         self.reads.lock().set.add_key(id, key);
-        self.at.keyspace(keyspace).get(key)
+        let stored = self.at.keyspace(keyspace).get(key)?;
+        match own {
+            Some(own) => own.over(key, stored.as_deref(), &keyspace.folding()),
+            None => Ok(stored),
+        }
     }
 
     /// True when `key` has a value.
@@ -220,7 +225,7 @@ impl Transaction {
         let written = self.writes.within(id, &bounds);
         let entries = self.at.keyspace(keyspace);
         let entries = entries.range((bounds.lower(), bounds.upper()));
-        TransactionIter::new(entries, written, shown)
+        TransactionIter::new(entries, written, shown, keyspace.folding())
     }
 
     /// Sets `key` to `value`, once it commits.
@@ -231,6 +236,19 @@ impl Transaction {
     /// Removes `key`, once it commits.
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
         self.write(keyspace, key.as_ref(), None);
+    }
+
+    /// Merges `operand` into the value of `key`, once it commits; see [`Keyspace::merge`]. Reads
+    /// nothing, so it conflicts with nothing; a later [`get`](Self::get) of the key does.
+    pub fn merge(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) {
+        match self.own(keyspace) {
+            Ok(keyspace) => {
+                let operand = Slice::copy(operand.as_ref());
+                self.writes
+                    .merge(keyspace.target().0, key.as_ref(), operand);
+            }
+            Err(_) => self.is_foreign = true,
+        }
     }
 
     fn write(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<Slice>) {

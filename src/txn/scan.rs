@@ -10,6 +10,7 @@
 
 use super::writes::Written;
 use crate::base::error::{Error, Result};
+use crate::base::hooks::Folding;
 use crate::base::reads::{Cut, ReadSet};
 use crate::base::slice::Slice;
 use crate::base::sync::{Arc, Mutex};
@@ -63,6 +64,7 @@ pub struct TransactionIter {
     front: Option<Entry>,
     back: Option<Entry>,
     written: VecDeque<Written>,
+    folding: Folding,
     shown: Option<Arc<Mutex<Shown>>>,
 }
 
@@ -84,12 +86,14 @@ impl TransactionIter {
         entries: Iter,
         written: VecDeque<Written>,
         shown: Arc<Mutex<Shown>>,
+        folding: Folding,
     ) -> TransactionIter {
         TransactionIter {
             entries: Some(entries),
             front: None,
             back: None,
             written,
+            folding,
             shown: Some(shown),
         }
     }
@@ -101,6 +105,7 @@ impl TransactionIter {
             front: None,
             back: None,
             written: VecDeque::new(),
+            folding: Folding::default(),
             shown: None,
         }
     }
@@ -145,14 +150,14 @@ impl TransactionIter {
             if nearer == Ordering::Less {
                 return Ok(hand.take());
             }
-            if nearer == Ordering::Equal {
-                *hand = None; // it is replaced
-            }
+            let replaced = hand.take_if(|_| nearer == Ordering::Equal);
             let own = match side {
                 Side::Front => self.written.pop_front(),
                 Side::Back => self.written.pop_back(),
             };
-            if let Some((key, Some(value))) = own {
+            let Some((key, own)) = own else { continue };
+            let stored = replaced.as_ref().map(|(_, value)| value.as_bytes());
+            if let Some(value) = own.over(&key, stored, &self.folding)? {
                 return Ok(Some((Slice::copy(&key), value)));
             }
         }

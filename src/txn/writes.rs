@@ -1,10 +1,11 @@
-//! What a transaction has written so far: the last value of each key, and how to take it back.
+//! What a transaction has written so far to each key, and how to take it back.
 //!
 //! Invariant: `undo` holds what every write since the oldest savepoint replaced, oldest first;
 //! without a savepoint it is empty.
 
 use crate::base::batch::WriteBatch;
 use crate::base::error::{Error, Result};
+use crate::base::hooks::Folding;
 use crate::base::slice::Slice;
 use crate::base::sync::plain::AtomicU64;
 use crate::base::types::KeyspaceId;
@@ -21,13 +22,56 @@ pub struct Savepoint {
 /// Numbers of savepoints, so that one is not taken for another transaction's.
 static NEXT_SAVEPOINT: AtomicU64 = AtomicU64::new(0);
 
-/// A key that was written: its value, or `None` when it was removed.
-pub(super) type Written = (Vec<u8>, Option<Slice>);
+/// What was written to a key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    /// Its value, or that it has none; `None`: that of the database.
+    value: Option<Option<Slice>>,
+    /// Merged into that, oldest first.
+    operands: Vec<Slice>,
+}
+
+impl Own {
+    fn value(value: Option<Slice>) -> Own {
+        Own {
+            value: Some(value),
+            operands: Vec::new(),
+        }
+    }
+
+    /// True when the value follows from what was written alone.
+    pub(super) fn is_whole(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// The value, over the one that the database has.
+    pub(super) fn over(
+        &self,
+        key: &[u8],
+        stored: Option<&[u8]>,
+        folding: &Folding,
+    ) -> Result<Option<Slice>> {
+        if let (Some(value), true) = (&self.value, self.operands.is_empty()) {
+            return Ok(value.clone());
+        }
+        let base = match &self.value {
+            Some(value) => value.as_deref(),
+            None => stored,
+        };
+        let operands: Vec<&[u8]> = self.operands.iter().map(Slice::as_bytes).collect();
+        folding
+            .fold(key, base, &operands)
+            .map(|value| Some(Slice::from(value)))
+    }
+}
+
+/// A key that was written.
+pub(super) type Written = (Vec<u8>, Own);
 
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    keyspaces: BTreeMap<KeyspaceId, BTreeMap<Vec<u8>, Option<Slice>>>,
+    keyspaces: BTreeMap<KeyspaceId, BTreeMap<Vec<u8>, Own>>,
     /// Number, and how long `undo` was.
     savepoints: Vec<(u64, usize)>,
     undo: Vec<Undo>,
@@ -38,7 +82,7 @@ struct Undo {
     keyspace: KeyspaceId,
     key: Vec<u8>,
     /// `None`: the key was not written before.
-    before: Option<Option<Slice>>,
+    before: Option<Own>,
 }
 
 impl Writes {
@@ -48,9 +92,8 @@ impl Writes {
     }
 
     /// What was written to `key`, if anything was.
-    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Option<&Slice>> {
-        let value = self.keyspaces.get(&keyspace)?.get(key)?;
-        Some(value.as_ref())
+    pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Own> {
+        self.keyspaces.get(&keyspace)?.get(key)
     }
 
     /// What was written within `bounds`, in order.
@@ -61,14 +104,25 @@ impl Writes {
             return VecDeque::new();
         };
         keys.range::<[u8], _>((bounds.lower(), bounds.upper()))
-            .map(|(key, value)| (key.clone(), value.clone()))
+            .map(|(key, own)| (key.clone(), own.clone()))
             .collect()
     }
 
     /// Sets `key` to `value`, or removes it.
     pub(super) fn set(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<Slice>) {
+        self.write(keyspace, key, Own::value(value));
+    }
+
+    /// Merges `operand` into the value of `key`.
+    pub(super) fn merge(&mut self, keyspace: KeyspaceId, key: &[u8], operand: Slice) {
+        let mut own = self.get(keyspace, key).cloned().unwrap_or_default();
+        own.operands.push(operand);
+        self.write(keyspace, key, own);
+    }
+
+    fn write(&mut self, keyspace: KeyspaceId, key: &[u8], own: Own) {
         let keys = self.keyspaces.entry(keyspace).or_default();
-        let before = keys.insert(key.to_vec(), value);
+        let before = keys.insert(key.to_vec(), own);
         if !self.savepoints.is_empty() {
             self.undo.push(Undo {
                 keyspace,
@@ -100,7 +154,7 @@ impl Writes {
         for undo in self.undo.drain(kept..).rev() {
             let keys = self.keyspaces.entry(undo.keyspace).or_default();
             match undo.before {
-                Some(value) => keys.insert(undo.key, value),
+                Some(own) => keys.insert(undo.key, own),
                 None => keys.remove(&undo.key),
             };
         }
@@ -111,10 +165,14 @@ impl Writes {
     pub(super) fn batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
         for (&keyspace, keys) in &self.keyspaces {
-            for (key, value) in keys {
-                match value {
-                    Some(value) => batch.push_put(keyspace, key, value),
-                    None => batch.push_delete(keyspace, key),
+            for (key, own) in keys {
+                match &own.value {
+                    Some(Some(value)) => batch.push_put(keyspace, key, value),
+                    Some(None) => batch.push_delete(keyspace, key),
+                    None => {}
+                }
+                for operand in &own.operands {
+                    batch.push_merge(keyspace, key, operand);
                 }
             }
         }

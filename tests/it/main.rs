@@ -7,6 +7,7 @@ mod conditional;
 mod errors;
 mod face;
 mod faults;
+mod merges;
 mod model;
 mod modes;
 mod recovery;

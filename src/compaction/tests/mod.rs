@@ -6,6 +6,7 @@ mod faults;
 use super::*;
 use crate::base::checksum::KeyHasher;
 use crate::base::cursor::Cursor;
+use crate::base::hooks::Folding;
 use crate::base::options::{ReadMode, Verify};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
@@ -72,6 +73,7 @@ impl World {
     fn at<T>(&self, snapshots: &[u64], work: impl FnOnce(&Workshop<'_>) -> T) -> T {
         let snapshots: Vec<SeqNo> = snapshots.iter().map(|s| SeqNo::new(*s)).collect();
         work(&Workshop {
+            folding: &Folding::default(),
             fs: &self.fs,
             allocate_file: &|| Ok(FileId(self.number())),
             allocate_order: &|| self.number(),
@@ -441,6 +443,7 @@ fn the_debt_falls_while_a_job_works() {
     world.at(&[99_999], |shop| {
         let progressed = || debts.borrow_mut().push(debt());
         let shop = Workshop {
+            folding: &Folding::default(),
             progressed: &progressed,
             ..*shop
         };

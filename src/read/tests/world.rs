@@ -131,6 +131,7 @@ pub(super) fn view(memtables: &[&[Entry]], version: Version) -> Arc<View> {
         hasher: KeyHasher::new(SEED),
         counters: Arc::new(ReadCounters::default()),
         closed: Arc::default(),
+        folding: Default::default(),
     })
 }
 
