@@ -180,7 +180,7 @@ pub use txn::{Savepoint, Transaction, TransactionIter};
 /// Merge operators: those that are built in, and the trait for others.
 pub mod merge {
     pub use crate::base::built_in::{APPEND, COUNTER, MAX, SET_UNION, members, set};
-    pub use crate::base::hooks::MergeOperator;
+    pub use crate::base::hooks::{Associative, MergeOperator, associative};
 }
 
 /// The default of each option, under the option's name.

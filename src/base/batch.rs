@@ -5,7 +5,8 @@
 //! ```text
 //! count: u32 LE | operation*
 //! operation: kind: u8 | keyspace: varint | key: bytes
-//!            Put, Merge: value: bytes       Delete: nothing
+//!            Put: value: bytes              Delete: nothing
+//!            Merge: bytes, which are a span and an operand (operand.rs)
 //!            DeleteRange: end key: bytes    PutExpiring: expiry: u64 LE, value: bytes
 //!            PutBlob: reference: bytes
 //! bytes: length varint, then the bytes
@@ -22,6 +23,7 @@
 use super::coding::{Decoder, put_bytes, put_varint};
 use super::error::{Error, ErrorKind, Result};
 use super::key::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use super::operand::{OPERAND_BYTES_MAX, entry_of};
 use super::types::{KeyspaceId, ValueKind};
 
 const COUNT_BYTES: usize = 4;
@@ -54,7 +56,8 @@ pub struct WriteBatch {
     /// Whose the operations are: in their order, and not twice in a row.
     keyspaces: Vec<KeyspaceId>,
     database: Option<u64>,
-    has_merges: bool,
+    /// The same of those that are merges.
+    merged: Vec<KeyspaceId>,
     fault: Option<Fault>,
 }
 
@@ -62,6 +65,7 @@ pub struct WriteBatch {
 enum Fault {
     KeyTooLarge(usize),
     ValueTooLarge(usize),
+    OperandTooLarge(usize),
     TwoDatabases,
     TooManyOperations,
 }
@@ -86,7 +90,7 @@ impl WriteBatch {
             bytes: buffer,
             keyspaces: Vec::new(),
             database: None,
-            has_merges: false,
+            merged: Vec::new(),
             fault: None,
         }
     }
@@ -128,7 +132,7 @@ impl WriteBatch {
         self.set_count(0);
         self.keyspaces.clear();
         self.database = None;
-        self.has_merges = false;
+        self.merged.clear();
         self.fault = None;
     }
 
@@ -158,23 +162,17 @@ impl WriteBatch {
         }
     }
 
-    #[inline]
     pub(crate) fn push_merge(&mut self, keyspace: KeyspaceId, key: &[u8], operand: &[u8]) {
-        if operand.len() > VALUE_BYTES_MAX {
-            self.fault
-                .get_or_insert(Fault::ValueTooLarge(operand.len()));
+        if operand.len() > OPERAND_BYTES_MAX {
+            (self.fault).get_or_insert(Fault::OperandTooLarge(operand.len()));
             return;
         }
         if self.push_key(ValueKind::Merge, keyspace, key) {
-            put_bytes(&mut self.bytes, operand);
-            self.has_merges = true;
+            put_bytes(&mut self.bytes, &entry_of(0, operand));
+            if self.merged.last() != Some(&keyspace) {
+                self.merged.push(keyspace);
+            }
         }
-    }
-
-    /// True when some operation is a merge.
-    #[inline]
-    pub(crate) fn has_merges(&self) -> bool {
-        self.has_merges
     }
 
     #[inline]
@@ -247,6 +245,7 @@ impl WriteBatch {
         match self.fault {
             Some(Fault::KeyTooLarge(n)) => too_large("key", n, KEY_BYTES_MAX),
             Some(Fault::ValueTooLarge(n)) => too_large("value", n, VALUE_BYTES_MAX),
+            Some(Fault::OperandTooLarge(n)) => too_large("operand", n, OPERAND_BYTES_MAX),
             Some(Fault::TwoDatabases) => {
                 Error::invalid("the batch names keyspaces of two databases")
                     .advice("Nothing was written. Use one batch a database.")
@@ -273,6 +272,12 @@ impl WriteBatch {
         &self.keyspaces
     }
 
+    /// Every keyspace that a merge names, some more than once.
+    #[inline]
+    pub(crate) fn merged(&self) -> &[KeyspaceId] {
+        &self.merged
+    }
+
     /// The operations in order.
     #[inline]
     pub(crate) fn operations(&self) -> Operations<'_> {
@@ -292,7 +297,7 @@ pub struct Operation<'a> {
     pub kind: ValueKind,
     /// The key, or the first key of a range.
     pub key: &'a [u8],
-    /// The value, merge operand, end key or blob reference; empty for a deletion.
+    /// The value, the entry of an operand, end key or blob reference; empty for a deletion.
     pub value: &'a [u8],
     /// Milliseconds since the epoch, for [`ValueKind::PutExpiring`] only.
     pub expiry: u64,

@@ -8,7 +8,7 @@
 //! | `set_union` | a set of byte strings, as [`set`] makes it | such a set | the empty set |
 
 use super::coding::{Decoder, put_bytes};
-use super::hooks::MergeOperator;
+use super::hooks::{MergeOperator, associative};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -23,59 +23,46 @@ pub const SET_UNION: &str = "set_union";
 
 pub(super) fn all() -> [(&'static str, Arc<dyn MergeOperator>); 4] {
     [
-        (COUNTER, Arc::new(Counter)),
-        (APPEND, Arc::new(Append)),
-        (MAX, Arc::new(Max)),
-        (SET_UNION, Arc::new(SetUnion)),
+        (COUNTER, Arc::new(associative(sum))),
+        (
+            APPEND,
+            Arc::new(associative(|values| Some(values.concat()))),
+        ),
+        (MAX, Arc::new(associative(greatest))),
+        (SET_UNION, Arc::new(associative(union))),
     ]
 }
 
-/// Declares an operator by what it makes of two values, which must be associative.
-macro_rules! associative {
-    ($name:ident, $of_two:expr) => {
-        struct $name;
-
-        impl MergeOperator for $name {
-            fn merge(&self, _: &[u8], base: Option<&[u8]>, operands: &[&[u8]]) -> Option<Vec<u8>> {
-                let mut all = base.into_iter().chain(operands.iter().copied());
-                let of_two: fn(&[u8], &[u8]) -> Option<Vec<u8>> = $of_two;
-                // With itself first: a value that makes no sense is refused also when it is alone.
-                let first = all.next()?;
-                all.try_fold(checked(first, of_two)?, |left, right| of_two(&left, right))
-            }
-
-            fn combine(&self, _: &[u8], older: &[u8], newer: &[u8]) -> Option<Vec<u8>> {
-                let of_two: fn(&[u8], &[u8]) -> Option<Vec<u8>> = $of_two;
-                of_two(older, newer)
-            }
-        }
-    };
-}
-
-/// `value`, if the operator takes it.
-fn checked(value: &[u8], of_two: fn(&[u8], &[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-    of_two(value, value).map(|_| value.to_vec())
-}
-
-associative!(Counter, |left, right| {
-    let number = |bytes: &[u8]| bytes.try_into().ok().map(i64::from_le_bytes);
-    let sum = number(left)?.wrapping_add(number(right)?);
+fn sum(values: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut sum = 0i64;
+    for value in values {
+        sum = sum.wrapping_add(i64::from_le_bytes((*value).try_into().ok()?));
+    }
     Some(sum.to_le_bytes().to_vec())
-});
-associative!(Append, |left, right| Some([left, right].concat()));
-associative!(Max, |left, right| Some(left.max(right).to_vec()));
-associative!(SetUnion, |left, right| {
-    let mut both = members(left)?;
-    both.append(&mut members(right)?);
-    Some(set(both))
-});
+}
+
+fn greatest(values: &[&[u8]]) -> Option<Vec<u8>> {
+    values.iter().max().map(|value| value.to_vec())
+}
+
+fn union(values: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut all = BTreeSet::new();
+    for value in values {
+        all.extend(members(value)?);
+    }
+    Some(encoded(&all))
+}
 
 /// A set as the operator `set_union` stores it: each member as a varint length and its bytes, in
 /// order, none twice.
 pub fn set<M: AsRef<[u8]>>(of: impl IntoIterator<Item = M>) -> Vec<u8> {
-    let sorted: BTreeSet<Vec<u8>> = of.into_iter().map(|m| m.as_ref().to_vec()).collect();
+    let members: Vec<M> = of.into_iter().collect();
+    encoded(&members.iter().map(AsRef::as_ref).collect())
+}
+
+fn encoded(set: &BTreeSet<&[u8]>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for member in &sorted {
+    for member in set {
         put_bytes(&mut bytes, member);
     }
     bytes
@@ -148,9 +135,10 @@ mod tests {
                 let slices: Vec<&[u8]> = operands.iter().map(Vec::as_slice).collect();
                 let whole = operator.merge(b"k", None, &slices);
                 let (left, right) = slices.split_at(split.min(slices.len()));
-                let combined = |part: &[&[u8]]| part.iter().copied().map(<[u8]>::to_vec)
-                    .reduce(|older, newer| operator.combine(b"k", &older, &newer).unwrap());
-                let parts: Vec<Vec<u8>> = [combined(left), combined(right)].into_iter().flatten().collect();
+                let parts = [left, right].into_iter().filter(|part| !part.is_empty());
+                let parts: Option<Vec<Vec<u8>>> =
+                    parts.map(|part| operator.combine(b"k", part)).collect();
+                let parts = parts.unwrap();
                 let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
                 prop_assert_eq!(operator.merge(b"k", None, &parts), whole);
             }

@@ -11,6 +11,7 @@ pub mod cursor;
 pub mod error;
 pub mod hooks;
 pub mod key;
+pub mod operand;
 pub mod options;
 pub mod reads;
 pub mod slice;

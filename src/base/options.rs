@@ -398,7 +398,8 @@ impl KeyspaceOptions {
     /// The name of the operator that says what a merge means; needed for
     /// [`Keyspace::merge`](crate::Keyspace::merge). Default: none.
     ///
-    /// Shapes what is stored: once given it stays with the keyspace.
+    /// Shapes what is stored: once given it stays with the keyspace. A keyspace without one can be
+    /// given one at any time.
     #[must_use]
     pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
         self.merge_operator = name.into();

@@ -101,7 +101,7 @@ impl<'a> DropRules<'a> {
 
     /// Index of the first snapshot that sees `seqno`; their number when none does.
     #[inline]
-    pub(super) fn stripe(&self, seqno: SeqNo) -> usize {
+    fn stripe(&self, seqno: SeqNo) -> usize {
         match self.snapshots {
             [oldest, ..] if seqno <= *oldest => 0,
             [_] => 1,
@@ -109,14 +109,19 @@ impl<'a> DropRules<'a> {
         }
     }
 
-    /// True when versions in this stripe may be put together: some snapshot sees all of them.
-    pub(super) fn is_seen(&self, stripe: usize) -> bool {
-        stripe < self.snapshots.len()
+    /// True when some snapshot sees it: only such versions form a stripe.
+    pub(super) fn is_seen(&self, tag: Tag) -> bool {
+        self.stripe(tag.seqno()) < self.snapshots.len()
     }
 
-    /// What was judged last was put together with older versions of its stripe: they go.
-    pub(super) fn cover(&mut self, stripe: usize) {
-        self.covered = Some(stripe);
+    /// True when no snapshot tells these two versions of one key apart.
+    pub(super) fn are_one_stripe(&self, newer: Tag, older: Tag) -> bool {
+        self.is_seen(newer) && self.stripe(newer.seqno()) == self.stripe(older.seqno())
+    }
+
+    /// The version `tag` of the key judged last says what it is: older ones of its stripe go.
+    pub(super) fn cover(&mut self, tag: Tag) {
+        self.covered = Some(self.stripe(tag.seqno()));
     }
 
     /// True when a table beneath the job may hold `key`, which is the one judged last or a later one.

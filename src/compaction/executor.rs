@@ -11,7 +11,7 @@
 //! Threads: a job is one thread's. Not here: which job (`policy`), installing (version).
 
 use super::drop_rules::{Below, DropRules, Verdict};
-use super::fold::{Beneath, together};
+use super::fold::Fold;
 use super::job::Job;
 use super::split::Splitter;
 use super::{Outcome, Workshop};
@@ -159,13 +159,6 @@ impl Parts for Inputs<'_> {
     }
 }
 
-/// How many entries were read and how many of them left out, where merges were put together.
-#[derive(Debug, Default)]
-struct Folded {
-    seen: u64,
-    dropped: u64,
-}
-
 /// The tables that a job makes. Dropped before [`Outputs::keep`], it removes them again.
 struct Outputs<'a> {
     workshop: &'a Workshop<'a>,
@@ -201,20 +194,23 @@ impl<'a> Outputs<'a> {
         tell: impl Fn(f64),
     ) -> Result<u64> {
         let (mut seen, mut dropped) = (0u64, 0u64);
-        let mut tell_at = promised / STEPS;
+        let (mut breathe_at, mut tell_at) = (0, promised / STEPS);
+        let mut fold = Fold::default();
         cursor.first()?;
         while cursor.valid() {
-            if seen.is_multiple_of(BREATH_ENTRIES) {
+            if breathe_at <= seen {
+                breathe_at = seen + BREATH_ENTRIES;
                 self.pause()?;
                 if tell_at < seen {
                     tell(promised.saturating_sub(seen) as f64 / promised as f64);
                     tell_at = seen.saturating_add(promised / STEPS);
                 }
             }
-            if cursor.tag().kind() == ValueKind::Merge {
-                let folded = self.fold(cursor, rules)?;
-                seen += folded.seen;
-                dropped += folded.dropped;
+            if cursor.tag().kind() == ValueKind::Merge && rules.is_seen(cursor.tag()) {
+                let taken = fold.take(cursor, rules)?;
+                let kept = self.add_folded(cursor, rules, &fold, taken.first)?;
+                seen += taken.entries;
+                dropped += taken.entries - kept;
                 continue;
             }
             seen += 1;
@@ -241,48 +237,26 @@ impl<'a> Outputs<'a> {
         Ok(dropped)
     }
 
-    /// Puts merges together, from the one that `cursor` stands on to the last of its key and stripe.
+    /// Writes the merges that `fold` has taken, put together as far as they can be; how many entries
+    /// that are. `first`: nothing of their key came before.
     #[cold]
-    fn fold<C: Cursor>(&mut self, cursor: &mut C, rules: &mut DropRules<'_>) -> Result<Folded> {
-        let key = cursor.key().to_vec();
-        let stripe = rules.stripe(cursor.tag().seqno());
-        let mut folded = Folded::default();
-        let mut operands = Vec::new();
-        let mut is_first = false;
-        let goes_on = |cursor: &C| cursor.valid() && cursor.key() == key;
-        while goes_on(cursor)
-            && cursor.tag().kind() == ValueKind::Merge
-            && rules.stripe(cursor.tag().seqno()) == stripe
-        {
-            match rules.judge(&key, cursor.tag())? {
-                Verdict::Keep { first } => {
-                    is_first |= first;
-                    operands.push((cursor.tag(), cursor.value().to_vec()));
-                }
-                Verdict::Drop => folded.dropped += 1,
-            }
-            folded.seen += 1;
-            cursor.next()?;
+    fn add_folded<C: Cursor>(
+        &mut self,
+        cursor: &C,
+        rules: &mut DropRules<'_>,
+        fold: &Fold,
+        mut first: bool,
+    ) -> Result<u64> {
+        if let Some((tag, value)) = fold.together(cursor, rules, self.workshop.folding) {
+            self.add(first, fold.key(), tag, &value)?;
+            return Ok(1);
         }
-        let gathered = operands.len() as u64;
-        if rules.is_seen(stripe) && !operands.is_empty() {
-            let beneath = match goes_on(cursor) {
-                true if rules.stripe(cursor.tag().seqno()) != stripe => Beneath::Unknown,
-                true if cursor.tag().kind() == ValueKind::Put => Beneath::Value(cursor.value()),
-                true => Beneath::Nothing,
-                false if rules.may_lie_below(&key) => Beneath::Unknown,
-                false => Beneath::Nothing,
-            };
-            operands = together(self.workshop.folding, &key, operands, beneath);
-            if operands.iter().any(|(tag, _)| tag.kind() == ValueKind::Put) {
-                rules.cover(stripe);
-            }
+        let mut kept = 0;
+        for (tag, entry) in fold.entries() {
+            self.add(std::mem::take(&mut first), fold.key(), tag, entry)?;
+            kept += 1;
         }
-        folded.dropped += gathered - operands.len() as u64;
-        for (tag, value) in &operands {
-            self.add(std::mem::take(&mut is_first), &key, *tag, value)?;
-        }
-        Ok(folded)
+        Ok(kept)
     }
 
     fn pause(&self) -> Result<()> {

@@ -89,7 +89,7 @@ thread_local! {
 }
 
 impl Core {
-    /// Writes a batch that `fill` makes, over one keyspace: put and delete.
+    /// Writes a batch that `fill` makes, over one keyspace: put, merge and delete.
     #[inline]
     pub(crate) fn write_one(
         &self,
@@ -170,8 +170,8 @@ impl Core {
     #[inline]
     fn check_batch(&self, batch: &WriteBatch) -> Result<()> {
         batch.check()?;
-        if batch.has_merges() {
-            self.check_merges(batch)?;
+        for &keyspace in batch.merged() {
+            self.tree(keyspace)?.check_takes_merges()?;
         }
         if batch.bytes() as u64 <= self.options.memory_bytes / 4 {
             return Ok(());
@@ -185,18 +185,6 @@ impl Core {
                 format!("{} bytes", batch.bytes()),
             )
             .advice("Nothing was written."))
-    }
-
-    /// Fails when a merge is meant for a keyspace that takes none.
-    #[cold]
-    fn check_merges(&self, batch: &WriteBatch) -> Result<()> {
-        for operation in batch.operations() {
-            let operation = operation?;
-            if operation.kind == ValueKind::Merge {
-                self.tree(operation.keyspace)?.check_takes_merges()?;
-            }
-        }
-        Ok(())
     }
 
     /// What is done before the lock is taken: waits for room, then hashes; the payload's checksum.

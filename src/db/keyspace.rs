@@ -335,8 +335,15 @@ impl Core {
         self.mend_inline();
         let _admin = self.admin.lock();
         if let Some(tree) = self.trees.load().by_name.get(name) {
-            // Only what shapes files can be refused; the rest takes effect at the next open.
-            catalog::resolve(name, tree.options().clone(), asked)?;
+            // What shapes files can be refused, and a merge operator given; the rest takes effect at
+            // the next open.
+            let mut options = tree.options().clone();
+            options.merge_operator = tree.merge_operator();
+            let resolved = catalog::resolve(name, options.clone(), asked)?;
+            if options.merge_operator != resolved.merge_operator {
+                options.merge_operator = resolved.merge_operator;
+                self.give_merge_operator(tree, &options)?;
+            }
             return Ok(Arc::clone(tree));
         }
         self.health.check()?;
@@ -365,6 +372,20 @@ impl Core {
         let tree = Arc::new(tree);
         self.change_trees(|trees| trees.insert(Arc::clone(&tree)));
         Ok(tree)
+    }
+
+    fn give_merge_operator(&self, tree: &Tree, options: &KeyspaceOptions) -> Result<()> {
+        self.health.check()?;
+        self.install(VersionEdit {
+            keyspaces: vec![KeyspaceEdit {
+                id: tree.id(),
+                options: Some(catalog::encode(options)),
+                ..KeyspaceEdit::default()
+            }],
+            ..VersionEdit::default()
+        })?;
+        tree.give_merge_operator(&options.merge_operator);
+        Ok(())
     }
 
     /// Drops a keyspace: one edit, whatever its size. Its files go when nothing reads them.

@@ -212,23 +212,27 @@ impl Memtable {
     }
 
     /// Hands every version of `key` that is not newer than `at` to `each`, newest first.
-    pub fn versions(&self, key: &[u8], hash: u64, at: SeqNo, each: &mut dyn FnMut(Found<'_>)) {
+    pub fn versions(&self, key: &[u8], hash: u64, at: SeqNo, mut each: impl FnMut(Found<'_>)) {
+        let mut older_than_given = Some(Tag::newest_at(at));
+        let mut give = |found: Found<'_>| {
+            each(found);
+            let number = found.tag.seqno().get().checked_sub(1);
+            number.map(|number| Tag::newest_at(SeqNo::new(number)))
+        };
         let mut version = self.index.find(key, hash, &self.arena);
-        if version.is_none() {
-            // The index had no room for it, or there is none.
-            let mut below = Some(at);
-            while let Some(found) = below.and_then(|at| self.get(key, hash, at)) {
-                each(found);
-                below = found.tag.seqno().get().checked_sub(1).map(SeqNo::new);
-            }
-            return;
-        }
         while let Some(entry) = version {
             let (tag, value) = (entry.tag(&self.arena), entry.value(&self.arena));
-            if tag <= Tag::newest_at(at) {
-                each(Found { tag, value });
+            if older_than_given.is_some_and(|newest| tag <= newest) {
+                older_than_given = give(Found { tag, value });
             }
             version = entry.previous(&self.arena);
+        }
+        // The chain begins where the index had room for the key.
+        while self.index.incomplete()
+            && let Some(newest) = older_than_given
+            && let Some(found) = self.get_ordered(key, newest)
+        {
+            older_than_given = give(found);
         }
     }
 

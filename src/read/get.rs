@@ -285,7 +285,7 @@ fn decide<'v>(
     match tag.kind() {
         ValueKind::Put => Ok(value),
         ValueKind::Delete => Ok(Lookup::Absent),
-        ValueKind::Merge => fold(view, key, at).map(Lookup::Folded),
+        ValueKind::Merge => fold(view, key, at),
         kind => Err(unsupported(kind)),
     }
 }
@@ -295,37 +295,47 @@ fn decide<'v>(
 ///
 /// Cost: a step for each operand in a memtable, and a get for each in a table, where mostly one is left.
 #[cold]
-fn fold(view: &View, key: &[u8], at: SeqNo) -> Result<Vec<u8>> {
-    let mut versions = Operands::default();
+fn fold(view: &View, key: &[u8], at: SeqNo) -> Result<Lookup<'static>> {
+    let mut operands = Operands::default();
+    gather(view, key, at, &mut operands)?;
+    let value = operands.value(&view.folding, key)?;
+    Ok(value.map_or(Lookup::Absent, Lookup::Folded))
+}
+
+fn gather(view: &View, key: &[u8], at: SeqNo, operands: &mut Operands) -> Result<()> {
     let hash = view.hasher.hash(key);
     for memtable in view.memtables() {
-        memtable.versions(key, hash, at, &mut |found| {
-            versions.add(found.tag, found.value)
+        let mut added = Ok(());
+        memtable.versions(key, hash, at, |found| {
+            if added.is_ok() {
+                added = operands.add(found.tag, found.value);
+            }
         });
-        if versions.is_complete() {
-            return versions.fold(&view.folding, key);
+        added?;
+        if operands.is_complete() {
+            return Ok(());
         }
     }
+    let counts = view.counters.of_thread();
     for run in view.runs() {
         let Some(candidate) = Candidate::of(run, view, key, hash) else {
             continue;
         };
-        let counts = view.counters.of_thread();
         let Some((table, hash)) = candidate.passing(view, key, hash, counts)? else {
             continue;
         };
-        let mut below = Some(at);
-        while let Some(upto) = below
-            && let Some(value) = table.get(key, hash, upto)?
+        let mut next = Some(at);
+        while let Some(at) = next
+            && let Some(version) = table.get(key, hash, at)?
         {
-            versions.add(value.tag, value.bytes());
-            if versions.is_complete() {
-                return versions.fold(&view.folding, key);
+            operands.add(version.tag, version.bytes())?;
+            if operands.is_complete() {
+                return Ok(());
             }
-            below = value.tag.seqno().get().checked_sub(1).map(SeqNo::new);
+            next = version.tag.seqno().get().checked_sub(1).map(SeqNo::new);
         }
     }
-    versions.fold(&view.folding, key)
+    Ok(())
 }
 
 /// The hash that `table`'s filter knows `key` by: an ingested table may come from a database with

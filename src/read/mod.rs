@@ -37,6 +37,7 @@ pub use concat::{Concat, Parts};
 pub use counters::{ReadCounters, ReadCounts};
 pub use get::{Lookup, get, get_many, is_written};
 pub use merge::Merge;
+pub use operands::Operands;
 pub use scan::{Iter, RangeCursor};
 pub use snapshot::{SnapshotGuard, SnapshotList};
 pub use source::Source;

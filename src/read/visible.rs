@@ -11,6 +11,8 @@
 //! beyond the bound is not walked. After an error the place is `Nowhere`. Loops, never recursion:
 //! ten million deletions in a row cost time and no stack. Keys with very many versions are crossed
 //! by a seek after [`SKIPS_MAX`] steps. Threads: one at a time.
+//! Where the newest visible version is a merge, its operands are walked forward, whichever way the
+//! reader goes, and key and value are kept as going backward.
 //! Kinds that belong to later features are an `Unsupported` error where they decide an answer.
 
 use super::bounds::Bounds;
@@ -37,11 +39,11 @@ pub struct Visible<C> {
     at: SeqNo,
     bounds: Bounds,
     place: Place,
-    /// `Buffered`: the key shown.
+    /// `Buffered`, `Folded`: the key shown.
     key: Vec<u8>,
-    /// The key whose versions are passed; `Buffered`: the same as `key`.
+    /// The key whose versions are passed; `Buffered`, `Folded`: the same as `key`.
     kept: KeptKey,
-    /// `Buffered`: the value shown.
+    /// `Buffered`, `Folded`: the value shown.
     value: Vec<u8>,
     folding: Folding,
 }
@@ -306,9 +308,12 @@ impl<C: Cursor> Visible<C> {
                 }
                 ValueKind::Merge => {
                     self.keep_key();
-                    self.fold()?;
-                    self.place = Place::Folded;
-                    return Ok(());
+                    if self.fold()? {
+                        self.place = Place::Folded;
+                        return Ok(());
+                    }
+                    passing = true;
+                    skips = 0;
                 }
                 kind => return Err(unsupported(kind)),
             }
@@ -318,16 +323,18 @@ impl<C: Cursor> Visible<C> {
     }
 
     /// From the newest visible version of `self.key`, a merge, down to the one that it is merged
-    /// into; the value is then in `self.value`.
+    /// into. True when that makes a value, which is then in `self.value`.
     #[cold]
-    fn fold(&mut self) -> Result<()> {
-        let mut versions = Operands::default();
-        while self.inner.valid() && self.kept.is(self.inner.key()) && !versions.is_complete() {
-            versions.add(self.inner.tag(), self.inner.value());
+    fn fold(&mut self) -> Result<bool> {
+        let mut operands = Operands::default();
+        while self.inner.valid() && self.kept.is(self.inner.key()) && !operands.is_complete() {
+            operands.add(self.inner.tag(), self.inner.value())?;
             self.inner.next()?;
         }
-        self.value = versions.fold(&self.folding, &self.key)?;
-        Ok(())
+        let value = operands.value(&self.folding, &self.key)?;
+        let has_one = value.is_some();
+        self.value = value.unwrap_or_default();
+        Ok(has_one)
     }
 
     /// Over a version that is too new; over all of its key when there are many.
@@ -394,10 +401,7 @@ impl<C: Cursor> Visible<C> {
         self.inner.seek(&self.key, Tag::newest_at(self.at))?;
         if self.inner.valid() && self.kept.is(self.inner.key()) {
             match self.inner.tag().kind() {
-                ValueKind::Merge => {
-                    self.fold()?;
-                    newest = Some(ValueKind::Put);
-                }
+                ValueKind::Merge => newest = self.fold()?.then_some(ValueKind::Put),
                 kind => self.keep(&mut newest, kind)?,
             }
         }

@@ -162,7 +162,7 @@ impl Tree {
         &self.name
     }
 
-    /// The keyspace's options.
+    /// The keyspace's options, as it was opened: see [`Tree::merge_operator`].
     pub fn options(&self) -> &KeyspaceOptions {
         &self.options
     }
@@ -203,9 +203,23 @@ impl Tree {
         Ok(())
     }
 
+    /// The name of its merge operator; empty when it has none.
+    pub fn merge_operator(&self) -> String {
+        self.view().folding.name().to_owned()
+    }
+
+    /// Gives a keyspace that has no merge operator this one.
+    pub fn give_merge_operator(&self, name: &str) {
+        let folding = self.context.merge_operators.folding(name);
+        self.views.change(|view| View {
+            folding,
+            ..view.refreshed(&[], Arc::clone(&view.version))
+        });
+    }
+
     /// Fails when the keyspace has no merge operator.
     pub fn check_takes_merges(&self) -> Result<()> {
-        if self.view().folding.takes_merges() {
+        if !self.view().folding.name().is_empty() {
             return Ok(());
         }
         Err(Error::invalid(format!(

@@ -7,7 +7,8 @@
 //! The view is replaced only under `waiting`, in one store, and a refresh asks for the newest
 //! version under the same lock: a flush, a rotation and a compaction never undo each other. It is
 //! *read* without the lock. A compaction that ends between a flush's edit and its refresh shows the
-//! memtable and its table together: the same entries, of which readers take one.
+//! memtable and its table together: the same entries, of which readers take one (merges that the
+//! flush put together among them: read/operands.rs).
 //!
 //! Invariants: I1 (every entry with a visible number is in the view that a reader loads, because
 //! the view is in place before the first entry that needs it is published), I2.
@@ -110,6 +111,12 @@ impl<V: Layers> Switch<V> {
         if let Some(version) = version() {
             self.view.store(Arc::new(view.refreshed(flushed, version)));
         }
+    }
+
+    /// Puts a view in place that differs from this one in what no write and no flush changes.
+    pub(crate) fn change(&self, changed: impl FnOnce(&V) -> V) {
+        let _waiting = self.waiting.lock();
+        self.view.store(Arc::new(changed(&self.view.load())));
     }
 
     /// The oldest waiting memtable, and the log floor once it is flushed.

@@ -32,13 +32,6 @@ pub(super) struct Own {
 }
 
 impl Own {
-    fn value(value: Option<Slice>) -> Own {
-        Own {
-            value: Some(value),
-            operands: Vec::new(),
-        }
-    }
-
     /// True when the value follows from what was written alone.
     pub(super) fn is_whole(&self) -> bool {
         self.value.is_some()
@@ -59,9 +52,8 @@ impl Own {
             None => stored,
         };
         let operands: Vec<&[u8]> = self.operands.iter().map(Slice::as_bytes).collect();
-        folding
-            .fold(key, base, &operands)
-            .map(|value| Some(Slice::from(value)))
+        let value = folding.value(key, base, &operands)?;
+        Ok(Some(Slice::from(value)))
     }
 }
 
@@ -81,8 +73,16 @@ pub(super) struct Writes {
 struct Undo {
     keyspace: KeyspaceId,
     key: Vec<u8>,
-    /// `None`: the key was not written before.
-    before: Option<Own>,
+    before: Before,
+}
+
+/// How a write found its key.
+#[derive(Debug)]
+enum Before {
+    Unwritten,
+    Written(Own),
+    /// Written, and one operand shorter: so a long row of merges costs no more than it has.
+    WithoutLastOperand,
 }
 
 impl Writes {
@@ -110,19 +110,38 @@ impl Writes {
 
     /// Sets `key` to `value`, or removes it.
     pub(super) fn set(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<Slice>) {
-        self.write(keyspace, key, Own::value(value));
+        let keys = self.keyspaces.entry(keyspace).or_default();
+        let own = Own {
+            value: Some(value),
+            operands: Vec::new(),
+        };
+        let before = keys.insert(key.to_vec(), own);
+        let before = before.map_or(Before::Unwritten, Before::Written);
+        self.note(keyspace, key, before);
     }
 
     /// Merges `operand` into the value of `key`.
     pub(super) fn merge(&mut self, keyspace: KeyspaceId, key: &[u8], operand: Slice) {
-        let mut own = self.get(keyspace, key).cloned().unwrap_or_default();
-        own.operands.push(operand);
-        self.write(keyspace, key, own);
+        let keys = self.keyspaces.entry(keyspace).or_default();
+        let before = match keys.get_mut(key) {
+            Some(own) => {
+                own.operands.push(operand);
+                Before::WithoutLastOperand
+            }
+            None => {
+                let operands = vec![operand];
+                let own = Own {
+                    operands,
+                    ..Own::default()
+                };
+                keys.insert(key.to_vec(), own);
+                Before::Unwritten
+            }
+        };
+        self.note(keyspace, key, before);
     }
 
-    fn write(&mut self, keyspace: KeyspaceId, key: &[u8], own: Own) {
-        let keys = self.keyspaces.entry(keyspace).or_default();
-        let before = keys.insert(key.to_vec(), own);
+    fn note(&mut self, keyspace: KeyspaceId, key: &[u8], before: Before) {
         if !self.savepoints.is_empty() {
             self.undo.push(Undo {
                 keyspace,
@@ -154,9 +173,12 @@ impl Writes {
         for undo in self.undo.drain(kept..).rev() {
             let keys = self.keyspaces.entry(undo.keyspace).or_default();
             match undo.before {
-                Some(own) => keys.insert(undo.key, own),
-                None => keys.remove(&undo.key),
-            };
+                Before::Written(own) => drop(keys.insert(undo.key, own)),
+                Before::Unwritten => drop(keys.remove(&undo.key)),
+                Before::WithoutLastOperand => {
+                    keys.get_mut(&undo.key).and_then(|own| own.operands.pop());
+                }
+            }
         }
         Ok(())
     }

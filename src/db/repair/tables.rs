@@ -7,7 +7,7 @@ use crate::base::options::KeyspaceOptions;
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo, Tag};
 use crate::fs::FileName;
-use crate::read::Merge;
+use crate::read::{Merge, Operands};
 use crate::table::{
     BirthIdentity, Builder, BuilderOptions, LostPart, Table, TableFacts, TableSummary, salvage,
     stated_identity,
@@ -362,8 +362,9 @@ impl Repair<'_> {
         })
     }
 
-    /// One sorted run of the newest version of every key. Which table is newer than which is not
-    /// known, but the numbers of the entries tell.
+    /// One sorted run of the newest version of every key, with what it is merged into when that is a
+    /// merge. Which table is newer than which is not known, but the numbers of the entries tell; and
+    /// where one holds what another became, the one that stands for more counts.
     pub(super) fn merge(
         &mut self,
         keyspace: KeyspaceId,
@@ -384,18 +385,23 @@ impl Repair<'_> {
         let sources = tables.iter().map(|t| t.table.compaction_cursor()).collect();
         let mut merge = Merge::new(sources);
         let mut outlet = Outlet::new(self, keyspace, &options, 0);
-        let mut last: Option<Vec<u8>> = None;
+        let (mut key, mut versions) = (Vec::new(), Operands::default());
         merge.first()?;
         while merge.valid() {
-            if last.as_deref() != Some(merge.key()) {
-                let full = |(_, b): &(_, Builder)| options.table_bytes <= b.bytes();
-                if outlet.open.as_ref().is_some_and(full) {
-                    outlet.end_table()?;
-                }
-                outlet.add(merge.key(), merge.tag(), merge.value())?;
-                last = Some(merge.key().to_vec());
+            key.clear();
+            key.extend_from_slice(merge.key());
+            versions.clear();
+            while merge.valid() && merge.key() == key {
+                versions.add(merge.tag(), merge.value())?;
+                merge.next()?;
             }
-            merge.next()?;
+            let full = |(_, b): &(_, Builder)| options.table_bytes <= b.bytes();
+            if outlet.open.as_ref().is_some_and(full) {
+                outlet.end_table()?;
+            }
+            for (tag, value) in versions.entries() {
+                outlet.add(&key, tag, value)?;
+            }
         }
         Ok(outlet.finish()?.into_iter().map(added).collect())
     }
