@@ -329,6 +329,13 @@ fn colliding_hashes_are_slower_and_still_right() {
             let found = memtable.get(key, hash, at).unwrap();
             assert_eq!((found.tag.seqno(), found.value), (at, &n.to_le_bytes()[..]));
         }
+        // Every version of a key, wherever its chain begins.
+        for n in 0..1000u64 {
+            let mut found = Vec::new();
+            let (key, at) = (n.to_be_bytes(), SeqNo::new(2000 + n));
+            memtable.versions(&key, hash, at, |v| found.push(v.tag.seqno().get()));
+            assert_eq!(found, [n + 1001, n + 1], "at {at}");
+        }
         assert!(memtable.get(b"absent", hash, SeqNo::MAX).is_none());
         assert!(get(&memtable, b"absent", 1 << 40).is_none());
     }

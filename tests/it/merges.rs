@@ -1,11 +1,14 @@
 //! Merge operators: what operands make of a value, wherever they lie, and what is kept without one.
 
 use crate::support::ROOT;
-use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
+use alluvium::fs::{FileName, Fs};
 use alluvium::merge::{self, MergeOperator};
 use alluvium::{Db, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 fn keyspace(operator: &str) -> KeyspaceOptions {
     KeyspaceOptions::new()
@@ -312,6 +315,282 @@ fn the_operator_of_a_keyspace_cannot_change() {
         b"a",
         "the stored name is taken"
     );
+}
+
+#[test]
+fn a_keyspace_without_an_operator_can_be_given_one_and_keeps_it() {
+    let sim = SimFs::new(1);
+    let plain = || Options::new().background_threads(0);
+    let appending = || KeyspaceOptions::new().merge_operator(merge::APPEND);
+    let db = open(&sim, plain());
+    let orders = db.keyspace("orders", KeyspaceOptions::new()).unwrap();
+    orders.put("k", "a").unwrap();
+    assert!(orders.merge("k", "b").is_err());
+    let snapshot = db.snapshot();
+    // The same keyspace, now with one; the handle that was there has it too.
+    db.keyspace("orders", appending()).unwrap();
+    orders.merge("k", "b").unwrap();
+    assert_eq!(orders.get("k").unwrap().unwrap(), b"ab");
+    assert_eq!(snapshot.keyspace(&orders).get("k").unwrap().unwrap(), b"a");
+    let other = KeyspaceOptions::new().merge_operator(merge::MAX);
+    let error = db.keyspace("orders", other).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    drop(snapshot);
+    db.close().unwrap();
+
+    let db = open(&sim, plain().default_keyspace(appending()));
+    let orders = db.keyspace("orders", KeyspaceOptions::new()).unwrap();
+    orders.merge("k", "c").unwrap();
+    assert_eq!(orders.get("k").unwrap().unwrap(), b"abc");
+    db.merge("k", "x").unwrap();
+    db.close().unwrap();
+    let db = open(&sim, plain());
+    assert_eq!(db.get("k").unwrap().unwrap(), b"x", "the default one too");
+}
+
+/// Appends; panics over a key that begins with `!`, if it is told to.
+struct Touchy(bool);
+
+impl MergeOperator for Touchy {
+    fn merge(&self, key: &[u8], base: Option<&[u8]>, operands: &[&[u8]]) -> Option<Vec<u8>> {
+        assert!(!(self.0 && key.starts_with(b"!")), "a bug of the operator");
+        Some([base.unwrap_or_default(), &operands.concat()].concat())
+    }
+
+    fn combine(&self, key: &[u8], operands: &[&[u8]]) -> Option<Vec<u8>> {
+        self.merge(key, None, operands)
+    }
+}
+
+#[test]
+fn an_operator_that_panics_costs_its_own_keys_and_no_more() {
+    let sim = SimFs::new(1);
+    let touchy = |panics| options("touchy").merge_operator("touchy", Touchy(panics));
+    let db = open(&sim, touchy(true));
+    for key in ["!bad", "good"] {
+        db.put(key, "a").unwrap();
+        db.flush().unwrap();
+        db.merge(key, "b").unwrap();
+        db.merge(key, "c").unwrap();
+    }
+    let check = |db: &Db| {
+        let errors = [
+            db.get("!bad").map(|_| ()).unwrap_err(),
+            db.get_many(["good", "!bad"]).map(|_| ()).unwrap_err(),
+            db.get_with("!bad", |_| ()).unwrap_err(),
+            db.iter().next().unwrap().map(|_| ()).unwrap_err(),
+            db.iter().rev().nth(1).unwrap().map(|_| ()).unwrap_err(),
+            db.put_if_absent("!bad", "x").unwrap_err(),
+            db.update("!bad", |_| None).map(|_| ()).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+            let text = error.to_string();
+            assert!(text.contains("'touchy' panicked"), "{text}");
+            assert!(text.contains("!bad"), "{text}");
+        }
+        assert_eq!(db.get("good").unwrap().unwrap(), b"abc");
+        let mut cursor = db.cursor();
+        assert!(cursor.seek(b"!bad").is_err());
+        assert!(cursor.next().is_err(), "it says so until it is placed anew");
+        cursor.seek(b"g").unwrap();
+        assert_eq!(cursor.entry(), Some((&b"good"[..], &b"abc"[..])));
+    };
+    check(&db);
+    db.flush().unwrap();
+    check(&db);
+    db.compact().unwrap();
+    check(&db);
+    assert!(db.verify().unwrap().problems.is_empty());
+    db.close().unwrap();
+    let db = open(&sim, touchy(false));
+    assert_eq!(all(&db), "!bad=abc good=abc", "nothing of it was lost");
+    db.compact().unwrap();
+    assert_eq!(all(&db), "!bad=abc good=abc");
+}
+
+#[test]
+fn a_write_that_depends_on_the_value_sees_what_the_operands_make_of_it() {
+    let (_, db) = appending();
+    db.merge("k", "a").unwrap();
+    db.flush().unwrap();
+    db.merge("k", "b").unwrap();
+    let error = db.put_if_absent("k", "x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    let error = db.compare_and_swap("k", Some(b"a"), Some(b"x"));
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Conflict);
+    db.compare_and_swap("k", Some(b"ab"), Some(b"c")).unwrap();
+    db.merge("k", "d").unwrap();
+    let mut interfered = false;
+    let updated = db.update("k", |value| {
+        // A merge in between is a write of the key.
+        if !std::mem::replace(&mut interfered, true) {
+            db.merge("k", "e").unwrap();
+        }
+        value.map(|value| [value, b"!"].concat())
+    });
+    assert_eq!(updated.unwrap().unwrap(), b"cde!");
+    assert!(db.contains_key("k").unwrap());
+    assert_eq!(
+        db.get_with("k", |value| value.map(<[u8]>::len)).unwrap(),
+        Some(4)
+    );
+    assert_eq!(all(&db), "k=cde!");
+}
+
+#[test]
+fn a_savepoint_takes_merges_back_one_by_one() {
+    let (_, db) = appending();
+    db.put("k", "1").unwrap();
+    let mut tx = db.begin();
+    let value = |tx: &alluvium::Transaction| text(&tx.get(&db, "k").unwrap().unwrap());
+    tx.merge(&db, "k", "2");
+    let second = tx.savepoint();
+    tx.merge(&db, "k", "3");
+    tx.merge(&db, "k", "4");
+    let fourth = tx.savepoint();
+    tx.put(&db, "k", "new");
+    tx.merge(&db, "k", "5");
+    assert_eq!(value(&tx), "new5");
+    tx.rollback_to(&fourth).unwrap();
+    assert_eq!(value(&tx), "1234");
+    tx.rollback_to(&second).unwrap();
+    assert_eq!(value(&tx), "12");
+    tx.delete(&db, "k");
+    tx.merge(&db, "k", "6");
+    tx.commit().unwrap();
+    assert_eq!(all(&db), "k=6");
+}
+
+/// Counts what it is asked, and cannot combine.
+struct Counting(Arc<AtomicUsize>);
+
+impl MergeOperator for Counting {
+    fn merge(&self, _: &[u8], base: Option<&[u8]>, operands: &[&[u8]]) -> Option<Vec<u8>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Some(
+            (base.map_or(0, <[u8]>::len) + operands.len())
+                .to_string()
+                .into_bytes(),
+        )
+    }
+}
+
+/// Ten times the operands take about ten times as long, wherever they lie; and the operator is asked
+/// once.
+#[test]
+fn a_long_row_of_operands_is_read_in_linear_time() {
+    const LEN: usize = 100_000;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let sim = SimFs::new(1);
+    let counting = options("counting")
+        .memory_bytes(256 << 20)
+        .log_segment_bytes(64 << 20)
+        .merge_operator("counting", Counting(Arc::clone(&asked)))
+        .default_keyspace(keyspace("counting").write_buffer_bytes(64 << 20));
+    let db = open(&sim, counting);
+    // At the bottom, so that nothing is folded into it before everything comes together.
+    db.put("k", "").unwrap();
+    db.put("z", "").unwrap();
+    db.compact().unwrap();
+    let mut batch = WriteBatch::new();
+    for _ in 0..LEN {
+        batch.merge(&db, "k", "x");
+    }
+    db.write(&batch, WriteOptions::default()).unwrap();
+    let expected = LEN.to_string();
+    let check = || {
+        let begin = Instant::now();
+        asked.store(0, Ordering::Relaxed);
+        let value = |found: Option<alluvium::Slice>| text(&found.unwrap());
+        assert_eq!(value(db.get("k").unwrap()), expected);
+        let entry = db.iter().next().map(|entry| entry.unwrap().1);
+        assert_eq!(value(entry), expected);
+        let entry = db.range(.."l").next_back().map(|entry| entry.unwrap().1);
+        assert_eq!(value(entry), expected);
+        assert_eq!(asked.load(Ordering::Relaxed), 3, "one question a read");
+        // Quadratic would be minutes.
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begin.elapsed()
+        );
+    };
+    check();
+    db.flush().unwrap();
+    assert_eq!(
+        db.stats().keyspaces[0].levels[0].entries(),
+        LEN as u64,
+        "they cannot be put together without the value"
+    );
+    check();
+    let mut tx = db.begin();
+    let begin = Instant::now();
+    let _savepoint = tx.savepoint();
+    for _ in 0..LEN {
+        tx.merge(&db, "z", "x");
+    }
+    assert_eq!(text(&tx.get(&db, "z").unwrap().unwrap()), expected);
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
+    drop(tx);
+    db.compact().unwrap();
+    assert_eq!(text(&db.get("k").unwrap().unwrap()), expected);
+}
+
+/// Without a manifest every table in the directory counts: also those that others were made of.
+#[test]
+fn repair_counts_an_operand_once_although_it_lies_in_two_tables() {
+    let sim = SimFs::new(1);
+    let fs = || Fs::sim(&sim, Path::new(ROOT));
+    let few = || options(merge::APPEND).default_keyspace(keyspace(merge::APPEND).level0_runs(2));
+    let db = open(&sim, few());
+    db.put("k", "0").unwrap();
+    db.put("z", "").unwrap();
+    db.compact().unwrap();
+    let mut expected = "0".to_owned();
+    let mut readers = Vec::new();
+    for n in 1..40u8 {
+        let letter = char::from(b'A' + n).to_string();
+        db.merge("k", &letter).unwrap();
+        expected.push_str(&letter);
+        if n % 3 == 0 {
+            db.flush().unwrap();
+            // An iterator that has begun keeps its tables in the directory.
+            let mut iter = db.iter();
+            iter.next().unwrap().unwrap();
+            readers.push(iter);
+            if n % 9 == 0 {
+                db.compact_range("k"..="k").unwrap();
+            }
+        }
+    }
+    assert_eq!(db.get("k").unwrap().unwrap(), expected.as_bytes());
+    let live: usize = db.stats().keyspaces[0]
+        .levels
+        .iter()
+        .map(|l| l.runs.len())
+        .sum();
+    let names = fs().list().unwrap();
+    let there = names
+        .iter()
+        .filter(|entry| entry.name.ends_with(".tbl"))
+        .count();
+    assert!(live + 5 < there, "{live} live of {there} tables");
+    let copy = sim.kill();
+    let fs = || Fs::sim(&copy, Path::new(ROOT));
+    for entry in fs().list().unwrap() {
+        if entry.name == "CURRENT" || entry.name.ends_with(".manifest") {
+            fs().remove(FileName::parse(&entry.name).unwrap()).unwrap();
+        }
+    }
+    few().repair_in(fs()).unwrap();
+    let db = open(&copy, few());
+    assert_eq!(text(&db.get("k").unwrap().unwrap()), expected);
+    assert!(db.verify().unwrap().problems.is_empty());
 }
 
 /// RocksDB (HISTORY 7.8, 8.5), Pebble #2473: operands counted twice after a crash between a flush

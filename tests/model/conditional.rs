@@ -135,7 +135,14 @@ impl World {
         let n = random.pick(&alive);
         let rank =
             op.a.wrapping_add(random.below(1 + usize::from(op.b) % 32) as u8);
-        match random.below(10) {
+        match random.below(12) {
+            10..12 if self.takes_merges(n) => {
+                let there = self.oracle.get(n, rank);
+                let before = own.get(&(n, rank)).copied().unwrap_or(there);
+                let map = self.oracle.map(random.next() as u16);
+                tx.merge(self.handle(n), key(rank), map.encode());
+                own.insert((n, rank), Some(Value::merge(before, map)));
+            }
             0..3 => {
                 let value = self.oracle.value(random.below(48));
                 value.fill(&mut self.scratch);

@@ -4,6 +4,7 @@
 //! long common beginnings, beginnings of each other, the empty one, and runs of 0xff. A value is
 //! its length and the number of its write: no two writes look alike.
 
+use super::operator::{MARK, Map};
 use std::sync::OnceLock;
 
 /// How many keys there are.
@@ -53,11 +54,13 @@ fn all() -> &'static [Vec<u8>] {
     })
 }
 
-/// A value: its length, and the number of the write that it came with.
+/// A value: its length, and the number of the write that it came with; and what merges have made of
+/// it since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Value {
     pub(crate) len: u32,
     pub(crate) write: u32,
+    pub(crate) merged: Option<u64>,
 }
 
 impl Value {
@@ -72,13 +75,37 @@ impl Value {
             out.extend_from_slice(&word[..n]);
             left -= n;
         }
+        if let Some(x) = self.merged {
+            out.extend_from_slice(&x.to_le_bytes());
+            out.extend_from_slice(&MARK);
+        }
+    }
+
+    /// What `map` makes of `base`, a value or none.
+    pub(crate) fn merge(base: Option<Value>, map: Map) -> Value {
+        let base = base.unwrap_or(Value {
+            len: 0,
+            write: 0,
+            merged: None,
+        });
+        Value {
+            merged: Some(map.of(base.merged.unwrap_or(0))),
+            ..base
+        }
     }
 
     /// True when these are the value's bytes.
     pub(crate) fn is(self, bytes: &[u8]) -> bool {
+        let Some((body, tail)) = bytes.split_at_checked(self.len as usize) else {
+            return false;
+        };
+        let is_tail = match self.merged {
+            Some(x) => tail == [x.to_le_bytes(), MARK].concat(),
+            None => tail.is_empty(),
+        };
         let mut words = self.words();
-        bytes.len() == self.len as usize
-            && bytes
+        is_tail
+            && body
                 .chunks(8)
                 .all(|chunk| chunk == &words.next_word()[..chunk.len()])
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! op        a list of operations: from a seed, from a fuzzer's bytes, from a line of text
 //! settings  the options of a database: from a seed
+//! operator  what merges mean
 //! oracle    what must be there: a map of versions, and the changes that no sync has covered
 //! world     an engine beside an oracle; applies a list and compares every answer
 //! shrink    the shortest list that still fails
@@ -16,6 +17,7 @@
 mod conditional;
 mod keys;
 mod op;
+mod operator;
 mod oracle;
 mod reads;
 mod restart;

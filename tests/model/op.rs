@@ -147,6 +147,11 @@ kinds! {
     /// Somebody is faster: refused whole.
     TransactConflict 8,
     TransactDrop 3,
+    /// Refused where the keyspace has no operator.
+    Merge 300,
+    MergeSynced 10,
+    /// Puts, deletes and merges of one key, in their order.
+    BatchMerge 30,
 }
 
 /// One operation.

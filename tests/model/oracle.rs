@@ -9,6 +9,7 @@
 //! its changes with it: a drop is durable when it returns. Knows nothing of the engine.
 
 use super::keys::{KEYS, Value};
+use super::operator::Map;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -76,6 +77,16 @@ impl Oracle {
         Value {
             len: len as u32,
             write: self.writes,
+            merged: None,
+        }
+    }
+
+    /// An operand that no merge had before.
+    pub(crate) fn map(&mut self, seed: u16) -> Map {
+        self.writes += 1;
+        Map {
+            factor: u64::from(seed) | 1,
+            summand: u64::from(self.writes),
         }
     }
 
@@ -124,6 +135,12 @@ impl Oracle {
         if value.is_some() || !self.pins.is_empty() {
             map.insert((key, Reverse(version)), value);
         }
+    }
+
+    /// Adds a merge to the batch.
+    pub(crate) fn record_merge(&mut self, space: usize, key: u8, map: Map) {
+        let merged = Value::merge(self.get(space, key), map);
+        self.record(space, key, Some(merged));
     }
 
     /// The batch was acknowledged, or nothing was in it.

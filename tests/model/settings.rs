@@ -1,6 +1,7 @@
 //! The options of a database under test, from a seed.
 
 use super::op::Random;
+use super::operator::{OPERATORS, registered};
 use alluvium::{CompactionStyle, Compression, KeyspaceOptions, LogMode, Options, ReadMode, Verify};
 
 /// Keyspaces that a database has at most.
@@ -14,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) spaces: Vec<KeyspaceOptions>,
     /// The block size of each, which cannot change.
     pub(crate) blocks: Vec<u32>,
+    /// The merge operator of each, which cannot change either; empty for none.
+    pub(crate) operators: Vec<&'static str>,
     pub(crate) memory_bytes: u64,
     pub(crate) threads: usize,
 }
@@ -25,21 +28,27 @@ impl Settings {
         let blocks: Vec<u32> = (0..1 + random.below(SPACES_MAX))
             .map(|_| random.pick(&[256, 256, 512, 1024, 4096, 16384]))
             .collect();
-        Settings::with_blocks(&mut random, blocks, threads)
+        let operators = blocks.iter().map(|_| random.pick(&OPERATORS)).collect();
+        Settings::with_shape(&mut random, blocks, operators, threads)
     }
 
     /// Other settings under which the same database can be opened.
     pub(crate) fn other(&self, seed: u64) -> Settings {
-        Settings::with_blocks(&mut Random(seed), self.blocks.clone(), self.threads)
+        let (blocks, operators) = (self.blocks.clone(), self.operators.clone());
+        Settings::with_shape(&mut Random(seed), blocks, operators, self.threads)
     }
 
-    fn with_blocks(random: &mut Random, blocks: Vec<u32>, threads: usize) -> Settings {
-        let spaces: Vec<_> = blocks
-            .iter()
-            .map(|block| keyspace(random, *block))
+    fn with_shape(
+        random: &mut Random,
+        blocks: Vec<u32>,
+        operators: Vec<&'static str>,
+        threads: usize,
+    ) -> Settings {
+        let spaces: Vec<_> = (blocks.iter().zip(&operators))
+            .map(|(block, operator)| keyspace(random, *block).merge_operator(*operator))
             .collect();
         let memory_bytes = random.pick(&[1 << 18, 1 << 20, 8 << 20]);
-        let options = Options::new()
+        let options = registered(Options::new())
             .memory_bytes(memory_bytes)
             .background_threads(threads)
             .log_segment_bytes(random.pick(&[4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10]))
@@ -51,6 +60,7 @@ impl Settings {
             options,
             spaces,
             blocks,
+            operators,
             memory_bytes,
             threads,
         }

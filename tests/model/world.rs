@@ -157,6 +157,11 @@ impl World {
         Ok(n)
     }
 
+    /// True when the keyspace takes merges.
+    pub(super) fn takes_merges(&self, n: usize) -> bool {
+        !self.settings.operators[n].is_empty()
+    }
+
     pub(super) fn handle(&self, n: usize) -> &Keyspace {
         self.spaces[n].as_ref().expect("made before it is used")
     }
@@ -204,9 +209,9 @@ impl World {
         match op.kind {
             Put | PutLogged | PutSynced | PutLarge | PutEmpty => self.put(op),
             Delete | DeleteSynced => self.delete(op),
-            Batch | BatchSynced | BatchOneKey | BatchEmpty | BatchEmptySynced | BatchBig => {
-                self.batch(op)
-            }
+            Merge | MergeSynced => self.merge(op),
+            Batch | BatchSynced | BatchOneKey | BatchMerge | BatchEmpty | BatchEmptySynced
+            | BatchBig => self.batch(op),
             BatchTooLarge | KeyTooLarge => self.too_large(op),
             Get | GetWith | ContainsKey | GetMany | HoldSlice => self.get(op),
             CheckSlices => {

@@ -47,6 +47,26 @@ impl World {
         self.written(op.kind, written)
     }
 
+    pub(super) fn merge(&mut self, op: &Op) -> Result<()> {
+        let n = self.space(op)?;
+        let map = self.oracle.map(op.seed);
+        if !self.takes_merges(n) {
+            let merged = self.handle(n).merge(key(op.a), map.encode());
+            return self.refused(merged, ErrorKind::InvalidArgument);
+        }
+        self.oracle.begin();
+        self.oracle.record_merge(n, op.a, map);
+        let (space, operand) = (self.handle(n), map.encode());
+        let written = match durability(op.kind) {
+            None => space.merge(key(op.a), operand),
+            Some(it) => {
+                let options = WriteOptions::new().durability(it);
+                space.merge_with(key(op.a), operand, options)
+            }
+        };
+        self.written(op.kind, written)
+    }
+
     pub(super) fn batch(&mut self, op: &Op) -> Result<()> {
         self.space(op)?;
         let mut random = op.details();
@@ -63,12 +83,21 @@ impl World {
         for _ in 0..count {
             let n = random.pick(&alive);
             let rank = match op.kind {
-                Kind::BatchOneKey => op.a,
+                Kind::BatchOneKey | Kind::BatchMerge => op.a,
                 _ => {
                     op.a.wrapping_add(random.below(1 + usize::from(op.b) % 32) as u8)
                 }
             };
-            if random.below(10) < 7 {
+            let merges = match op.kind {
+                Kind::BatchMerge => 7,
+                _ => 2,
+            };
+            let what = random.below(10);
+            if what < merges && self.takes_merges(n) {
+                let map = self.oracle.map(random.next() as u16);
+                batch.merge(self.handle(n), key(rank), map.encode());
+                self.oracle.record_merge(n, rank, map);
+            } else if what < 7 {
                 let value = self.oracle.value(batch_value_bytes(op.kind, &mut random));
                 value.fill(&mut self.scratch);
                 batch.put(self.handle(n), key(rank), &self.scratch);
@@ -294,6 +323,7 @@ fn durability(kind: Kind) -> Option<Durability> {
     match kind {
         Kind::PutSynced
         | Kind::DeleteSynced
+        | Kind::MergeSynced
         | Kind::BatchSynced
         | Kind::BatchEmptySynced
         | Kind::TransactSynced => Some(Durability::Synced),

@@ -96,10 +96,36 @@ fn equal_entries_of_two_sources_are_kept_once_and_disorder_is_corruption() {
     assert_eq!(error.kind(), ErrorKind::Corruption);
 }
 
+/// What a merge is merged into stays, unless a newer version of the same stripe says what the key is.
+#[test]
+fn a_merge_hides_nothing_and_is_hidden_as_a_put_is() {
+    let merge = |n| ("k", tag(n, ValueKind::Merge));
+    let put = |n| ("k", tag(n, PUT));
+    let kept = |snapshots: &[u64], all: &[(&str, Tag)]| -> Vec<u64> {
+        let kept = judged(snapshots, Below::tables(&[]), all);
+        kept.iter().map(|(_, tag)| tag.seqno().get()).collect()
+    };
+    assert_eq!(
+        kept(&[9], &[merge(9), merge(7), put(5), merge(3)]),
+        [9, 7, 5]
+    );
+    assert_eq!(kept(&[9], &[put(9), merge(7), put(5)]), [9]);
+    assert_eq!(
+        kept(&[6, 9], &[put(9), merge(7), merge(6), put(5)]),
+        [9, 6, 5]
+    );
+    let deleted = ("k", tag(5, DELETE));
+    assert_eq!(
+        kept(&[9], &[merge(9), deleted, put(3)]),
+        [9],
+        "nothing beneath"
+    );
+}
+
 #[test]
 fn kinds_of_later_features_are_an_error_and_never_dropped() {
     use ValueKind::*;
-    for kind in [Merge, PutExpiring, PutBlob, DeleteRange] {
+    for kind in [PutExpiring, PutBlob, DeleteRange] {
         let mut rules = DropRules::new(&[SeqNo::MAX], Below::tables(&[]));
         let error = rules.judge(b"k", tag(1, kind)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{kind:?}");

@@ -4,6 +4,8 @@ use super::visible::{Model, Move, bounds, moves};
 use super::world::{SEED, Workshop, at, layered, view};
 use super::*;
 use crate::base::error::ErrorKind;
+use crate::base::hooks::MergeOperators;
+use crate::base::operand::entry_of;
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
 use crate::read::{Iter, RangeCursor, View, get, get_many};
@@ -299,6 +301,37 @@ fn entries_that_lie_in_a_memtable_and_in_its_table_are_given_once() {
     assert_eq!(keys(&mut { iter }), [b"a", b"b"]);
     let iter = Iter::new(view, at(9), ALL);
     assert_eq!(keys(&mut iter.rev()), [b"b", b"a"]);
+}
+
+/// The same, where the flush put merges together, and a compaction what it had flushed.
+#[test]
+fn merges_that_lie_in_a_memtable_and_put_together_in_a_table_count_once() {
+    let merge = |seqno: u64, span: u64, operand: &[u8]| {
+        entry(b"k", seqno, ValueKind::Merge, &entry_of(span, operand))
+    };
+    let single = [merge(7, 0, b"a"), merge(8, 0, b"b"), merge(9, 0, b"c")];
+    for (in_table, expected) in [
+        (vec![merge(9, 2, b"abc"), put(b"k", 3, b"x")], &b"xabc"[..]),
+        (vec![put(b"k", 9, b"xabc")], b"xabc"),
+        (single.to_vec(), b"abc"),
+    ] {
+        let workshop = Workshop::new();
+        let tables = workshop.run(in_table, 2);
+        let version = Version::of(tables.into_iter().map(|table| (0, 1, table))).unwrap();
+        let mut view = view(&[&[], &single], version);
+        let folding = MergeOperators::default().folding("append");
+        Arc::get_mut(&mut view).unwrap().folding = folding;
+        let found = get(&view, b"k", SeqNo::new(9)).unwrap();
+        assert_eq!(found.bytes(), Some(expected));
+        get_many(&view, &[b"k"], SeqNo::new(9), &mut |_, found| {
+            assert_eq!(found.bytes(), Some(expected));
+        })
+        .unwrap();
+        let iter = || Iter::new(Arc::clone(&view), at(9), ALL);
+        for found in [iter().next(), iter().next_back()] {
+            assert_eq!(found.unwrap().unwrap().1, expected);
+        }
+    }
 }
 
 #[test]

@@ -289,7 +289,6 @@ fn bounds_stop_a_walk_before_it_looks_at_what_lies_beyond() {
 #[test]
 fn kinds_of_later_features_are_refused_both_ways_and_never_misread() {
     for kind in [
-        ValueKind::Merge,
         ValueKind::PutExpiring,
         ValueKind::PutBlob,
         ValueKind::DeleteRange,
