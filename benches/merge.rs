@@ -197,7 +197,12 @@ fn steps(c: &mut Criterion) {
                 b.iter_custom(|n| {
                     fastest(n, || {
                         let merge = Merge::new(cursors(sources));
-                        let mut visible = Visible::new(merge, SeqNo::MAX, Bounds::unbounded());
+                        let mut visible = Visible::new(
+                            merge,
+                            SeqNo::MAX,
+                            Bounds::unbounded(),
+                            Default::default(),
+                        );
                         walk_visible(&mut visible, back)
                     })
                 });

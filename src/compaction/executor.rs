@@ -206,21 +206,22 @@ impl<'a> Outputs<'a> {
                     tell_at = seen.saturating_add(promised / STEPS);
                 }
             }
-            if cursor.tag().kind() == ValueKind::Merge && rules.is_seen(cursor.tag()) {
-                let taken = fold.take(cursor, rules)?;
-                let kept = self.add_folded(cursor, rules, &fold, taken.first)?;
-                seen += taken.entries;
-                dropped += taken.entries - kept;
-                continue;
-            }
             seen += 1;
-            match rules.judge(cursor.key(), cursor.tag())? {
-                Verdict::Keep { first } => {
-                    self.add(first, cursor.key(), cursor.tag(), cursor.value())?;
+            let (key, tag) = (cursor.key(), cursor.tag());
+            if fold.is_waiting() && !fold.goes_on(key, tag, rules) {
+                dropped += self.add_folded(&mut fold, cursor, rules)?;
+            }
+            match rules.judge(key, tag)? {
+                Verdict::Keep { first } if tag.kind() == ValueKind::Merge => {
+                    fold.add(first, key, tag, cursor.value())?;
                 }
+                Verdict::Keep { first } => self.add(first, key, tag, cursor.value())?,
                 Verdict::Drop => dropped += 1,
             }
             cursor.next()?;
+        }
+        if fold.is_waiting() {
+            dropped += self.add_folded(&mut fold, cursor, rules)?;
         }
         if seen != promised {
             return Err(
@@ -237,26 +238,27 @@ impl<'a> Outputs<'a> {
         Ok(dropped)
     }
 
-    /// Writes the merges that `fold` has taken, put together as far as they can be; how many entries
-    /// that are. `first`: nothing of their key came before.
+    /// Writes the merges that wait in `fold`, put together as far as they can be over what `cursor`
+    /// stands on now; how many entries fewer that are.
     #[cold]
     fn add_folded<C: Cursor>(
         &mut self,
+        fold: &mut Fold,
         cursor: &C,
         rules: &mut DropRules<'_>,
-        fold: &Fold,
-        mut first: bool,
     ) -> Result<u64> {
+        let mut first = fold.is_first();
+        let mut fewer = 0;
         if let Some((tag, value)) = fold.together(cursor, rules, self.workshop.folding) {
             self.add(first, fold.key(), tag, &value)?;
-            return Ok(1);
+            fewer = fold.entries().count() as u64 - 1;
+        } else {
+            for (tag, entry) in fold.entries() {
+                self.add(std::mem::take(&mut first), fold.key(), tag, entry)?;
+            }
         }
-        let mut kept = 0;
-        for (tag, entry) in fold.entries() {
-            self.add(std::mem::take(&mut first), fold.key(), tag, entry)?;
-            kept += 1;
-        }
-        Ok(kept)
+        fold.clear();
+        Ok(fewer)
     }
 
     fn pause(&self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Merges of one key in one stripe, put together.
 //!
-//! Operands are taken from the newest down, as long as no snapshot tells them apart. If they end at a
+//! Operands are gathered from the newest down, as long as no snapshot tells them apart. If they end at a
 //! put or a deletion of the same stripe, or nothing older can be anywhere, they become a put, and
 //! what they were merged into goes; otherwise they become one operand, if the operator knows one that
 //! does the same. What the operator refuses, or is not there for, stays as it is. The result has the
@@ -8,61 +8,45 @@
 //!
 //! Threads: one. Not here: which entries are judged (`drop_rules`), where they go (`executor`).
 
-use super::drop_rules::{DropRules, Verdict};
+use super::drop_rules::DropRules;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
 use crate::base::hooks::Folding;
 use crate::base::types::{Tag, ValueKind};
 use crate::read::Operands;
 
-/// The merges of one key and stripe. Used again for the next, because of its memory.
+/// Merges of one key and stripe that wait for what lies beneath them. Used again for the next,
+/// because of its memory.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
     key: Vec<u8>,
     operands: Operands,
-}
-
-/// What [`Fold::take`] took.
-#[derive(Debug)]
-pub(super) struct Taken {
-    /// Entries, those among them that nobody can see.
-    pub(super) entries: u64,
-    /// Nothing of the key came before.
-    pub(super) first: bool,
+    newest: Option<Tag>,
+    is_first: bool,
 }
 
 impl Fold {
-    /// Takes the merges from the one that `cursor` stands on to the last of its key and stripe, and
-    /// leaves the cursor behind them.
-    pub(super) fn take<C: Cursor>(
-        &mut self,
-        cursor: &mut C,
-        rules: &mut DropRules<'_>,
-    ) -> Result<Taken> {
-        self.key.clear();
-        self.key.extend_from_slice(cursor.key());
-        self.operands.clear();
-        let newest = cursor.tag();
-        let mut taken = Taken {
-            entries: 0,
-            first: false,
-        };
-        while self.is_on(cursor)
-            && cursor.tag().kind() == ValueKind::Merge
-            && rules.are_one_stripe(newest, cursor.tag())
-        {
-            if let Verdict::Keep { first } = rules.judge(&self.key, cursor.tag())? {
-                taken.first |= first;
-                self.operands.add(cursor.tag(), cursor.value())?;
-            }
-            taken.entries += 1;
-            cursor.next()?;
-        }
-        Ok(taken)
+    /// True when there are any.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.newest.is_some()
     }
 
-    fn is_on<C: Cursor>(&self, cursor: &C) -> bool {
-        cursor.valid() && cursor.key() == self.key
+    /// True when the next entry of the inputs is one more of them, unless it is left out.
+    pub(super) fn goes_on(&self, key: &[u8], tag: Tag, rules: &DropRules<'_>) -> bool {
+        let is_one = |newest| key == self.key && rules.are_one_stripe(newest, tag);
+        tag.kind() == ValueKind::Merge && self.newest.is_some_and(is_one)
+    }
+
+    /// Adds the next older one. `first`: nothing of its key came before.
+    pub(super) fn add(&mut self, first: bool, key: &[u8], tag: Tag, entry: &[u8]) -> Result<()> {
+        if self.newest.is_none() {
+            self.newest = Some(tag);
+            self.is_first = first;
+            self.key.clear();
+            self.key.extend_from_slice(key);
+        }
+        self.operands.add(tag, entry)
     }
 
     /// The one entry that they all become over what `cursor` stands on now, if there is one.
@@ -72,9 +56,9 @@ impl Fold {
         rules: &mut DropRules<'_>,
         folding: &Folding,
     ) -> Option<(Tag, Vec<u8>)> {
-        let newest = self.operands.newest()?;
-        let next = self.is_on(cursor).then(|| cursor.tag());
-        let base = match next {
+        let newest = self.newest.filter(|newest| rules.is_seen(*newest))?;
+        let is_on_it = cursor.valid() && cursor.key() == self.key;
+        let base = match is_on_it.then(|| cursor.tag()) {
             Some(tag) if !rules.are_one_stripe(newest, tag) => return self.combined(folding),
             Some(tag) if tag.kind() == ValueKind::Put => Some(cursor.value()),
             Some(tag) if tag.kind() == ValueKind::Delete => None,
@@ -102,8 +86,19 @@ impl Fold {
         &self.key
     }
 
+    /// True when nothing of their key came before.
+    pub(super) fn is_first(&self) -> bool {
+        self.is_first
+    }
+
     /// The entries as they were, newest first.
     pub(super) fn entries(&self) -> impl Iterator<Item = (Tag, &[u8])> {
         self.operands.entries()
+    }
+
+    /// None wait any more.
+    pub(super) fn clear(&mut self) {
+        self.newest = None;
+        self.operands.clear();
     }
 }

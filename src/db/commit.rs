@@ -170,8 +170,8 @@ impl Core {
     #[inline]
     fn check_batch(&self, batch: &WriteBatch) -> Result<()> {
         batch.check()?;
-        for &keyspace in batch.merged() {
-            self.tree(keyspace)?.check_takes_merges()?;
+        if !batch.merged().is_empty() {
+            self.check_merges(batch)?;
         }
         if batch.bytes() as u64 <= self.options.memory_bytes / 4 {
             return Ok(());
@@ -185,6 +185,14 @@ impl Core {
                 format!("{} bytes", batch.bytes()),
             )
             .advice("Nothing was written."))
+    }
+
+    #[cold]
+    fn check_merges(&self, batch: &WriteBatch) -> Result<()> {
+        for &keyspace in batch.merged() {
+            self.tree(keyspace)?.check_takes_merges()?;
+        }
+        Ok(())
     }
 
     /// What is done before the lock is taken: waits for room, then hashes; the payload's checksum.

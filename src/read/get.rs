@@ -53,12 +53,13 @@ impl Lookup<'_> {
     /// The value as a slice of its own: pinned to its table where that is cheaper than a copy.
     #[inline]
     pub fn to_slice(&self) -> Option<Slice> {
-        match self {
-            Lookup::Absent => None,
-            Lookup::Memory(bytes) => Some(Slice::copy(bytes)),
-            Lookup::Table(value) => Some(value.to_slice()),
-            Lookup::Folded(bytes) => Some(Slice::copy(bytes)),
-        }
+        let bytes = match self {
+            Lookup::Absent => return None,
+            Lookup::Table(value) => return Some(value.to_slice()),
+            Lookup::Memory(bytes) => bytes,
+            Lookup::Folded(bytes) => &bytes[..],
+        };
+        Some(Slice::copy(bytes))
     }
 }
 
@@ -273,7 +274,7 @@ fn counted<'v>(found: Option<TableValue<'v>>, counts: &Shard) -> Option<TableVal
 }
 
 /// What the version that decides says.
-#[inline]
+#[inline(always)]
 fn decide<'v>(
     view: &'v View,
     key: &[u8],

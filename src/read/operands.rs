@@ -81,11 +81,6 @@ impl Operands {
         self.base.is_some()
     }
 
-    /// The tag of the newest.
-    pub fn newest(&self) -> Option<Tag> {
-        self.operands.first().map(|operand| operand.tag)
-    }
-
     /// The entries that count, as they were added, newest first.
     pub fn entries(&self) -> impl Iterator<Item = (Tag, &[u8])> {
         let operands = self.operands.iter().map(|o| (o.tag, &o.entry));

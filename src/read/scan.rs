@@ -216,8 +216,8 @@ impl RangeCursor {
         if self.entries.is_none() {
             let sources = self.view.sources(&self.bounds)?;
             let merge = Merge::new(sources);
-            let visible = Visible::new(merge, self.at.seqno(), self.bounds.clone());
-            self.entries = Some(visible.folding(self.view.folding.clone()));
+            let (bounds, folding) = (self.bounds.clone(), self.view.folding.clone());
+            self.entries = Some(Visible::new(merge, self.at.seqno(), bounds, folding));
         }
         Ok(self.entries.as_mut().expect("it was made just now"))
     }

@@ -45,6 +45,7 @@ pub struct Visible<C> {
     kept: KeptKey,
     /// `Buffered`, `Folded`: the value shown.
     value: Vec<u8>,
+    /// What merges mean.
     folding: Folding,
 }
 
@@ -66,7 +67,7 @@ enum Place {
 
 impl<C: Cursor> Visible<C> {
     /// What is visible of `inner` at `at`, within `bounds`. Not positioned.
-    pub fn new(inner: C, at: SeqNo, bounds: Bounds) -> Visible<C> {
+    pub fn new(inner: C, at: SeqNo, bounds: Bounds, folding: Folding) -> Visible<C> {
         Visible {
             inner,
             at,
@@ -75,14 +76,8 @@ impl<C: Cursor> Visible<C> {
             key: Vec::new(),
             kept: KeptKey::default(),
             value: Vec::new(),
-            folding: Folding::default(),
+            folding,
         }
-    }
-
-    /// The same, with merges that mean this.
-    #[must_use]
-    pub fn folding(self, folding: Folding) -> Visible<C> {
-        Visible { folding, ..self }
     }
 
     /// To the first entry.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::error::ErrorKind;
+use crate::base::hooks::Folding;
 use crate::read::{Bounds, Merge, Visible};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -195,7 +196,7 @@ proptest! {
         let (lower, upper) = bounds.clone();
         let bounds_of = Bounds::new(lower, upper);
         let mut model = Model::new(&map, &bounds);
-        let mut cursor = Visible::new(Merge::new(sources), SeqNo::new(at), bounds_of);
+        let mut cursor = Visible::new(Merge::new(sources), SeqNo::new(at), bounds_of, Folding::default());
         for step in &moves {
             let burnt = fuse.is_burnt();
             let moved = act(&mut cursor, step);
@@ -224,7 +225,7 @@ fn a_desert_of_deletions_is_crossed_on_a_small_stack() {
         entries.push(put(&0u32.to_be_bytes(), 1, b"first"));
         entries.push(put(&DELETIONS.to_be_bytes(), 1, b"last"));
         let source = VecCursor::new(entries);
-        let mut cursor = Visible::new(source, SeqNo::MAX, Bounds::unbounded());
+        let mut cursor = Visible::new(source, SeqNo::MAX, Bounds::unbounded(), Folding::default());
         cursor.last().unwrap();
         cursor.prev().unwrap();
         assert_eq!(cursor.entry().unwrap().1, b"first");
@@ -248,7 +249,12 @@ fn an_inverted_range_is_empty_for_every_move() {
         (Bound::Excluded(a()), Bound::Included(a())),
     ];
     for (lower, upper) in inverted {
-        let mut cursor = Visible::new(source(), SeqNo::MAX, Bounds::new(lower, upper));
+        let mut cursor = Visible::new(
+            source(),
+            SeqNo::MAX,
+            Bounds::new(lower, upper),
+            Folding::default(),
+        );
         for step in [
             Move::Next,
             Move::Prev,
@@ -274,7 +280,12 @@ fn bounds_stop_a_walk_before_it_looks_at_what_lies_beyond() {
         Bound::Included(b"m".to_vec()),
         Bound::Excluded(b"n".to_vec()),
     );
-    let mut cursor = Visible::new(VecCursor::new(entries), SeqNo::MAX, bounds);
+    let mut cursor = Visible::new(
+        VecCursor::new(entries),
+        SeqNo::MAX,
+        bounds,
+        Folding::default(),
+    );
     for start in [Move::Seek(b"a".to_vec()), Move::SeekForPrev(b"z".to_vec())] {
         act(&mut cursor, &start).unwrap();
         assert_eq!(cursor.key(), Some(&b"m"[..]));
@@ -303,6 +314,7 @@ fn kinds_of_later_features_are_refused_both_ways_and_never_misread() {
                 VecCursor::new(entries.clone()),
                 SeqNo::new(at),
                 Bounds::unbounded(),
+                Folding::default(),
             )
         };
         let mut now = at(9);
