@@ -9,12 +9,17 @@ use std::time::{Duration, Instant};
 pub struct Alluvium(Db);
 
 impl Engine for Alluvium {
+    const MERGES: bool = true;
+
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
-        let keyspace = KeyspaceOptions::new()
+        let mut keyspace = KeyspaceOptions::new()
             .write_buffer_bytes(settings.write_buffer_bytes)
             .immutables_max(settings.write_buffers_max as u32 - 1)
             .table_bytes(settings.write_buffer_bytes)
             .filter_bits_per_key(settings.filter_bits);
+        if settings.counters {
+            keyspace = keyspace.merge_operator(alluvium::merge::COUNTER);
+        }
         let memory =
             settings.cache_bytes + settings.write_buffers_max * settings.write_buffer_bytes;
         let mut options = Options::new()
@@ -50,6 +55,10 @@ impl Engine for Alluvium {
 
     fn delete(&self, key: &[u8]) -> Result<()> {
         Ok(self.0.delete(key)?)
+    }
+
+    fn add(&self, key: &[u8], amount: i64) -> Result<()> {
+        Ok(self.0.merge(key, amount.to_le_bytes())?)
     }
 
     fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {

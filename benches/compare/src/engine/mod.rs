@@ -55,6 +55,8 @@ pub struct Settings {
     pub background_threads: usize,
     /// The store does not fit into the memory that the process may have, page cache counted.
     pub memory_is_limited: bool,
+    /// Values are counters, to which merges add.
+    pub counters: bool,
 }
 
 /// Where a scan starts, and with it the way it goes.
@@ -71,6 +73,9 @@ pub trait Engine: Sized + Send + Sync {
     /// `settle` is what makes writes do so.
     const SURVIVES_DEATH: bool = true;
 
+    /// Whether it has merge operators.
+    const MERGES: bool = false;
+
     /// The longest key it takes.
     const KEY_BYTES_MAX: usize = usize::MAX;
 
@@ -83,6 +88,11 @@ pub trait Engine: Sized + Send + Sync {
     fn put_batch<V: AsRef<[u8]>>(&self, entries: &[(Key, V)]) -> Result<()>;
 
     fn delete(&self, key: &[u8]) -> Result<()>;
+
+    /// Adds to a counter, 8 bytes in little-endian order, by a merge.
+    fn add(&self, _key: &[u8], _amount: i64) -> Result<()> {
+        Err("it has no merge operators".into())
+    }
 
     /// Hands the value to `read` in the cheapest way the engine has.
     fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T>;
@@ -108,6 +118,15 @@ pub trait Engine: Sized + Send + Sync {
     }
 
     fn close(self) -> Result<()>;
+}
+
+/// The sum of counters.
+fn sum<'a>(counters: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    let mut sum = 0i64;
+    for counter in counters {
+        sum = sum.wrapping_add(i64::from_le_bytes(counter.try_into().ok()?));
+    }
+    Some(sum.to_le_bytes().to_vec())
 }
 
 /// Hands the first `limit` entries to `each`; how many there were.

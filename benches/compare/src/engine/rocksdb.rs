@@ -1,6 +1,6 @@
 //! RocksDB, set up as someone who knows it would.
 
-use super::{Engine, Result, Settings, Start};
+use super::{Engine, Result, Settings, Start, sum};
 use crate::data::Key;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, DataBlockIndexType, FlushOptions, Options,
@@ -13,6 +13,8 @@ const FAMILY: &str = "default";
 pub struct RocksDb(DB);
 
 impl Engine for RocksDb {
+    const MERGES: bool = true;
+
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&Cache::new_lru_cache(settings.cache_bytes as usize));
@@ -36,6 +38,11 @@ impl Engine for RocksDb {
         options.set_allow_concurrent_memtable_write(true);
         options.set_allow_mmap_reads(false);
         options.set_bytes_per_sync(1 << 20);
+        if settings.counters {
+            options.set_merge_operator_associative(c"counter", |_, base, operands| {
+                sum(base.into_iter().chain(operands))
+            });
+        }
         // Named, so that there is a handle of it: batched reads ask for one.
         let families = [(FAMILY, options.clone())];
         Ok(RocksDb(DB::open_cf_with_opts(
@@ -64,6 +71,10 @@ impl Engine for RocksDb {
 
     fn delete(&self, key: &[u8]) -> Result<()> {
         Ok(self.0.delete(key)?)
+    }
+
+    fn add(&self, key: &[u8], amount: i64) -> Result<()> {
+        Ok(self.0.merge(key, amount.to_le_bytes())?)
     }
 
     fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {

@@ -4,7 +4,7 @@
 //! gathered (its default): the death of the process loses what is in it, so sled promises less
 //! here than the others do. A synced write is followed by `flush`.
 
-use super::{Engine, Result, Settings, Start, walk};
+use super::{Engine, Result, Settings, Start, sum, walk};
 use crate::data::Key;
 use sled::{Batch, Config, Db, IVec, Mode};
 use std::path::Path;
@@ -13,13 +13,20 @@ pub struct Sled(Db);
 
 impl Engine for Sled {
     const SURVIVES_DEATH: bool = false;
+    const MERGES: bool = true;
 
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         let config = Config::new()
             .path(directory)
             .mode(Mode::HighThroughput)
             .cache_capacity(settings.cache_bytes);
-        Ok(Sled(config.open()?))
+        let db = config.open()?;
+        if settings.counters {
+            db.set_merge_operator(|_: &[u8], base: Option<&[u8]>, operand: &[u8]| {
+                sum(base.into_iter().chain([operand]))
+            });
+        }
+        Ok(Sled(db))
     }
 
     fn put(&self, key: &[u8], value: &[u8], synced: bool) -> Result<()> {
@@ -40,6 +47,11 @@ impl Engine for Sled {
 
     fn delete(&self, key: &[u8]) -> Result<()> {
         self.0.remove(key)?;
+        Ok(())
+    }
+
+    fn add(&self, key: &[u8], amount: i64) -> Result<()> {
+        self.0.merge(key, amount.to_le_bytes())?;
         Ok(())
     }
 

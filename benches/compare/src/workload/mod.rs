@@ -6,9 +6,10 @@
 //! be, and scans are counted and their order is checked. A wrong answer ends the run.
 //!
 //! Here: the list, the scale and what the workloads share. `fill`, `read` and `mixed` hold those
-//! with short values, `long` and `ycsb` those with long ones, `forms` those with other keys;
+//! with short values, `counters` those that are merged, `long` and `ycsb` those with long ones, `forms` those with other keys;
 //! `sustained` and `reopen` have rows of their own kind.
 
+mod counters;
 mod fill;
 mod forms;
 mod long;
@@ -57,6 +58,7 @@ pub const NAMES: &[&str] = &[
     "YCSB E",
     "YCSB F",
     "deleterandom then scan",
+    counters::NAME,
     "values of 0 bytes",
     "values of 4 KiB",
     "values of 64 KiB",
@@ -118,6 +120,7 @@ impl Scale {
             filter_bits: 10,
             background_threads: 2,
             memory_is_limited: limit.is_some(),
+            counters: workload == counters::NAME,
         }
     }
 
@@ -135,6 +138,7 @@ impl Scale {
     pub fn limit_bytes(&self, workload: &str) -> Option<u64> {
         let own = match workload {
             "readrandom zipfian" => 1,
+            counters::NAME => 2,
             "seek and next 10" | "seek and next 100" => KEY_BYTES as u64,
             _ if workload.starts_with("YCSB ") => 8,
             _ if forms::FORMS.iter().any(|form| form.name == workload) => 8,
@@ -243,6 +247,7 @@ fn measure<E: Engine>(name: &str, engine: &E, scale: Scale) -> Result<Vec<Figure
         "seek and next 100" => one(reads / 50, bench.seek(reads / 50, 100)?),
         "read while writing" => bench.read_while_writing(),
         "deleterandom then scan" => bench.delete_then_scan(),
+        counters::NAME => bench.merge_counters(),
         "values of 0 bytes" => Long::new(engine, 0, keys).fill_and_read(name),
         "values of 4 KiB" => Long::new(engine, 4 << 10, keys).fill_and_read(name),
         "values of 64 KiB" => Long::new(engine, 64 << 10, keys).fill_and_read(name),
