@@ -110,6 +110,23 @@
 //! # Ok::<(), alluvium::Error>(())
 //! ```
 //!
+//! # Merges
+//!
+//! A merge says what is to become of a value, without reading it: add 1, append, put into the set.
+//! What it means is the keyspace's merge operator, one of those in [`merge`] or one of the caller's.
+//!
+//! ```
+//! # use alluvium::{Db, KeyspaceOptions, merge};
+//! # let dir = std::env::temp_dir().join(format!("alluvium-doc-me-{}", std::process::id()));
+//! # let db = Db::open(&dir)?;
+//! let visits = db.keyspace("visits", KeyspaceOptions::new().merge_operator(merge::COUNTER))?;
+//! visits.merge("/index", 1i64.to_le_bytes())?; // costs a put, and no reader waits for it
+//! visits.merge("/index", 1i64.to_le_bytes())?;
+//! assert_eq!(visits.get("/index")?.unwrap(), 2i64.to_le_bytes());
+//! # db.close()?; Db::destroy(&dir)?;
+//! # Ok::<(), alluvium::Error>(())
+//! ```
+//!
 //! # Limits
 //!
 //! A key has at most 64 KiB, a value 1 GiB, and a batch a quarter of [`Options::memory_bytes`]; one

@@ -7,6 +7,7 @@
 use alluvium::base::batch::{InKeyspace, Operations};
 use alluvium::base::checksum::{KeyHasher, crc};
 use alluvium::base::cursor::Cursor;
+use alluvium::base::operand::span_and_operand;
 use alluvium::base::types::{FileId, KeyspaceId, Tag, ValueKind};
 use alluvium::fs::{FileName, Fs};
 use alluvium::table::{BirthIdentity, BlockCache, Builder, BuilderOptions, Table, TableContext};
@@ -122,11 +123,16 @@ fn the_sample_of_a_batch() {
         match operation.kind {
             ValueKind::Put => batch.put(&place, operation.key, operation.value),
             ValueKind::Delete => batch.delete(&place, operation.key),
+            ValueKind::Merge => {
+                let (span, operand) = span_and_operand(operation.value).unwrap();
+                assert_eq!(span, 0, "it stands for itself");
+                batch.merge(&place, operation.key, operand);
+            }
             kind => panic!("{kind:?} cannot be written yet"),
         }
         count += 1;
     }
-    assert_eq!(count, 2);
+    assert_eq!(count, 3);
     assert_eq!(batch.encoded(), bytes);
 }
 

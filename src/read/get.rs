@@ -10,6 +10,7 @@ use super::operands::Operands;
 use super::unsupported;
 use super::view::View;
 use crate::base::checksum::KeyHasher;
+use crate::base::cursor::Cursor;
 use crate::base::error::Result;
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
@@ -294,7 +295,8 @@ fn decide<'v>(
 /// The value of a key whose newest visible version is a merge: every version down to the first that
 /// is none is asked for.
 ///
-/// Cost: a step for each operand in a memtable, and a get for each in a table, where mostly one is left.
+/// Cost: a step for each operand in a memtable; in a table, where mostly one is left, a get, and a
+/// cursor over the others.
 #[cold]
 fn fold(view: &View, key: &[u8], at: SeqNo) -> Result<Lookup<'static>> {
     let mut operands = Operands::default();
@@ -325,15 +327,21 @@ fn gather(view: &View, key: &[u8], at: SeqNo, operands: &mut Operands) -> Result
         let Some((table, hash)) = candidate.passing(view, key, hash, counts)? else {
             continue;
         };
-        let mut next = Some(at);
-        while let Some(at) = next
-            && let Some(version) = table.get(key, hash, at)?
-        {
-            operands.add(version.tag, version.bytes())?;
-            if operands.is_complete() {
-                return Ok(());
-            }
-            next = version.tag.seqno().get().checked_sub(1).map(SeqNo::new);
+        let Some(newest) = table.get(key, hash, at)? else {
+            continue;
+        };
+        operands.add(newest.tag, newest.bytes())?;
+        if operands.is_complete() {
+            return Ok(());
+        }
+        let mut older = candidate.entry.table()?.cursor();
+        older.seek(key, newest.tag)?;
+        while older.valid() && older.key() == key && !operands.is_complete() {
+            operands.add(older.tag(), older.value())?;
+            older.next()?;
+        }
+        if operands.is_complete() {
+            return Ok(());
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ mod conditional;
 mod errors;
 mod face;
 mod faults;
+mod merge_operators;
 mod merges;
 mod model;
 mod modes;
