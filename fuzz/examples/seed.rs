@@ -50,9 +50,26 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         save("model", &format!("list-{n}"), &seed)?;
     }
     save("model", "empty-synced-batch", &empty_synced_batches())?;
+    save("batch", "merges", &merges()?)?;
     save_sections()?;
     save_directories()?;
     Ok(())
+}
+
+/// A batch of merges over values, a deletion and nothing.
+fn merges() -> Result<Vec<u8>> {
+    let options = Options::new().background_threads(0);
+    let db = options.open_in(Fs::sim(&SimFs::new(3), Path::new(ROOT)))?;
+    let mut batch = WriteBatch::new();
+    batch.merge(&db, "a", "2");
+    batch.delete(&db, "b");
+    batch.merge(&db, "b", "3");
+    for n in 0..20u8 {
+        batch.merge(&db, "c", [b'a' + n]);
+    }
+    batch.put(&db, "key", "value");
+    batch.merge(&db, "key", "");
+    Ok(batch.encoded().to_vec())
 }
 
 /// A machine on which a database was written, flushed, and left with writes in its log.

@@ -6,7 +6,7 @@ use alluvium::base::checksum::crc;
 use alluvium::base::types::FileId;
 use alluvium::fs::sim::SimFs;
 use alluvium::fs::{FileName, Fs};
-use alluvium::{KeyspaceOptions, Options, Result};
+use alluvium::{KeyspaceOptions, Options, Result, merge};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -51,11 +51,16 @@ pub fn open_and_use(sim: &SimFs, input: usize) -> bool {
             let used = || -> Result<()> {
                 let space = db.keyspace(&name, KeyspaceOptions::new())?;
                 space.put("key", "value")?;
-                assert_eq!(space.get("key")?.as_deref(), Some(&b"value"[..]));
+                // Where the manifest was not changed, the keyspace appends.
+                let value = match space.merge("key", "+") {
+                    Ok(()) => &b"value+"[..],
+                    Err(_) => b"value",
+                };
+                assert_eq!(space.get("key")?.as_deref(), Some(value));
                 db.flush()?;
-                assert_eq!(space.get("key")?.as_deref(), Some(&b"value"[..]));
+                assert_eq!(space.get("key")?.as_deref(), Some(value));
                 space.compact()?;
-                assert_eq!(space.get("key")?.as_deref(), Some(&b"value"[..]));
+                assert_eq!(space.get("key")?.as_deref(), Some(value));
                 space.iter().try_for_each(|entry| entry.map(drop))
             };
             // Tables and logs that the manifest names may be missing.
@@ -81,7 +86,8 @@ fn build(sim: &SimFs) -> Result<()> {
     let options = Options::new()
         .memory_bytes(MEMORY_BYTES)
         .log_segment_bytes(4 << 10)
-        .background_threads(0);
+        .background_threads(0)
+        .default_keyspace(KeyspaceOptions::new().merge_operator(merge::APPEND));
     let db = options.open_in(Fs::sim(sim, Path::new(ROOT)))?;
     db.put("a", "1")?;
     db.flush()?;

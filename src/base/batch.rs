@@ -23,7 +23,7 @@
 use super::coding::{Decoder, put_bytes, put_varint};
 use super::error::{Error, ErrorKind, Result};
 use super::key::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use super::operand::{OPERAND_BYTES_MAX, entry_of};
+use super::operand::{OPERAND_BYTES_MAX, entry_of, span_and_operand};
 use super::types::{KeyspaceId, ValueKind};
 
 const COUNT_BYTES: usize = 4;
@@ -337,9 +337,12 @@ impl<'a> Operations<'a> {
         let (expiry, value): (u64, &[u8]) = match kind {
             ValueKind::Delete => (0, &[]),
             ValueKind::PutExpiring => (d.u64()?, d.bytes()?),
-            ValueKind::Put | ValueKind::Merge | ValueKind::PutBlob | ValueKind::DeleteRange => {
-                (0, d.bytes()?)
+            ValueKind::Merge => {
+                let entry = d.bytes()?;
+                span_and_operand(entry)?;
+                (0, entry)
             }
+            ValueKind::Put | ValueKind::PutBlob | ValueKind::DeleteRange => (0, d.bytes()?),
         };
         if key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
             return None;
@@ -437,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_last_operation_and_keys_over_the_limit_are_damage() {
+    fn bytes_behind_the_last_operation_keys_over_the_limit_and_merges_without_a_span_are_damage() {
         let mut batch = WriteBatch::default();
         batch.put(Place(3, 9), b"k", b"v");
         let longer = [batch.encoded(), b"!"].concat();
@@ -446,6 +449,10 @@ mod tests {
         let error = decoded.next().unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption);
         assert!(decoded.next().is_none(), "once");
+
+        let without_span = [&1u32.to_le_bytes()[..], &[2, 1, 1, b'a', 0]].concat();
+        let error = Operations::decode(&without_span).unwrap().next().unwrap();
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Corruption);
 
         let mut huge = [&1u32.to_le_bytes()[..], &[1, 1]].concat();
         crate::base::coding::put_bytes(&mut huge, &vec![b'k'; KEY_BYTES_MAX + 1]);

@@ -187,13 +187,14 @@ fn merges_are_whole_with_their_batch_and_their_transaction() {
     db.write(&batch, WriteOptions::default()).unwrap();
     let mut tx = db.begin();
     tx.merge(&db, "k", "4");
+    tx.merge(&db, "k", "5");
     tx.merge(&db, "new", "a");
-    assert_eq!(tx.get(&db, "k").unwrap().unwrap(), b"1234");
+    assert_eq!(tx.get(&db, "k").unwrap().unwrap(), b"12345");
     let seen: Vec<String> = tx.iter(&db).map(|e| text(&e.unwrap().1)).collect();
-    assert_eq!(seen, ["1234", "a"]);
+    assert_eq!(seen, ["12345", "a"]);
     assert_eq!(all(&db), "k=123");
     tx.commit().unwrap();
-    assert_eq!(all(&db), "k=1234 new=a");
+    assert_eq!(all(&db), "k=12345 new=a");
 }
 
 #[test]
