@@ -43,7 +43,7 @@ impl<T: InKeyspace> InKeyspace for &T {
 
 /// Operations over any keyspaces of one database, applied at one instant.
 ///
-/// Later operations win over earlier ones on the same key. The batch owns a copy of every key
+/// Later operations win over earlier ones on the same key; merges come on top of them. The batch owns a copy of every key
 /// and value; it can be written any number of times, and reused after [`WriteBatch::clear`].
 /// Limits (key 64 KiB, value 1 GiB, batch a quarter of [`Options::memory_bytes`] and at most 1 GiB)
 /// are checked when it is written.

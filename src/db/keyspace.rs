@@ -77,7 +77,8 @@ impl Keyspace {
     ///
     /// # Errors
     /// `Corruption` with file and offset when the bytes are damaged: an older value is never given
-    /// instead. `Io`; `Closed`; `NotFound` when the keyspace was dropped.
+    /// instead. `Io`; `Closed`; `NotFound` when the keyspace was dropped. Of a key with merges:
+    /// `Unsupported` when their operator is not registered, `InvalidArgument` when it refuses them.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         self.check()?;
         let view = self.tree.view();

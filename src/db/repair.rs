@@ -52,8 +52,9 @@ impl Db {
     /// the manifest are named by their number (`keyspace-3`).
     ///
     /// Damaged files are kept beside the database as `….damaged`. Where a block or record was
-    /// lost, an older version of its keys may be visible afterwards, or a key that was deleted: the
-    /// report gives the ranges. Without a manifest every table in the directory counts.
+    /// lost, an older version of its keys may be visible afterwards, a key that was deleted, or a value
+    /// without some of its merges: the report gives the ranges. Without a manifest every table in the
+    /// directory counts, and a keyspace has the merge operator of the options that are given here.
     ///
     /// Costs a read of everything; with a damaged manifest all tables are written anew, which takes
     /// as much space again.
