@@ -1,4 +1,4 @@
-//! Thirteen scenarios with everything on: workers, the log's helper, writers, readers.
+//! Fourteen scenarios with everything on: workers, the log's helper, writers, readers.
 //!
 //! Each is small, so that many schedules fit into a second: memtables of a few entries, four to
 //! twelve writes a client. What is asserted holds at every moment of every schedule.
@@ -9,6 +9,7 @@ use alluvium::fs::Fs;
 use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, SimFs};
 use alluvium::{
     Db, Durability, ErrorKind, KeyspaceOptions, Options, Slice, State, WriteBatch, WriteOptions,
+    merge,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -481,6 +482,57 @@ fn transactions(sim: &SimFs, _: u64) {
     close_and_check(sim, db, &[(0, 6), (1, 6), (2, 6), (10, 2), (11, 2)]);
 }
 
+/// Counters that are added to while their operands are put together in flushes and compactions: a
+/// reader sees each addition once, whichever way it reads, and never one less than before.
+fn merges(sim: &SimFs, _: u64) {
+    let db = open(sim, 1);
+    let options = keyspace().merge_operator(merge::COUNTER);
+    let counts = db.keyspace("counts", options).expect("a new keyspace");
+    let count = |value: Slice| i64::from_le_bytes(value[..].try_into().expect("8 bytes"));
+    let writers: Vec<_> = (0..2)
+        .map(|client| {
+            let counts = counts.clone();
+            thread::spawn(move || {
+                for n in 0..4 {
+                    let one = 1i64.to_le_bytes();
+                    counts.merge("a", one).expect("a merge succeeds");
+                    counts.put(key(client), value(n)).expect("a put succeeds");
+                }
+            })
+        })
+        .collect();
+    let reader = {
+        let (db, counts) = (db.clone(), counts.clone());
+        thread::spawn(move || {
+            let mut before = 0;
+            for _ in 0..6 {
+                let now = db.snapshot();
+                let there = now.keyspace(&counts);
+                let found = there.get("a").expect("a get succeeds").map_or(0, count);
+                let entry = there.prefix("a").next_back();
+                let entry = entry.map_or(0, |entry| count(entry.expect("a scan succeeds").1));
+                assert_eq!(found, entry, "one instant");
+                assert!(before <= found && found <= 8, "{found} after {before}");
+                before = found;
+                drop(now);
+                let newer = counts.get("a").expect("a get succeeds").map_or(0, count);
+                assert!(before <= newer && newer <= 8, "{newer} after {before}");
+            }
+        })
+    };
+    writers.into_iter().for_each(join);
+    join(reader);
+    let found = counts.get("a").expect("a get succeeds").map(count);
+    assert_eq!(found, Some(8));
+    drop(counts);
+    db.close().expect("it closes");
+    let db = open(sim, 1);
+    let counts = db.keyspace("counts", KeyspaceOptions::new());
+    let found = counts.expect("it is there").get("a");
+    assert_eq!(found.expect("a get succeeds").map(count), Some(8));
+    db.close().expect("it closes");
+}
+
 scenarios! {
     writers,
     close_against_writers,
@@ -495,4 +547,5 @@ scenarios! {
     failed_sync,
     log_rotation,
     transactions,
+    merges,
 }
