@@ -190,6 +190,25 @@ mod tests {
         );
     }
 
+    /// Whatever is put together, and in how many steps: what it was made of counts no more.
+    #[test]
+    fn an_operand_in_the_place_of_several_stands_for_all_of_them() {
+        let merge = |n, span, operand: &[u8]| {
+            let tag = Tag::new(SeqNo::new(n), ValueKind::Merge);
+            (tag, entry_of(span, operand))
+        };
+        let mut operands = Operands::default();
+        for (tag, entry) in [merge(9, 0, b"c"), merge(8, 2, b"ab"), merge(4, 0, b"x")] {
+            operands.add(tag, &entry).unwrap();
+        }
+        let all = operands.entry_for_all(b"xabc").unwrap();
+        assert_eq!(all, merge(9, 5, b"xabc"), "9 to 4");
+        operands.add(all.0, &all.1).unwrap();
+        assert_eq!(operands.entries().count(), 1);
+        operands.clear();
+        assert_eq!(operands.entry_for_all(b""), None);
+    }
+
     #[test]
     fn a_merge_without_a_span_is_damage() {
         let merge = Tag::new(SeqNo::new(9), ValueKind::Merge);

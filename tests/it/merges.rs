@@ -276,12 +276,13 @@ fn a_savepoint_takes_merges_back_one_by_one() {
 fn repair_counts_an_operand_once_although_it_lies_in_two_tables() {
     let sim = SimFs::new(1);
     let fs = || Fs::sim(&sim, Path::new(ROOT));
-    let few = || options(merge::APPEND).default_keyspace(keyspace(merge::APPEND).level0_runs(2));
-    let db = open(&sim, few());
-    db.put("k", "0").unwrap();
-    db.put("z", "").unwrap();
-    db.compact().unwrap();
-    let mut expected = "0".to_owned();
+    // Operands are put together soon, and again and again.
+    let keyspace = keyspace(merge::APPEND).level0_runs(2).tier_runs(2);
+    let keyspace = keyspace.size_ratio(2).table_bytes(1 << 10);
+    let deep = || options(merge::APPEND).default_keyspace(keyspace.clone());
+    let db = open(&sim, deep());
+    db.put("k", "").unwrap();
+    let mut expected = String::new();
     // Every table that there ever was, as if some reader had kept it.
     let mut tables = BTreeMap::new();
     let mut keep = |db: &Db| {
@@ -293,15 +294,16 @@ fn repair_counts_an_operand_once_although_it_lies_in_two_tables() {
             }
         }
     };
-    for n in 1..40u8 {
-        let letter = char::from(b'A' + n).to_string();
-        db.merge("k", &letter).unwrap();
-        expected.push_str(&letter);
-        if n % 3 == 0 {
-            keep(&db);
+    for n in 0..150u32 {
+        let operand = format!("{n},");
+        db.merge("k", &operand).unwrap();
+        expected.push_str(&operand);
+        for i in 0..15 {
+            let other = (n * 37 + i * 101) % 1000;
+            db.put(format!("{other}"), [0; 40]).unwrap();
         }
+        keep(&db);
     }
-    keep(&db);
     assert!(0 < db.stats().compactions);
     assert_eq!(db.get("k").unwrap().unwrap(), expected.as_bytes());
     let copy = sim.kill();
@@ -314,8 +316,8 @@ fn repair_counts_an_operand_once_although_it_lies_in_two_tables() {
     for (name, bytes) in &tables {
         copy.plant(Path::new(ROOT), name, bytes);
     }
-    few().repair_in(fs()).unwrap();
-    let db = open(&copy, few());
+    deep().repair_in(fs()).unwrap();
+    let db = open(&copy, deep());
     assert_eq!(text(&db.get("k").unwrap().unwrap()), expected);
     assert!(db.verify().unwrap().problems.is_empty());
 }
