@@ -281,8 +281,9 @@ impl Index {
         table.expect("the current table was set before it became that")
     }
 
-    /// The key's slot or the first empty one from its home on; `None` if all those are full.
-    #[inline]
+    /// The key's slot or the first empty one from its home on; `None` if all those are full. Always
+    /// inlined: a get and a put are little else, and it has several callers.
+    #[inline(always)]
     fn spot<'i>(&self, table: &'i Table, key: &[u8], hash: u64, arena: &Arena) -> Option<Spot<'i>> {
         let home = home(table, hash);
         let rest = hash >> self.rest_shift & ((1 << REST_BITS) - 1);

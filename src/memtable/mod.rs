@@ -212,6 +212,7 @@ impl Memtable {
     }
 
     /// Hands every version of `key` that is not newer than `at` to `each`, newest first.
+    #[cold]
     pub fn versions(&self, key: &[u8], hash: u64, at: SeqNo, mut each: impl FnMut(Found<'_>)) {
         let mut older_than_given = Some(Tag::newest_at(at));
         let mut give = |found: Found<'_>| {
