@@ -59,8 +59,8 @@ struct Probe(Box<[AtomicU64]>);
 /// holes among small pieces when they go: as much as the cache that they lie in, after a while.
 const ANONYMOUS_BYTES_MIN: usize = 32 << 10;
 
-/// Small enough for any system; a bit may then stand for a part of a page.
-const PROBE_BYTES: usize = 4096;
+/// No system has smaller ones; where they are larger, this is a part of one.
+const PAGE_BYTES: usize = 4096;
 
 /// A page that is in memory is mapped in less, and no device answers so soon.
 const DEVICE_LEAST: Duration = Duration::from_micros(15);
@@ -121,7 +121,7 @@ impl Region {
     /// The same bytes; pages are asked for before they are first touched. Nothing for heap bytes.
     #[must_use]
     pub fn probed(self) -> Region {
-        let pages = self.len.div_ceil(PROBE_BYTES);
+        let pages = self.len.div_ceil(PAGE_BYTES);
         let bits = || (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let is_mapped = matches!(self.owner, Owner::Mapped(_));
         Region {
@@ -185,24 +185,32 @@ impl Region {
         Ok(block)
     }
 
-    /// As `block`, for more than a page that is read now, all of it. Where its first byte has to
-    /// come from the device, so has the rest, probably: all of it is asked for at once, and not a
-    /// page at each fault. Two looks at the clock.
+    /// As `block`, for bytes that are read now, all of them. Where the first of more than a page has
+    /// to come from the device, so has the rest, probably: all of it is asked for at once, and not a
+    /// page at each fault. Two looks at the clock, if it is more than a page.
     ///
     /// # Errors
     /// As [`Region::block`].
+    #[inline]
     #[cfg_attr(any(test, feature = "sim"), track_caller)]
-    pub fn long_block(&self, offset: u64, len: usize) -> Result<&[u8]> {
+    pub fn whole_block(&self, offset: u64, len: usize) -> Result<&[u8]> {
         let block = self.block(offset, len)?;
+        if PAGE_BYTES < len {
+            self.bring_in(block, offset);
+        }
+        Ok(block)
+    }
+
+    #[cold]
+    fn bring_in(&self, block: &[u8], offset: u64) {
         if let Owner::Mapped(_) = self.owner {
             let clock = Env::os();
             let start = clock.now();
             std::hint::black_box(block.first().copied());
             if DEVICE_LEAST <= clock.elapsed(start) {
-                self.advise(Advice::WillNeed(offset, len as u64));
+                self.advise(Advice::WillNeed(offset, block.len() as u64));
             }
         }
-        Ok(block)
     }
 
     /// Makes sure that the pages of a range inside the region can be read.
@@ -210,10 +218,10 @@ impl Region {
         if len == 0 {
             return Ok(());
         }
-        for page in offset / PROBE_BYTES..=(offset + len - 1) / PROBE_BYTES {
+        for page in offset / PAGE_BYTES..=(offset + len - 1) / PAGE_BYTES {
             let (word, bit) = (&probe.0[page / 64], 1 << (page % 64));
             if word.load(Ordering::Relaxed) & bit == 0 {
-                self.ask_for_page(page * PROBE_BYTES)?;
+                self.ask_for_page(page * PAGE_BYTES)?;
                 word.fetch_or(bit, Ordering::Relaxed);
             }
         }
@@ -224,7 +232,7 @@ impl Region {
     fn ask_for_page(&self, start: usize) -> Result<()> {
         #[cfg(target_os = "linux")]
         if let (Owner::Mapped(map), Some(path)) = (&self.owner, &self.path) {
-            let len = PROBE_BYTES.min(self.len - start);
+            let len = PAGE_BYTES.min(self.len - start);
             match map.advise_range(memmap2::Advice::PopulateRead, start, len) {
                 // A kernel before 5.14 does not know the request: then this is an ordinary mapping.
                 Err(e) if e.kind() != io::ErrorKind::InvalidInput => {

@@ -60,9 +60,6 @@ pub(super) enum Access {
 /// 300 MiB took 14 seconds.
 const WINDOW_BYTES: u64 = 64 << 10;
 
-/// What one fault reads.
-const PAGE_BYTES: usize = 4096;
-
 /// Bytes of a file that a rewrite has read ahead.
 #[derive(Debug, Default)]
 pub(super) struct Window {
@@ -255,10 +252,7 @@ impl Table {
     ) -> Result<BlockData<'_>> {
         let (offset, len) = self.span(index, i)?;
         if let Source::Mapped(region) = &self.source {
-            let stored = match len {
-                ..=PAGE_BYTES => region.block(offset, len)?,
-                _ => region.long_block(offset, len)?,
-            };
+            let stored = region.whole_block(offset, len)?;
             prefetch_head(stored, 0);
             let (body, trailer) = stored
                 .split_at_checked(len - TRAILER_BYTES)

@@ -43,9 +43,9 @@ fn bytes_written_are_read_mapped_and_listed() {
         region.populate();
         assert_eq!(region.block(0, 11).unwrap(), b"sedimentary");
         assert_eq!(region.block(11, 0).unwrap(), b"");
-        assert_eq!(region.long_block(1, 10).unwrap(), b"edimentary");
-        assert_eq!(region.long_block(11, 0).unwrap(), b"");
-        let outside = region.long_block(1, 11).unwrap_err();
+        assert_eq!(region.whole_block(1, 10).unwrap(), b"edimentary");
+        assert_eq!(region.whole_block(11, 0).unwrap(), b"");
+        let outside = region.whole_block(1, 11).unwrap_err();
         assert_eq!(outside.kind(), ErrorKind::Corruption, "{outside}");
     }
     let listed = fs.list().unwrap();

@@ -31,7 +31,7 @@ const METHODS: [&str; 16] = [
 ];
 
 /// Methods whose names others have too: with what stands before them.
-const CALLS: [&str; 12] = [
+const CALLS: [&str; 13] = [
     "fs.lock",
     "fs.list",
     "fs.remove",
@@ -43,6 +43,7 @@ const CALLS: [&str; 12] = [
     "file.map",
     "file.map_log",
     "region.block",
+    "region.whole_block",
     "region.store",
 ];
 
