@@ -53,7 +53,7 @@ impl Bench {
         // Relaxed: one thread.
         let number = || self.numbers.fetch_add(1, Ordering::Relaxed);
         job(&Workshop {
-            folding: &Default::default(),
+            folding: Default::default(),
             fs: &self.fs,
             allocate_file: &|| Ok(FileId(number())),
             allocate_order: &number,

@@ -249,7 +249,7 @@ impl<'a> Outputs<'a> {
     ) -> Result<u64> {
         let mut first = fold.is_first();
         let mut fewer = 0;
-        if let Some((tag, value)) = fold.together(cursor, rules, self.workshop.folding) {
+        if let Some((tag, value)) = fold.together(cursor, rules, &self.workshop.folding) {
             self.add(first, fold.key(), tag, &value)?;
             fewer = fold.entries().count() as u64 - 1;
         } else {

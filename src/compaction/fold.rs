@@ -21,7 +21,6 @@ use crate::read::Operands;
 pub(super) struct Fold {
     key: Vec<u8>,
     operands: Operands,
-    newest: Option<Tag>,
     is_first: bool,
 }
 
@@ -29,19 +28,18 @@ impl Fold {
     /// True when there are any.
     #[inline]
     pub(super) fn is_waiting(&self) -> bool {
-        self.newest.is_some()
+        self.operands.newest().is_some()
     }
 
     /// True when the next entry of the inputs is one more of them, unless it is left out.
     pub(super) fn goes_on(&self, key: &[u8], tag: Tag, rules: &DropRules<'_>) -> bool {
         let is_one = |newest| key == self.key && rules.are_one_stripe(newest, tag);
-        tag.kind() == ValueKind::Merge && self.newest.is_some_and(is_one)
+        tag.kind() == ValueKind::Merge && self.operands.newest().is_some_and(is_one)
     }
 
     /// Adds the next older one. `first`: nothing of its key came before.
     pub(super) fn add(&mut self, first: bool, key: &[u8], tag: Tag, entry: &[u8]) -> Result<()> {
-        if self.newest.is_none() {
-            self.newest = Some(tag);
+        if !self.is_waiting() {
             self.is_first = first;
             self.key.clear();
             self.key.extend_from_slice(key);
@@ -56,7 +54,10 @@ impl Fold {
         rules: &mut DropRules<'_>,
         folding: &Folding,
     ) -> Option<(Tag, Vec<u8>)> {
-        let newest = self.newest.filter(|newest| rules.is_seen(*newest))?;
+        let newest = self
+            .operands
+            .newest()
+            .filter(|newest| rules.is_seen(*newest))?;
         let is_on_it = cursor.valid() && cursor.key() == self.key;
         let base = match is_on_it.then(|| cursor.tag()) {
             Some(tag) if !rules.are_one_stripe(newest, tag) => return self.combined(folding),
@@ -98,7 +99,6 @@ impl Fold {
 
     /// None wait any more.
     pub(super) fn clear(&mut self) {
-        self.newest = None;
         self.operands.clear();
     }
 }

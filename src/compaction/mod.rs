@@ -52,7 +52,7 @@ pub struct Workshop<'a> {
     /// Its options.
     pub options: &'a KeyspaceOptions,
     /// What its merges mean.
-    pub folding: &'a Folding,
+    pub folding: Folding,
     /// Live snapshots ascending, the last is what is visible now. Empty: nothing is dropped.
     pub snapshots: &'a [SeqNo],
     /// Set when the job should give up (close).

@@ -76,6 +76,12 @@ impl Operands {
         Ok(())
     }
 
+    /// The newest operand; `None` when there is none.
+    #[inline]
+    pub fn newest(&self) -> Option<Tag> {
+        self.operands.first().map(|operand| operand.tag)
+    }
+
     /// True when older versions do not matter.
     pub fn is_complete(&self) -> bool {
         self.base.is_some()

@@ -16,7 +16,7 @@ use crate::memtable::Memtable;
 use crate::version::{SortedRun, Version};
 
 /// Everything a read of one keyspace looks at; immutable, shared as `Arc<View>`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct View {
     /// Takes the writes.
     pub active: Arc<Memtable>,

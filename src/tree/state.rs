@@ -91,11 +91,7 @@ impl Layers for View {
         View {
             active,
             immutables,
-            version: Arc::clone(&self.version),
-            hasher: self.hasher,
-            counters: Arc::clone(&self.counters),
-            closed: Arc::clone(&self.closed),
-            folding: self.folding.clone(),
+            ..self.clone()
         }
     }
 
@@ -103,13 +99,9 @@ impl Layers for View {
         let mut immutables = self.immutables.clone();
         immutables.retain(|m| !is_one_of(m, flushed));
         View {
-            active: Arc::clone(&self.active),
             immutables,
             version,
-            hasher: self.hasher,
-            counters: Arc::clone(&self.counters),
-            closed: Arc::clone(&self.closed),
-            folding: self.folding.clone(),
+            ..self.clone()
         }
     }
 }
@@ -213,7 +205,7 @@ impl Tree {
         let folding = self.context.merge_operators.folding(name);
         self.views.change(|view| View {
             folding,
-            ..view.refreshed(&[], Arc::clone(&view.version))
+            ..view.clone()
         });
     }
 

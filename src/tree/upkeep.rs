@@ -2,7 +2,6 @@
 
 use super::state::Tree;
 use crate::base::error::{Error, Result};
-use crate::base::hooks::Folding;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::types::{FileId, SeqNo};
@@ -100,7 +99,6 @@ impl Tree {
         &'a self,
         work: &Work<'a>,
         snapshots: &'a [SeqNo],
-        folding: &'a Folding,
         allocate_file: &'a dyn Fn() -> Result<FileId>,
         allocate_order: &'a dyn Fn() -> u64,
     ) -> Workshop<'a> {
@@ -116,7 +114,7 @@ impl Tree {
             },
             keyspace: self.id(),
             options: self.options(),
-            folding,
+            folding: self.view().folding.clone(),
             snapshots,
             stop: work.stop,
             breathe: work.breathe,
@@ -199,14 +197,7 @@ impl Tree {
             progressed: &|| {},
             ..*work
         };
-        let folding = self.view().folding.clone();
-        let workshop = self.workshop(
-            &urgent,
-            &snapshots,
-            &folding,
-            &allocate_file,
-            &allocate_order,
-        );
+        let workshop = self.workshop(&urgent, &snapshots, &allocate_file, &allocate_order);
         let mut outcome = compaction::flush(&memtables, &workshop)?;
         outcome.edit.id = self.id();
         outcome.edit.flushed_through = Some(through);
@@ -274,8 +265,7 @@ impl Tree {
         let allocations = Allocations::new(versions);
         let allocate_file = || allocations.file();
         let allocate_order = || versions.allocate_order();
-        let folding = self.view().folding.clone();
-        let workshop = self.workshop(work, &snapshots, &folding, &allocate_file, &allocate_order);
+        let workshop = self.workshop(work, &snapshots, &allocate_file, &allocate_order);
         let mut outcome = compaction::execute(job, &workshop)?;
         outcome.edit.id = self.id();
         if self.install(outcome.edit.clone())? {

@@ -73,7 +73,7 @@ impl World {
     fn at<T>(&self, snapshots: &[u64], work: impl FnOnce(&Workshop<'_>) -> T) -> T {
         let snapshots: Vec<SeqNo> = snapshots.iter().map(|s| SeqNo::new(*s)).collect();
         work(&Workshop {
-            folding: &Folding::default(),
+            folding: Folding::default(),
             fs: &self.fs,
             allocate_file: &|| Ok(FileId(self.number())),
             allocate_order: &|| self.number(),
@@ -443,7 +443,7 @@ fn the_debt_falls_while_a_job_works() {
     world.at(&[99_999], |shop| {
         let progressed = || debts.borrow_mut().push(debt());
         let shop = Workshop {
-            folding: &Folding::default(),
+            folding: Folding::default(),
             progressed: &progressed,
             ..*shop
         };

@@ -6,8 +6,8 @@
 //! be, and scans are counted and their order is checked. A wrong answer ends the run.
 //!
 //! Here: the list, the scale and what the workloads share. `fill`, `read` and `mixed` hold those
-//! with short values, `counters` those that are merged, `long` and `ycsb` those with long ones, `forms` those with other keys;
-//! `sustained` and `reopen` have rows of their own kind.
+//! with short values, `counters` those that are merged, `long` and `ycsb` those with long ones, `forms`
+//! those with other keys; `sustained` and `reopen` have rows of their own kind.
 
 mod counters;
 mod fill;
