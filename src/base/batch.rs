@@ -23,7 +23,7 @@
 use super::coding::{Decoder, put_bytes, put_varint};
 use super::error::{Error, ErrorKind, Result};
 use super::key::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use super::operand::{OPERAND_BYTES_MAX, entry_of, span_and_operand};
+use super::operand::{OPERAND_BYTES_MAX, put_written, span_and_operand};
 use super::types::{KeyspaceId, ValueKind};
 
 const COUNT_BYTES: usize = 4;
@@ -43,9 +43,9 @@ impl<T: InKeyspace> InKeyspace for &T {
 
 /// Operations over any keyspaces of one database, applied at one instant.
 ///
-/// Later operations win over earlier ones on the same key; merges come on top of them. The batch owns a copy of every key
-/// and value; it can be written any number of times, and reused after [`WriteBatch::clear`].
-/// Limits (key 64 KiB, value 1 GiB, batch a quarter of [`Options::memory_bytes`] and at most 1 GiB)
+/// Later operations win over earlier ones on the same key; merges come on top of them. The batch owns
+/// a copy of every key and value; it can be written any number of times, and reused after
+/// [`WriteBatch::clear`]. Limits (key 64 KiB, value 1 GiB, batch a quarter of [`Options::memory_bytes`] and at most 1 GiB)
 /// are checked when it is written.
 ///
 /// [`Options::memory_bytes`]: crate::Options::memory_bytes
@@ -168,7 +168,7 @@ impl WriteBatch {
             return;
         }
         if self.push_key(ValueKind::Merge, keyspace, key) {
-            put_bytes(&mut self.bytes, &entry_of(0, operand));
+            put_written(&mut self.bytes, operand);
             if self.merged.last() != Some(&keyspace) {
                 self.merged.push(keyspace);
             }

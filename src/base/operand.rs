@@ -23,6 +23,13 @@ pub fn entry_of(span: u64, operand: &[u8]) -> Vec<u8> {
     entry
 }
 
+/// Appends the entry of an operand that is written now, with its length before it.
+pub fn put_written(out: &mut Vec<u8>, operand: &[u8]) {
+    put_varint(out, operand.len() as u64 + 1);
+    put_varint(out, 0); // the span, one byte
+    out.extend_from_slice(operand);
+}
+
 /// The span and the operand; `None` for bytes that are no such entry.
 pub fn span_and_operand(entry: &[u8]) -> Option<(u64, &[u8])> {
     let mut decoder = Decoder::new(entry);
@@ -39,6 +46,11 @@ mod tests {
         fn an_entry_is_read_as_it_was_made(span: u64, operand: Vec<u8>) {
             let entry = entry_of(span, &operand);
             prop_assert_eq!(span_and_operand(&entry), Some((span, &operand[..])));
+            let mut written = Vec::new();
+            put_written(&mut written, &operand);
+            let mut decoder = Decoder::new(&written);
+            prop_assert_eq!(decoder.bytes(), Some(&entry_of(0, &operand)[..]));
+            prop_assert!(decoder.is_empty());
         }
     }
 

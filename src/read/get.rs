@@ -308,6 +308,9 @@ fn fold(view: &View, key: &[u8], at: SeqNo) -> Result<Lookup<'static>> {
 fn gather(view: &View, key: &[u8], at: SeqNo, operands: &mut Operands) -> Result<()> {
     let hash = view.hasher.hash(key);
     for memtable in view.memtables() {
+        if operands.is_complete() {
+            return Ok(());
+        }
         let mut added = Ok(());
         memtable.versions(key, hash, at, |found| {
             if added.is_ok() {
@@ -315,12 +318,12 @@ fn gather(view: &View, key: &[u8], at: SeqNo, operands: &mut Operands) -> Result
             }
         });
         added?;
-        if operands.is_complete() {
-            return Ok(());
-        }
     }
     let counts = view.counters.of_thread();
     for run in view.runs() {
+        if operands.is_complete() {
+            return Ok(());
+        }
         let Some(candidate) = Candidate::of(run, view, key, hash) else {
             continue;
         };
@@ -332,16 +335,13 @@ fn gather(view: &View, key: &[u8], at: SeqNo, operands: &mut Operands) -> Result
         };
         operands.add(newest.tag, newest.bytes())?;
         if operands.is_complete() {
-            return Ok(());
+            return Ok(()); // mostly, and without a cursor
         }
         let mut older = candidate.entry.table()?.cursor();
         older.seek(key, newest.tag)?;
         while older.valid() && older.key() == key && !operands.is_complete() {
             operands.add(older.tag(), older.value())?;
             older.next()?;
-        }
-        if operands.is_complete() {
-            return Ok(());
         }
     }
     Ok(())

@@ -24,7 +24,7 @@ use crate::base::options::{KeyRange, WriteOptions};
 use crate::base::reads::ReadSet;
 use crate::base::slice::Slice;
 use crate::base::sync::{Arc, Mutex, thread};
-use crate::base::types::SeqNo;
+use crate::base::types::{KeyspaceId, SeqNo};
 use crate::db::{Answer, Db, Keyspace, Snapshot, bounds_of, prefix_bounds};
 use crate::read::Bounds;
 use scan::Shown;
@@ -230,30 +230,29 @@ impl Transaction {
 
     /// Sets `key` to `value`, once it commits.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.write(keyspace, key.as_ref(), Some(Slice::copy(value.as_ref())));
+        let value = Slice::copy(value.as_ref());
+        self.write(keyspace, |writes, id| {
+            writes.set(id, key.as_ref(), Some(value))
+        });
     }
 
     /// Removes `key`, once it commits.
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
-        self.write(keyspace, key.as_ref(), None);
+        self.write(keyspace, |writes, id| writes.set(id, key.as_ref(), None));
     }
 
     /// Merges `operand` into the value of `key`, once it commits; see [`Keyspace::merge`]. Reads
     /// nothing, so it conflicts with nothing; a later [`get`](Self::get) of the key does.
     pub fn merge(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) {
-        match self.own(keyspace) {
-            Ok(keyspace) => {
-                let operand = Slice::copy(operand.as_ref());
-                self.writes
-                    .merge(keyspace.target().0, key.as_ref(), operand);
-            }
-            Err(_) => self.is_foreign = true,
-        }
+        let operand = Slice::copy(operand.as_ref());
+        self.write(keyspace, |writes, id| {
+            writes.merge(id, key.as_ref(), operand)
+        });
     }
 
-    fn write(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<Slice>) {
+    fn write(&mut self, keyspace: &Keyspace, add: impl FnOnce(&mut Writes, KeyspaceId)) {
         match self.own(keyspace) {
-            Ok(keyspace) => self.writes.set(keyspace.target().0, key, value),
+            Ok(keyspace) => add(&mut self.writes, keyspace.target().0),
             Err(_) => self.is_foreign = true,
         }
     }
