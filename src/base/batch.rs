@@ -429,6 +429,10 @@ mod tests {
         batch.put(Place(0, 1), vec![0; KEY_BYTES_MAX + 1], b"");
         assert_eq!(batch.check().unwrap_err().kind(), ErrorKind::TooLarge);
         batch.clear();
+        batch.merge(Place(0, 1), vec![0; KEY_BYTES_MAX + 1], b"");
+        assert_eq!(batch.check().unwrap_err().kind(), ErrorKind::TooLarge);
+        assert!(batch.is_empty() && batch.merged().is_empty());
+        batch.clear();
         batch.put(Place(0, 1), b"a", b"");
         batch.put(Place(0, 2), b"a", b"");
         assert_eq!(
