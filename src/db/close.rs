@@ -49,6 +49,6 @@ impl Core {
             self.sync_log()
         });
         // What is left of the log then is a segment without a record.
-        synced.or_else(|_| self.repair_log())
+        synced.or_else(|_| self.outlive_segments())
     }
 }

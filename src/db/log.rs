@@ -2,7 +2,8 @@
 //!
 //! A segment is registered in the manifest before its first record (R4). A write never goes on in
 //! a segment whose append or sync failed (P13): `mend` repairs that before anything more is
-//! acknowledged. `Synced` is acknowledged only when every earlier segment is synced too. Segments
+//! acknowledged. `Synced` is acknowledged only when every earlier segment is synced too, or, where
+//! an earlier process wrote it, when tables hold what is in it (I12). Segments
 //! are removed, or recycled under a new number, only after the edit that strikes them off is
 //! durable; one that failed is never recycled.
 
@@ -13,7 +14,7 @@ use super::sweep::Leftovers;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::LogMode;
 use crate::base::sync::Mutex;
-use crate::base::sync::atomic::{AtomicU64, Ordering};
+use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::types::{FileId, KeyspaceId};
 use crate::fs::{FileName, Fs};
 use crate::version::{VersionEdit, VersionSet};
@@ -46,6 +47,8 @@ pub(crate) struct LogSpace {
     broken: Mutex<Vec<FileId>>,
     /// Held while segments are struck off: two workers must not strike off the same ones.
     pub(super) retiring: Mutex<()>,
+    /// Segments of an earlier process have records that are not known to be durable (I12).
+    inherits: AtomicBool,
     pub(crate) syncs: AtomicU64,
     /// `syncs`, and the bytes appended, at the helper's last round.
     syncs_seen: AtomicU64,
@@ -62,11 +65,25 @@ struct Chain {
 }
 
 impl LogSpace {
-    /// The first segment after opening; `older` are the registered ones before it, all durable.
-    pub(crate) fn start(&self, active: Syncer, older: Vec<FileId>) {
+    /// The first segment after opening; `older` are the registered ones before it, all durable
+    /// unless `inherits`.
+    pub(crate) fn start(&self, active: Syncer, older: Vec<FileId>, inherits: bool) {
         let mut chain = self.chain.lock();
         chain.active = Some(active);
         chain.sealed = older;
+        // Nobody else has the database yet.
+        self.inherits.store(inherits, Ordering::Relaxed);
+    }
+
+    /// True until tables hold what segments of an earlier process have and may not be durable (I12).
+    pub(super) fn inherits(&self) -> bool {
+        // Pairs with the Release store in `outlived`.
+        self.inherits.load(Ordering::Acquire)
+    }
+
+    /// Tables hold all that stands in segments before the active one, durably.
+    pub(super) fn outlived(&self) {
+        self.inherits.store(false, Ordering::Release);
     }
 
     /// Registered segments, with the active one.
@@ -309,6 +326,10 @@ impl Core {
     /// After a failed sync nothing can be promised of that file any more: it is never synced
     /// again, and nothing is acknowledged until the log is repaired (P13).
     pub(crate) fn sync_log(&self) -> Result<()> {
+        if self.log.inherits() {
+            self.outlive_segments()
+                .map_err(|cause| self.log_failed(cause))?;
+        }
         let (unsynced, active) = {
             let chain = self.log.chain.lock();
             (chain.unsynced.clone(), chain.active.clone())

@@ -14,6 +14,10 @@
 //! needs the failed bytes. A crash in between finds the old segments, in whatever state they are,
 //! and behind them a segment without records: a prefix (P2) with everything synced in it (P1).
 //!
+//! **Segments of an earlier process** whose records are not known to be durable (I12) are outlived in
+//! the same way, right after opening and without anybody being kept waiting: the same edit, before
+//! anything is synced or flushed.
+//!
 //! With no background threads the same runs before and after each call, without the second's wait.
 
 use super::core::Core;
@@ -99,7 +103,7 @@ impl Core {
             self.settle(Part::Manifest, self.versions.heal());
         }
         if self.health.ails(Part::Log) && !self.health.ails(Part::Manifest) {
-            self.settle(Part::Log, self.repair_log());
+            self.settle(Part::Log, self.outlive_segments());
         }
         self.settle(Part::Files, self.tidy());
         if self.health.is_ok() || self.health.lacks_only_reserve() {
@@ -107,14 +111,15 @@ impl Core {
         }
     }
 
-    /// See the module's text.
-    pub(super) fn repair_log(&self) -> Result<()> {
-        if !self.log.has_failed_segment() {
-            return Ok(());
-        }
+    /// Puts all that memtables hold into tables, so that no segment is needed that failed or that is
+    /// not known to be durable; see the module's text.
+    pub(super) fn outlive_segments(&self) -> Result<()> {
         // No keyspace comes or goes, and nobody else strikes off segments meanwhile.
         let _admin = self.admin.lock();
         let _retiring = self.log.retiring.lock();
+        if !self.log.has_failed_segment() && !self.log.inherits() {
+            return Ok(());
+        }
         let trees = self.trees.load_full();
         let active = self.leave_failed_segments(&trees)?;
         let mut written = Vec::new();
@@ -141,6 +146,7 @@ impl Core {
             self.count_flush(&tables.finish());
         }
         self.log.forget(&struck);
+        self.log.outlived();
         // Never used again: nobody knows what the disk holds of them.
         for segment in struck {
             self.leftovers.add(FileName::Log(segment));
@@ -214,5 +220,54 @@ impl Core {
         self.health.fail(cause);
         self.board.notify_done();
         self.stall.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Db;
+    use crate::base::options::{KeyspaceOptions, Options};
+    use crate::fs::sim::{CallKind, Fault, FaultRule, FileClass, SimFs};
+
+    /// Two keyspaces inherit a write each, and the disk took no table so far. Now it would.
+    fn inheriting() -> Db {
+        let open = |sim: &SimFs| {
+            let options = Options::new().memory_bytes(8 << 20).background_threads(0);
+            options.open_sim(sim, "/db").unwrap()
+        };
+        let sim = SimFs::new(7);
+        let db = open(&sim);
+        let other = db.keyspace("other", KeyspaceOptions::new()).unwrap();
+        db.put("a", "1").unwrap();
+        other.put("b", "2").unwrap();
+        let sim = sim.kill();
+        let no_table = FaultRule::new(Fault::Enospc).kinds(&[CallKind::Create]);
+        sim.fail(no_table.class(FileClass::Table).sticky());
+        let db = open(&sim);
+        sim.heal();
+        db
+    }
+
+    #[test]
+    fn a_sync_puts_into_tables_first_what_is_inherited() {
+        let db = inheriting();
+        let core = db.engine();
+        assert!(core.log.inherits());
+        core.sync_log().unwrap();
+        assert!(!core.log.inherits(), "I12");
+        let trees = core.trees.load_full();
+        assert!(trees.by_id.values().all(|tree| !tree.has_unflushed()));
+    }
+
+    #[test]
+    fn no_keyspace_is_flushed_alone_before_all_that_is_inherited_is() {
+        let db = inheriting();
+        let core = db.engine();
+        for tree in core.trees.load_full().by_id.values() {
+            assert!(tree.wants_flush());
+            assert!(!core.flush_one(tree), "I12");
+        }
+        core.outlive_segments().unwrap();
+        assert_eq!(core.log.count(), 1, "the segments are gone");
     }
 }

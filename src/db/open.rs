@@ -99,7 +99,7 @@ impl Options {
             verify: self.verify,
             cache: BlockCache::new(self.memory_bytes / 2),
         });
-        let (versions, mut replayed) = match VersionSet::find(&fs, &table_context)? {
+        let (versions, replayed) = match VersionSet::find(&fs, &table_context)? {
             Some(_) if self.error_if_exists => {
                 return Err(Error::invalid("the directory holds a database already")
                     .at(fs.root())
@@ -128,7 +128,7 @@ impl Options {
             merge_operators: self.merge_operators.clone(),
         });
         let trees = open_trees(&tree_context, &self)?;
-        recover::replay(&fs, &versions, &trees, hasher, &mut replayed)?;
+        recover::replay(&fs, &versions, &trees, hasher, &replayed)?;
         let leftovers = Leftovers::default();
         let site = Site {
             fs: &fs,
@@ -148,13 +148,10 @@ impl Options {
         let kept = replayed.kept();
         let mut live = kept.clone();
         live.push(commit.segment());
-        for &segment in &replayed.struck {
-            leftovers.add(FileName::Log(segment));
-        }
         leftovers.sweep(&fs, &versions)?;
         let orphans = sweep::sweep_orphans(&fs, &versions, &live, &reserve)?;
         let log = LogSpace::default();
-        log.start(commit.writer.syncer(), kept);
+        log.start(commit.writer.syncer(), kept, replayed.unsynced);
         let core = Arc::new(Core {
             instance: fs.random(),
             published: Published::new(replayed.last),
@@ -194,8 +191,10 @@ fn start(core: Arc<Core>) -> Result<Db> {
     let default = core.tree(KeyspaceId::DEFAULT)?;
     core.update_stall();
     // Segments that no recovered memtable needs: without this, opening and closing would pile
-    // them up until something is flushed.
-    core.settle(Part::Files, core.retire_logs());
+    // them up until something is flushed. Those that may not be durable go otherwise (I12).
+    if !core.log.inherits() {
+        core.settle(Part::Files, core.retire_logs());
+    }
     if core.board.is_inline() {
         core.run_pending();
     }
@@ -271,7 +270,7 @@ fn start_log(site: Site<'_>, capacity: u64, replayed: &Replayed) -> Result<Commi
     versions.raise_seqno_ceiling(ceiling)?;
     // By the edit that adds the next one, so that some segment is registered at any time: a segment
     // beyond all those registered tells of an edit that is lost.
-    let struck = [&replayed.passed_over[..], &replayed.struck].concat();
+    let struck = replayed.passed_over.clone();
     let segment = new_segment(site, capacity, None, struck)?;
     let writer = segment.begin(replayed.before)?;
     Ok(Commit {

@@ -10,8 +10,10 @@
 //!
 //! A segment of an earlier process is never synced: a sync of it may have failed there, or in an
 //! open that was given up, and then a later one says nothing (P13). What its watermarks vouch for
-//! is durable. Anything else is written to tables before the database is open, by one edit over all
-//! keyspaces (else a power cut could keep the newer of two writes and lose the older, P2).
+//! is durable. Anything else is *inherited*: the database opens with it in memtables, as it was
+//! before the crash, and the first thing that the background does is to write it to tables, by one
+//! edit over all keyspaces (else a power cut could keep the newer of two writes and lose the older,
+//! P2). Until then nothing is synced and nothing else is flushed (I12, `mend`).
 
 #![cfg_attr(
     not(test),
@@ -60,12 +62,11 @@ pub(super) struct Replayed {
     pub(super) before: Option<Predecessor>,
     /// Registered segments that hold nothing that counts, to be struck off.
     pub(super) passed_over: Vec<FileId>,
-    /// To be struck off as well: tables hold all of them that counts.
-    pub(super) struck: Vec<FileId>,
-    /// Some record read is not known to be durable.
-    unsynced: bool,
-    /// Segments to replay, each up to where its successor says that it ends (R15).
-    read: Vec<(FileId, Option<u64>)>,
+    /// Some record read is not known to be durable (I12).
+    pub(super) unsynced: bool,
+    /// Segments to replay, each up to where the survey found its end: what follows is not looked at
+    /// again.
+    read: Vec<(FileId, u64)>,
     report: OpenReport,
 }
 
@@ -316,32 +317,20 @@ fn survey_segment(
         end,
         last_seqno: last,
     });
-    out.read.push((log, limit));
+    out.read.push((log, end));
     Ok(())
 }
 
-/// Replays what [`survey`] found into the trees' memtables; what is not durable in the log is
-/// durable in tables when it returns.
+/// Replays what [`survey`] found into the trees' memtables.
 pub(super) fn replay(
     fs: &Fs,
     versions: &VersionSet,
     trees: &Trees,
     hasher: KeyHasher,
-    out: &mut Replayed,
+    surveyed: &Replayed,
 ) -> Result<()> {
-    for &(log, limit) in &out.read {
-        replay_segment(fs, versions, trees, hasher, log, limit)?;
-    }
-    if out.unsynced {
-        let last = out.before.map_or(FileId(0), |before| before.segment);
-        flush_all(versions, trees, last)?;
-        // What was passed over goes with the segments before it, by one edit: without them it
-        // would look like the first of the chain, and the next open would replay it (P2).
-        out.struck = out.kept();
-        out.read.clear();
-        out.struck.append(&mut out.passed_over);
-    }
-    Ok(())
+    let mut segments = surveyed.read.iter();
+    segments.try_for_each(|&(log, end)| replay_segment(fs, versions, trees, hasher, log, end))
 }
 
 fn replay_segment(
@@ -350,10 +339,10 @@ fn replay_segment(
     trees: &Trees,
     hasher: KeyHasher,
     log: FileId,
-    limit: Option<u64>,
+    end: u64,
 ) -> Result<()> {
     let path = path_of(fs, log);
-    let mut reader = open_reader(fs, versions, log, limit)?;
+    let mut reader = open_reader(fs, versions, log, Some(end))?;
     while let Some(record) = reader.next()? {
         let offset = record.offset;
         let place = |error: Error| error.at(&path).offset_at(offset);

@@ -105,6 +105,11 @@ impl Core {
         if self.health.ails(Part::Log) || self.health.ails(Part::Manifest) {
             return false; // the repair comes first, and flushes what it must
         }
+        if self.log.inherits() {
+            self.settle(Part::Log, self.outlive_segments());
+            self.after_change(Ok(()));
+            return !self.log.inherits();
+        }
         let trees = self.trees.load_full();
         let mut waiting: Vec<_> = trees.by_id.values().filter(|t| t.wants_flush()).collect();
         waiting.sort_by_key(|tree| std::cmp::Reverse(tree.immutables()));
@@ -142,7 +147,7 @@ impl Core {
     /// Writes one waiting memtable of `tree`; false when there was none, it failed, or the space that
     /// there is belongs to a compaction.
     pub(crate) fn flush_one(&self, tree: &Tree) -> bool {
-        if self.reserve.is_lent() {
+        if self.reserve.is_lent() || self.log.inherits() {
             return false;
         }
         let running = self.board.flushing();

@@ -2,8 +2,8 @@
 
 use crate::support::{ROOT, begin_segment, version_set};
 use alluvium::fs::Fs;
-use alluvium::fs::sim::{Family, SimFs};
-use alluvium::{Db, ErrorKind, KeyspaceOptions, Options, SeqNo};
+use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, SimFs};
+use alluvium::{Db, Durability, ErrorKind, KeyspaceOptions, Options, SeqNo, WriteOptions};
 use std::path::Path;
 
 fn options() -> Options {
@@ -154,4 +154,38 @@ fn a_new_keyspace_holds_back_no_older_segment() {
     let late = db.keyspace("late", KeyspaceOptions::new()).unwrap();
     assert_eq!(late.get("k").unwrap().unwrap(), b"v");
     assert_eq!(db.iter().count(), 60);
+}
+
+/// A process died with writes in its log that were never synced. Until tables hold them, the next one
+/// serves them, and acknowledges nothing that could survive without them.
+#[test]
+fn inherited_writes_are_served_while_the_disk_takes_no_table_and_nothing_outlives_them() {
+    let (sim, db) = with_segments(3);
+    let after = sim.kill();
+    drop(db);
+    let no_table = FaultRule::new(Fault::Enospc).kinds(&[CallKind::Create]);
+    after.fail(no_table.class(FileClass::Table).sticky());
+    let db = open(&after);
+    for n in 0..60u8 {
+        assert_eq!(db.get([n]).unwrap().unwrap(), [n; 200], "read from memory");
+    }
+    let synced = WriteOptions::new().durability(Durability::Synced);
+    let refused = db.put_with([60], [60; 200], synced).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
+    assert!(db.sync().is_err(), "nothing is durable");
+    for image in after.images(&Family::ALL[..2]) {
+        let db = open(&image.sim);
+        let there = |n: &u8| db.get([*n]).unwrap().is_some();
+        let count = (0..61).filter(there).count() as u8;
+        assert!((0..count).all(|n| there(&n)), "P2, in {}", image.id);
+    }
+
+    after.heal();
+    db.put_with([60], [60; 200], synced).expect("it resumes");
+    for image in after.images(&Family::ALL[..2]) {
+        let db = open(&image.sim);
+        for n in 0..61u8 {
+            assert_eq!(db.get([n]).unwrap().unwrap(), [n; 200], "P1, {}", image.id);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Fourteen scenarios with everything on: workers, the log's helper, writers, readers.
+//! Fifteen scenarios with everything on: workers, the log's helper, writers, readers.
 //!
 //! Each is small, so that many schedules fit into a second: memtables of a few entries, four to
 //! twelve writes a client. What is asserted holds at every moment of every schedule.
@@ -8,8 +8,8 @@ use alluvium::base::sync::{Arc, thread};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, SimFs};
 use alluvium::{
-    Db, Durability, ErrorKind, KeyspaceOptions, Options, Slice, State, WriteBatch, WriteOptions,
-    merge,
+    Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Options, Slice, State, WriteBatch,
+    WriteOptions, merge,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -53,8 +53,8 @@ fn number(slice: &Slice) -> u32 {
     u32::from_be_bytes(slice[..4].try_into().expect("a value has four bytes"))
 }
 
-fn get(db: &Db, n: u32) -> Option<u32> {
-    let found = db.get(key(n)).expect("a get succeeds");
+fn get(keyspace: &Keyspace, n: u32) -> Option<u32> {
+    let found = keyspace.get(key(n)).expect("a get succeeds");
     found.as_ref().map(number)
 }
 
@@ -382,6 +382,40 @@ fn upkeep_by_hand(sim: &SimFs, _: u64) {
     close_and_check(sim, db, &present);
 }
 
+/// What a dead process wrote and never synced is there at once; and whatever is synced or flushed beside
+/// it survives a power loss only together with it, in whichever keyspace it is.
+fn inherited_writes(sim: &SimFs, _: u64) {
+    let db = open(sim, 0);
+    let other = db.keyspace("other", keyspace()).expect("it is made");
+    db.put(key(0), value(0)).expect("a put succeeds");
+    other.put(key(1), value(1)).expect("a put succeeds");
+    let sim = sim.kill();
+    drop((db, other));
+    let db = open(&sim, 1);
+    let whole = |sim: &SimFs, newer: u32| {
+        for image in sim.images(&Family::ALL[..2]) {
+            let db = open(&image.sim, 0);
+            let other = db.keyspace("other", keyspace()).expect("it is there");
+            let found = [get(&db, 0), get(&other, 1), get(&db, newer)];
+            assert_eq!(found, [Some(0), Some(1), Some(newer)], "in {}", image.id);
+        }
+    };
+    let synced = {
+        let (db, sim) = (db.clone(), sim.clone());
+        thread::spawn(move || {
+            let put = db.put_with(key(2), value(2), synced());
+            put.expect("a synced put succeeds");
+            whole(&sim, 2);
+        })
+    };
+    assert_eq!(get(&db, 0), Some(0), "there at once");
+    db.put(key(3), value(3)).expect("a put succeeds");
+    db.flush().expect("a flush succeeds");
+    whole(&sim, 3);
+    join(synced);
+    close_and_check(&sim, db, &[(0, 0), (2, 2), (3, 3)]);
+}
+
 /// Syncs of the log fail under a group: its members are told, reads go on, and writes resume by
 /// themselves in another segment once the disk works again.
 fn failed_sync(sim: &SimFs, _: u64) {
@@ -546,6 +580,7 @@ scenarios! {
     upkeep_by_hand,
     failed_sync,
     log_rotation,
+    inherited_writes,
     transactions,
     merges,
 }

@@ -61,7 +61,7 @@ fn a_full_disk() {
     says(
         db.put("key", "value"),
         ErrorKind::NoSpace,
-        "write failed: No space left on device (os error 28) in /db/001028.log at offset 77.\n\
+        "write failed: No space left on device (os error 28) in /db/001027.log at offset 77.\n\
          Nothing was written, and this write will never appear. Writes resume by themselves once the log goes on in a new file.",
     );
 }
@@ -79,7 +79,7 @@ fn a_log_that_cannot_be_synced() {
     says(
         db.put_with("key", "value", synced),
         ErrorKind::Io,
-        "fdatasync failed: Input/output error (os error 5) in /db/001028.log.\n\
+        "fdatasync failed: Input/output error (os error 5) in /db/001027.log.\n\
          The write is logged and visible, but not synced: after a power cut it is there whole or not at all.",
     );
 }
