@@ -66,7 +66,7 @@ impl Bench {
             options: &self.options,
             snapshots: &[SeqNo::MAX],
             stop: &AtomicBool::new(false),
-            breathe: &|| {},
+            breathe: &|_| {},
             progressed: &|| {},
         })
         .unwrap()

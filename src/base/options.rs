@@ -14,6 +14,8 @@ pub const MEMORY_BYTES: u64 = 512 << 20;
 pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
 /// Default of [`Options::background_threads`]: 2.
 pub const BACKGROUND_THREADS: usize = 2;
+/// The least that [`Options::rate_limit`] and [`Db::scrub`](crate::Db::scrub) take: 64 KiB a second.
+pub const RATE_LIMIT_MIN: u64 = 64 << 10;
 /// Default of [`KeyspaceOptions::write_buffer_bytes`]: 64 MiB.
 pub const WRITE_BUFFER_BYTES: u64 = 64 << 20;
 /// Default of [`KeyspaceOptions::block_bytes`]: 4 KiB.
@@ -162,6 +164,7 @@ pub struct Options {
     pub(crate) durability: Durability,
     pub(crate) sync_every: Option<Duration>,
     pub(crate) background_threads: usize,
+    pub(crate) rate_limit: Option<u64>,
     pub(crate) read_mode: ReadMode,
     pub(crate) log_mode: LogMode,
     pub(crate) log_segment_bytes: u64,
@@ -179,6 +182,7 @@ impl Default for Options {
             durability: Durability::default(),
             sync_every: None,
             background_threads: BACKGROUND_THREADS,
+            rate_limit: None,
             read_mode: ReadMode::default(),
             log_mode: LogMode::default(),
             log_segment_bytes: LOG_SEGMENT_BYTES,
@@ -247,6 +251,17 @@ impl Options {
         background_threads: usize
     }
     setter! {
+        /// Most bytes that flushes and compactions write in a second, together; at least
+        /// [`RATE_LIMIT_MIN`]. Default `None`: no limit. Can be changed while the database is open:
+        /// [`Db::set_rate_limit`](crate::Db::set_rate_limit).
+        ///
+        /// Compactions wait, in steps of about a mebibyte. A flush never does, because writers wait
+        /// for it, but compactions wait for what it wrote. With less than the writes need, compactions
+        /// fall behind, and in the end writers are slowed down. The log is not in it. With no
+        /// background threads it has no effect.
+        rate_limit: Option<u64>
+    }
+    setter! {
         /// How tables are read. Default [`ReadMode::Mmap`].
         read_mode: ReadMode
     }
@@ -302,6 +317,9 @@ impl Options {
         {
             return Err(Error::invalid("option sync_every is out of range")
                 .expected("at least 1 ms", "less"));
+        }
+        if let Some(rate) = self.rate_limit {
+            check_rate("rate_limit", rate)?;
         }
         self.default_keyspace.check()
     }
@@ -453,6 +471,11 @@ impl KeyspaceOptions {
         }
         Ok(())
     }
+}
+
+/// Fails when no limit can be so many bytes a second.
+pub(crate) fn check_rate(name: &str, bytes_per_second: u64) -> Result<()> {
+    within(name, bytes_per_second, RATE_LIMIT_MIN, 1 << 50)
 }
 
 fn within(name: &str, value: u64, least: u64, most: u64) -> Result<()> {

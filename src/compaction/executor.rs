@@ -26,8 +26,9 @@ use crate::read::{Concat, Merge, Parts};
 use crate::table::{BirthIdentity, Builder, BuilderOptions, TableCursor};
 use crate::version::{AddedTable, FileMeta, KeyspaceEdit, TableEntry};
 
-/// Entries between two looks at `stop` and two calls of `breathe`.
-const BREATH_ENTRIES: u64 = 1000;
+/// So much lies between two looks at `stop` and two calls of `breathe`: an entry counts one, and one
+/// more for each KiB of its value.
+const BREATH: u64 = 1000;
 /// A job tells how far it is so many times.
 const STEPS: u64 = 64;
 
@@ -169,6 +170,8 @@ struct Outputs<'a> {
     /// Every file made, finished or not.
     made: Vec<FileId>,
     added: Vec<AddedTable>,
+    /// Bytes that `breathe` was told of.
+    told: u64,
 }
 
 impl<'a> Outputs<'a> {
@@ -181,6 +184,7 @@ impl<'a> Outputs<'a> {
             open: None,
             made: Vec::new(),
             added: Vec::new(),
+            told: 0,
         }
     }
 
@@ -194,12 +198,12 @@ impl<'a> Outputs<'a> {
         tell: impl Fn(f64),
     ) -> Result<u64> {
         let (mut seen, mut dropped) = (0u64, 0u64);
-        let (mut breathe_at, mut tell_at) = (0, promised / STEPS);
+        let (mut breath, mut tell_at) = (0, promised / STEPS);
         let mut fold = Fold::default();
         cursor.first()?;
         while cursor.valid() {
-            if breathe_at <= seen {
-                breathe_at = seen + BREATH_ENTRIES;
+            if breath == 0 {
+                breath = BREATH;
                 self.pause()?;
                 if tell_at < seen {
                     tell(promised.saturating_sub(seen) as f64 / promised as f64);
@@ -207,6 +211,7 @@ impl<'a> Outputs<'a> {
                 }
             }
             seen += 1;
+            breath = breath.saturating_sub(1 + (cursor.value().len() as u64 >> 10));
             let (key, tag) = (cursor.key(), cursor.tag());
             if fold.is_waiting() && !fold.goes_on(key, tag, rules) {
                 dropped += self.add_folded(&mut fold, cursor, rules)?;
@@ -231,6 +236,7 @@ impl<'a> Outputs<'a> {
             );
         }
         self.finish_table()?;
+        self.breathe();
         if !self.made.is_empty() {
             // Without this a file may exist and its name may not (P1).
             self.workshop.fs.sync_dir()?;
@@ -261,13 +267,20 @@ impl<'a> Outputs<'a> {
         Ok(fewer)
     }
 
-    fn pause(&self) -> Result<()> {
+    fn pause(&mut self) -> Result<()> {
         // Relaxed: a hint that carries no data; the thread that sets it joins this one.
         if self.workshop.stop.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Closed, "the compaction was stopped"));
         }
-        (self.workshop.breathe)();
+        self.breathe();
         Ok(())
+    }
+
+    fn breathe(&mut self) {
+        let open = self.open.as_ref().map_or(0, |(_, builder)| builder.bytes());
+        let bytes = self.bytes() + open;
+        (self.workshop.breathe)(bytes.saturating_sub(self.told));
+        self.told = bytes;
     }
 
     #[inline]

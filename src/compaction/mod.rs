@@ -57,8 +57,9 @@ pub struct Workshop<'a> {
     pub snapshots: &'a [SeqNo],
     /// Set when the job should give up (close).
     pub stop: &'a AtomicBool,
-    /// Called every thousand entries or so: lets a flush go first.
-    pub breathe: &'a dyn Fn(),
+    /// Called every thousand entries or mebibyte, with the bytes written since the last time: lets a
+    /// flush go first, and waits where there is a limit on writing.
+    pub breathe: &'a dyn Fn(u64),
     /// Called whenever a compaction has merged a few percent more of its inputs and has told their
     /// entries so.
     pub progressed: &'a dyn Fn(),

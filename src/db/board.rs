@@ -109,7 +109,7 @@ impl Board {
     /// A worker's life: does what there is to do, and sleeps when `do_one` finds nothing.
     pub(crate) fn work(&self, do_one: impl Fn() -> bool) {
         while !self.is_stopped() {
-            let seen = self.state.lock().notices;
+            let seen = self.notices();
             if do_one() {
                 continue;
             }
@@ -117,6 +117,19 @@ impl Board {
             if state.notices == seen && !self.is_stopped() {
                 self.env.wait(&self.work, &mut state, IDLE_AFTER);
             }
+        }
+    }
+
+    /// Notices so far, for [`Board::rest`].
+    pub(crate) fn notices(&self) -> u64 {
+        self.state.lock().notices
+    }
+
+    /// In the middle of a job: sleeps at most so long, and not on after the first notice behind `seen`.
+    pub(crate) fn rest(&self, seen: u64, limit: Duration) {
+        let mut state = self.state.lock();
+        if state.notices == seen && !self.is_stopped() {
+            self.env.wait(&self.work, &mut state, limit);
         }
     }
 

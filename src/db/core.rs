@@ -9,6 +9,7 @@ use super::commit::{Commit, Member};
 use super::group::Group;
 use super::health::Health;
 use super::log::LogSpace;
+use super::pace::Pace;
 use super::published::Published;
 use super::reserve::Reserve;
 use super::stall::Stall;
@@ -50,6 +51,8 @@ pub(crate) struct Core {
     pub(crate) snapshots: SnapshotList,
     pub(crate) health: Health,
     pub(crate) stall: Stall,
+    /// What the background writes.
+    pub(crate) pace: Pace,
     pub(crate) log: LogSpace,
     pub(crate) leftovers: Leftovers,
     pub(crate) reserve: Reserve,

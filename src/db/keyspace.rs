@@ -287,6 +287,37 @@ impl Keyspace {
         RangeCursor::new(self.tree.view_owned(), at, bounds_of(&range))
     }
 
+    /// Bytes that keys in `range` take up, roughly: those of tables as they are on the disk, to a few
+    /// blocks a table, with what is deleted or overwritten in them; those of memtables as if all their
+    /// entries were of one size. 0 for an inverted range.
+    ///
+    /// Cost: a search in the index of each table that reaches over an end of the range, and in each
+    /// memtable what a scan costs to begin; nothing is read but indexes.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("alluvium-doc-as-{}", std::process::id()));
+    /// # let db = alluvium::Db::open(&dir)?;
+    /// for n in 0..1000u32 {
+    ///     db.put(n.to_be_bytes(), [0; 100])?;
+    /// }
+    /// let half = db.approximate_size(..500u32.to_be_bytes())?;
+    /// let all = db.approximate_size(..)?;
+    /// assert!(100_000 < all && half.abs_diff(all / 2) < all / 10);
+    /// # db.close()?; alluvium::Db::destroy(&dir)?;
+    /// # Ok::<(), alluvium::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Io`, `Corruption` when a table cannot be opened or its index is damaged; `NotFound` for a
+    /// dropped keyspace, `Closed`.
+    pub fn approximate_size(&self, range: impl KeyRange) -> Result<u64> {
+        self.check()?;
+        let (from, to) = range.bounds();
+        self.tree
+            .view_owned()
+            .approximate_bytes(bytes_of(from), bytes_of(to))
+    }
+
     /// Rewrites the tables of this keyspace until one sorted run is left: deleted and overwritten
     /// entries that no snapshot sees are gone afterwards. Flushes first; runs on this thread.
     ///

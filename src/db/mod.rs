@@ -17,6 +17,7 @@ mod keyspace;
 mod log;
 mod mend;
 mod open;
+mod pace;
 mod published;
 mod recover;
 mod repair;
@@ -215,6 +216,28 @@ impl Db {
     /// Only when it could not run; what it finds is in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
         self.engine().verify()
+    }
+
+    /// As [`Db::verify`], beside the other work: reads at most so many bytes a second, at least
+    /// [`RATE_LIMIT_MIN`](crate::defaults::RATE_LIMIT_MIN), on this thread.
+    ///
+    /// Tables that are there when it begins and still are when it comes to them; what was written
+    /// meanwhile is left to the next scrub, and nothing that was replaced is kept for it. What the
+    /// kernel holds in memory is checked there, as reads would find it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a rate that is too low; `Closed` when the database is closed meanwhile.
+    /// What it finds is in the report.
+    pub fn scrub(&self, bytes_per_second: u64) -> Result<VerifyReport> {
+        self.engine().scrub(bytes_per_second)
+    }
+
+    /// Changes [`Options::rate_limit`] from now on, until the database is closed.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a rate that is too low.
+    pub fn set_rate_limit(&self, bytes_per_second: Option<u64>) -> Result<()> {
+        self.engine().set_rate_limit(bytes_per_second)
     }
 
     /// The number of the newest visible write.

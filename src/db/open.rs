@@ -8,6 +8,7 @@ use super::group::Group;
 use super::health::{Health, Part};
 use super::keyspace::Keyspace;
 use super::log::{LogSpace, Site, new_segment};
+use super::pace::Pace;
 use super::published::Published;
 use super::recover::{self, Replayed};
 use super::reserve::Reserve;
@@ -162,6 +163,7 @@ impl Options {
             snapshots: SnapshotList::default(),
             health: Health::new(Arc::clone(&tree_context.closed)),
             stall: Stall::new(fs.env()),
+            pace: Pace::new(self.rate_limit),
             board: Board::new(self.background_threads, fs.env()),
             totals: Totals::default(),
             dir_lock: Mutex::new(None),

@@ -377,7 +377,7 @@ fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId) -> Result<()> {
         // Nobody has a snapshot yet: only the newest version of a key can be asked for.
         snapshots: &|| vec![SeqNo::MAX],
         stop: &stop,
-        breathe: &|| {},
+        breathe: &|_| {},
         progressed: &|| {},
         sync_log: &|| Ok(()),
     };

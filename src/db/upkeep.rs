@@ -1,11 +1,18 @@
-//! Upkeep that a caller asks for: flush, compaction of a range, verification.
+//! Upkeep that a caller asks for: flush, compaction of a range, verification, at a pace if need be.
 
 use super::core::Core;
 use super::mend::FailOnPanic;
+use super::pace::Pace;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::options::check_rate;
 use crate::base::sync::Arc;
 use crate::base::types::SeqNo;
 use crate::tree::{ManualStep, Tree};
+use crate::version::TableEntry;
+use std::time::Duration;
+
+/// A scrub that waits looks up so often whether the database was closed.
+const NAP_MAX: Duration = Duration::from_millis(20);
 
 /// What [`Db::verify`](crate::Db::verify) read and found.
 #[derive(Clone, Debug, Default)]
@@ -117,20 +124,76 @@ impl Core {
     pub(super) fn verify(&self) -> Result<VerifyReport> {
         self.health.check_open()?;
         let mut report = VerifyReport::default();
-        let trees = self.trees.load_full();
-        for tree in trees.by_id.values() {
+        for tree in self.trees.load_full().by_id.values() {
             let view = tree.view_owned();
-            for run in view.version.levels.iter().flatten() {
-                for entry in run.tables.iter() {
-                    report.files += 1;
-                    report.entries += entry.meta().summary.entries;
-                    report.bytes += entry.meta().summary.bytes;
-                    if let Err(problem) = entry.table().and_then(|table| table.verify()) {
-                        report.problems.push(problem);
-                    }
-                }
+            for (_, _, table) in view.version.tables() {
+                report.check(table, &|_| self.health.check_open())?;
             }
         }
         Ok(report)
+    }
+
+    /// The same at a pace, for hours if need be: so it does not hold on to what is replaced meanwhile.
+    pub(super) fn scrub(&self, bytes_per_second: u64) -> Result<VerifyReport> {
+        check_rate("bytes_per_second", bytes_per_second)?;
+        self.health.check_open()?;
+        let pace = Pace::new(Some(bytes_per_second));
+        let read = |bytes| {
+            pace.spend(self.board.env(), bytes);
+            self.await_pace(&pace)
+        };
+        let mut report = VerifyReport::default();
+        for tree in self.trees.load_full().by_id.values() {
+            let still_there = |file| {
+                let view = tree.view();
+                let mut tables = view.version.tables().map(|(_, _, table)| table);
+                tables.find(|table| table.meta().file == file).cloned()
+            };
+            let version = Arc::clone(&tree.view().version);
+            let files = version.tables().map(|(_, _, table)| table.meta().file);
+            let files: Vec<_> = files.collect();
+            drop(version);
+            for table in files.into_iter().filter_map(still_there) {
+                report.check(&table, &read)?;
+            }
+        }
+        Ok(report)
+    }
+
+    fn await_pace(&self, pace: &Pace) -> Result<()> {
+        let env = self.board.env();
+        loop {
+            self.health.check_open()?;
+            let ahead = pace.ahead(env);
+            if ahead.is_zero() {
+                return Ok(());
+            }
+            env.sleep(ahead.min(NAP_MAX));
+        }
+    }
+
+    pub(super) fn set_rate_limit(&self, bytes_per_second: Option<u64>) -> Result<()> {
+        if let Some(rate) = bytes_per_second {
+            check_rate("bytes_per_second", rate)?;
+        }
+        self.pace.set_rate(bytes_per_second);
+        self.board.notify();
+        Ok(())
+    }
+}
+
+impl VerifyReport {
+    /// Counts a table, and adds the first thing that is wrong with it. `read` hears of each block.
+    fn check(&mut self, table: &TableEntry, read: &dyn Fn(u64) -> Result<()>) -> Result<()> {
+        let summary = &table.meta().summary;
+        match table.table().and_then(|table| table.verify_with(read)) {
+            Err(closed) if closed.kind() == ErrorKind::Closed => return Err(closed),
+            Err(problem) => self.problems.push(problem),
+            Ok(()) => {}
+        }
+        self.files += 1;
+        self.entries += summary.entries;
+        self.bytes += summary.bytes;
+        Ok(())
     }
 }

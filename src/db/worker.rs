@@ -175,6 +175,7 @@ impl Core {
     }
 
     pub(crate) fn count_flush(&self, outcome: &crate::compaction::Outcome) {
+        self.pace.spend(self.board.env(), outcome.bytes_written);
         self.totals.flushes.fetch_add(1, Ordering::Relaxed);
         self.totals
             .flush_bytes_written
@@ -265,11 +266,27 @@ impl Core {
         let work = Work {
             snapshots: &|| self.live_snapshots(),
             stop: self.board.stopped(),
-            breathe: &|| self.let_flush_go_first(),
+            breathe: &|bytes| self.take_breath(bytes),
             progressed: &|| self.update_stall(),
             sync_log: &|| self.sync_log_before(tree.id()),
         };
         run(&work)
+    }
+
+    /// Inside a compaction that has written `bytes` since the last time: waits until the limit on
+    /// writing allows more, and lets flushes go first meanwhile.
+    fn take_breath(&self, bytes: u64) {
+        let env = self.board.env();
+        self.pace.spend(env, bytes);
+        loop {
+            let seen = self.board.notices();
+            self.let_flush_go_first();
+            let ahead = self.pace.ahead(env);
+            if ahead.is_zero() || self.board.is_inline() || self.board.is_stopped() {
+                return;
+            }
+            self.board.rest(seen, ahead);
+        }
     }
 
     /// Inside a compaction: with a single worker, runs a waiting flush right here; with several,

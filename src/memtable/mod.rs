@@ -258,6 +258,24 @@ impl Memtable {
         self.bytes.load(Relaxed)
     }
 
+    /// Bytes of the entries with keys from `from` up to before `to`, as if all were of one size.
+    ///
+    /// Cost: two searches in each run, and what a cursor costs for the order.
+    pub fn approximate_bytes(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> u64 {
+        let before = |run: &Run, key: &[u8]| {
+            let probe = self.heads.probe(key, Tag::MAX);
+            run.before(Bound::Included(&probe))
+        };
+        let within = |run: &Arc<Run>| {
+            let from = from.map_or(0, |key| before(run, key));
+            let to = to.map_or(run.len(), |key| before(run, key));
+            to.saturating_sub(from) as u64
+        };
+        let entries: u64 = self.ordered(RUNS_MAX).iter().map(within).sum();
+        let share = entries as f64 / self.entries().max(1) as f64;
+        (self.bytes() as f64 * share) as u64
+    }
+
     /// Bytes of memory held: arena chunks, index, the order's heads and references.
     pub fn memory(&self) -> u64 {
         let order = self.entries() * size_of::<Placed>() as u64;

@@ -62,6 +62,26 @@ impl View {
         self.version.levels.iter().flatten()
     }
 
+    /// Bytes that memtables and tables hold from the key `from` up to before `to`, roughly. Only tables
+    /// that reach over one of the two are asked.
+    ///
+    /// # Errors
+    /// Those of opening tables and of reading their index.
+    pub fn approximate_bytes(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<u64> {
+        let in_memory = self.memtables().map(|m| m.approximate_bytes(from, to));
+        let mut bytes = in_memory.sum();
+        for table in self.runs().flat_map(|run| run.overlapping(from, to)) {
+            let summary = &table.meta().summary;
+            let is_within = from.is_none_or(|from| from <= summary.smallest.as_slice())
+                && to.is_none_or(|to| summary.largest.as_slice() < to);
+            bytes += match is_within {
+                true => summary.bytes,
+                false => table.table()?.approximate_bytes(from, to)?,
+            };
+        }
+        Ok(bytes)
+    }
+
     /// Cursors over all that may hold keys within `bounds`, newest first.
     ///
     /// # Errors

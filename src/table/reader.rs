@@ -173,16 +173,25 @@ impl Table {
     ///
     /// # Errors
     /// The first damage found, with its place.
-    pub fn verify(self: &Arc<Self>) -> Result<()> {
-        verify::verify(self)
+    pub fn verify(&self) -> Result<()> {
+        self.verify_with(&|_| Ok(()))
     }
 
-    /// Bytes of the file between two keys, to a block or two; 0 when the index is unreadable.
-    pub fn approximate_bytes(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> u64 {
+    /// As `verify`; `read` hears the size of each block that was checked, and its error ends it.
+    ///
+    /// # Errors
+    /// The first damage found, with its place; what `read` gives.
+    pub fn verify_with(&self, read: &dyn Fn(u64) -> Result<()>) -> Result<()> {
+        verify::verify(self, read)
+    }
+
+    /// Bytes of the file between two keys, to a block or two.
+    ///
+    /// # Errors
+    /// What reading the index gives.
+    pub fn approximate_bytes(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<u64> {
         let mut hold = None;
-        let Ok(index) = self.index(&mut hold) else {
-            return 0;
-        };
+        let index = self.index(&mut hold)?;
         let section = index.section();
         let end = index
             .decoded
@@ -202,7 +211,7 @@ impl Table {
                 _ => offset_of(key),
             }
         });
-        to.saturating_sub(from)
+        Ok(to.saturating_sub(from))
     }
 
     /// Size of the file.

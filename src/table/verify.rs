@@ -18,8 +18,8 @@ use crate::base::error::{Error, REPAIR_TABLE, Result};
 use crate::base::key::compare;
 use crate::base::types::{SeqNo, Tag, ValueKind};
 
-/// See [`Table::verify`].
-pub(super) fn verify(table: &Table) -> Result<()> {
+/// See [`Table::verify_with`].
+pub(super) fn verify(table: &Table, read: &dyn Fn(u64) -> Result<()>) -> Result<()> {
     let sections = &table.sections;
     let (mut index, mut known) = (None, None);
     let index = table.index_for(Access::Rewrite, &mut index)?;
@@ -29,7 +29,7 @@ pub(super) fn verify(table: &Table) -> Result<()> {
     let stored = read_properties(table)?;
     let mut walk = Walk::new(table, index, table.filter(&mut known));
     for i in 0..index.decoded.count() {
-        walk.block(i)?;
+        read(walk.block(i)?)?;
     }
     walk.found.blocks = index.decoded.count() as u64;
     walk.compare_with(&stored)
@@ -67,9 +67,10 @@ impl<'t> Walk<'t> {
         }
     }
 
-    fn block(&mut self, i: usize) -> Result<()> {
+    /// Checks block `i`, and gives its size.
+    fn block(&mut self, i: usize) -> Result<u64> {
         let (table, index) = (self.table, self.index);
-        let (offset, _) = table.span(index, i)?;
+        let (offset, len) = table.span(index, i)?;
         let section = index.section();
         let (separator, bits) = index
             .decoded
@@ -106,7 +107,7 @@ impl<'t> Walk<'t> {
             }
             self.entry(entry.tag, entry.value.len(), offset)?;
         }
-        Ok(())
+        Ok(len as u64)
     }
 
     #[expect(

@@ -70,7 +70,7 @@ fn work<'a>(stop: &'a AtomicBool, sync_log: &'a dyn Fn() -> Result<()>) -> Work<
     Work {
         snapshots: &|| vec![SeqNo::MAX],
         stop,
-        breathe: &|| {},
+        breathe: &|_| {},
         progressed: &|| {},
         sync_log,
     }

@@ -18,8 +18,9 @@ pub struct Work<'a> {
     pub snapshots: &'a dyn Fn() -> Vec<SeqNo>,
     /// Set when the work should be given up.
     pub stop: &'a AtomicBool,
-    /// Called now and then inside a compaction, so that a flush can go first.
-    pub breathe: &'a dyn Fn(),
+    /// Called now and then inside a compaction, with the bytes written since the last time: a flush
+    /// can go first, and a limit on writing be kept to.
+    pub breathe: &'a dyn Fn(u64),
     /// Called when a compaction has gone on a little, so that writers may too.
     pub progressed: &'a dyn Fn(),
     /// Makes the log durable before a flush that may not run ahead of it (I6).
@@ -193,7 +194,7 @@ impl Tree {
         let allocate_order = || versions.allocate_order();
         // A flush lets nobody go first.
         let urgent = Work {
-            breathe: &|| {},
+            breathe: &|_| {},
             progressed: &|| {},
             ..*work
         };

@@ -15,6 +15,7 @@ mod recovery;
 #[cfg(feature = "lz4")]
 mod released;
 mod rot;
+mod running;
 mod spec;
 mod support;
 mod temp_dir;

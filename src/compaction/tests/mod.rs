@@ -86,7 +86,7 @@ impl World {
             options: &self.options,
             snapshots: &snapshots,
             stop: &self.stop,
-            breathe: &|| {},
+            breathe: &|_| {},
             progressed: &|| {},
         })
     }
