@@ -127,6 +127,11 @@
 //! # Ok::<(), alluvium::Error>(())
 //! ```
 //!
+//! # Checkpoints
+//!
+//! [`Db::checkpoint`] makes a database of its own out of one instant, of hard links where it can, while
+//! writers go on.
+//!
 //! # Limits
 //!
 //! A key has at most 64 KiB, a value 1 GiB, and a batch a quarter of [`Options::memory_bytes`]; one
@@ -184,9 +189,9 @@ pub use base::options::{
 pub use base::slice::Slice;
 pub use base::types::SeqNo;
 pub use db::{
-    Db, Keyspace, KeyspaceStats, LevelStats, LogStats, Loss, LossKind, OpenReport, ReadStats,
-    RepairReport, RunStats, Snapshot, SnapshotKeyspace, StallCause, StallStats, State, Stats,
-    TableStats, VerifyReport, WhyStalled,
+    CheckpointOptions, CheckpointReport, Db, Keyspace, KeyspaceStats, LevelStats, LogStats, Loss,
+    LossKind, OpenReport, ReadStats, RepairReport, RunStats, Snapshot, SnapshotKeyspace,
+    StallCause, StallStats, State, Stats, TableStats, VerifyReport, WhyStalled,
 };
 #[cfg(feature = "sim")]
 #[doc(inline)]

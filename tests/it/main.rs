@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
 mod bugs;
+mod checkpoint;
 mod close;
 mod conditional;
 mod errors;
