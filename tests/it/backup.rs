@@ -1,15 +1,17 @@
 //! Backups: several points in time, what they share once; each whole or not there, whatever happens.
 
+mod crash;
+
 use crate::support::{ROOT, TempDir};
-use alluvium::fs::sim::{Family, Fault, FaultRule, SimFs};
+use alluvium::fs::sim::{Fault, FaultRule, SimFs};
 use alluvium::fs::{FileName, Fs};
 use alluvium::{
     BackupDirectory, BackupReport, CheckpointOptions, Db, ErrorKind, KeyspaceOptions, Options,
     State,
 };
+use crash::scene;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::mpsc;
 
 const BACKUPS: &str = "/backups";
 const RESTORED: &str = "/restored";
@@ -376,147 +378,6 @@ fn only_one_at_a_time_and_only_a_directory_of_backups() {
     assert_eq!(directory.create(&db).unwrap_err().kind(), ErrorKind::Closed);
 }
 
-/// The world in which the calls of one operation are cut off.
-struct Scene {
-    sim: SimFs,
-    db: Db,
-    backups: BackupDirectory,
-    kept: BTreeMap<u64, Contents>,
-}
-
-/// Two points in time, and something new.
-fn scene(seed: u64) -> Scene {
-    let sim = SimFs::new(seed);
-    let db = open(&sim, ROOT);
-    let backups = backups(&sim);
-    let mut kept = BTreeMap::new();
-    for round in 0..2 {
-        fill(&db, round * 15, round * 15 + 15);
-        let id = backups.create(&db).unwrap().backup.id;
-        kept.insert(id, all(&db));
-    }
-    fill(&db, 50, 55);
-    db.flush().unwrap();
-    Scene {
-        sim,
-        db,
-        backups,
-        kept,
-    }
-}
-
-/// Every point that is listed is whole and one that was made; those in `must` are.
-fn check(sim: &SimFs, what: &str, scene: &Scene, must: &[u64], may: &[u64]) {
-    let directory = backups(sim);
-    let found = directory.list().unwrap();
-    let found: Vec<u64> = found
-        .into_iter()
-        .map(|info| info.unwrap_or_else(|e| panic!("{what}: {e}")).id)
-        .collect();
-    assert!(
-        must.iter().all(|id| found.contains(id)),
-        "{what}: {found:?}"
-    );
-    for &id in &found {
-        assert!(must.contains(&id) || may.contains(&id), "{what}: {found:?}");
-        let problems = directory.verify(id).unwrap().problems;
-        assert!(problems.is_empty(), "{what}: {id}: {problems:?}");
-    }
-    if let Some(&id) = found.last() {
-        let copy = restored(sim, &directory, id).unwrap_or_else(|e| panic!("{what}: {e}"));
-        assert!(all(&copy) == scene.kept[&id], "{what}: {id}");
-        destroy_restored(sim, copy);
-    }
-    // The next one works, and sweeps.
-    let db = open(sim, ROOT);
-    let next = directory
-        .create(&db)
-        .unwrap_or_else(|e| panic!("{what}: {e}"));
-    directory.keep_newest(1).unwrap();
-    let left = files(sim);
-    let expected = 3 + next.backup.tables as usize;
-    assert_eq!(left.len(), expected, "{what}: {:?}", left.keys());
-}
-
-#[test]
-fn power_loss_at_any_call_of_a_backup_leaves_the_earlier_points_whole() {
-    let mut scene = scene(9);
-    scene.kept.insert(3, all(&scene.db));
-    let moments = watched(&scene.sim, || {
-        drop(scene.backups.create(&scene.db).unwrap())
-    });
-    assert!(15 < moments.len(), "{}", moments.len());
-    let mut made = 0;
-    for (index, moment) in moments.iter().enumerate() {
-        for image in moment.images(&Family::ALL) {
-            let is_done = index + 1 == moments.len();
-            let must: &[u64] = if is_done { &[1, 2, 3] } else { &[1, 2] };
-            made += usize::from(files(&image.sim).contains_key("000003.point"));
-            check(&image.sim, &image.id.to_string(), &scene, must, &[3]);
-        }
-    }
-    assert!(1 < made, "{made}");
-}
-
-#[test]
-fn power_loss_at_any_call_of_a_removal_leaves_the_others_whole() {
-    let scene = scene(10);
-    scene.db.compact().unwrap();
-    scene.backups.create(&scene.db).unwrap();
-    let mut scene = scene;
-    scene.kept.insert(3, all(&scene.db));
-    let moments = watched(&scene.sim, || scene.backups.remove(2).unwrap());
-    assert!(4 < moments.len(), "{}", moments.len());
-    for (index, moment) in moments.iter().enumerate() {
-        for image in moment.images(&Family::ALL) {
-            let is_done = index + 1 == moments.len();
-            let may: &[u64] = if is_done { &[] } else { &[2] };
-            check(&image.sim, &image.id.to_string(), &scene, &[1, 3], may);
-        }
-    }
-}
-
-#[test]
-fn power_loss_at_any_call_of_a_restore_leaves_the_whole_database_or_none() {
-    let scene = scene(11);
-    let moments = watched(&scene.sim, || {
-        drop(scene.backups.restore(2, RESTORED).unwrap())
-    });
-    let (mut whole, mut unfinished) = (0, 0);
-    for (index, moment) in moments.iter().enumerate() {
-        for image in moment.images(&Family::ALL) {
-            let (sim, id) = (&image.sim, image.id);
-            let fs = Fs::sim(sim, Path::new(RESTORED));
-            let found = options().create_if_missing(false).open_in(fs);
-            match found {
-                Ok(copy) => {
-                    whole += 1;
-                    assert!(all(&copy) == scene.kept[&2], "{id}");
-                }
-                Err(error) => {
-                    assert!(index + 1 < moments.len(), "{id}: it was done");
-                    unfinished += usize::from(error.kind() == ErrorKind::Unfinished);
-                    let refused = [ErrorKind::Unfinished, ErrorKind::NotFound];
-                    assert!(refused.contains(&error.kind()), "{id}: {error}");
-                    let copy = restored(sim, &backups(sim), 2).unwrap();
-                    assert!(all(&copy) == scene.kept[&2], "{id}");
-                }
-            }
-        }
-    }
-    assert!(5 < whole && 20 < unfinished, "{whole}, {unfinished}");
-}
-
-/// The machine before each call that `act` makes, and behind the last.
-fn watched(sim: &SimFs, act: impl FnOnce()) -> Vec<SimFs> {
-    let (copies, moments) = mpsc::channel();
-    sim.on_call(move |_, machine| copies.send(machine).unwrap());
-    act();
-    let last = sim.kill();
-    sim.on_call(|_, _| {});
-    moments.try_iter().chain([last]).collect()
-}
-
 /// Each call fails once, and from then on: an error or a whole point, earlier points untouched, and
 /// a later backup that is whole and leaves no orphan.
 #[test]
@@ -562,7 +423,11 @@ fn a_backup_whose_disk_fails_or_is_full_leaves_the_earlier_points_whole() {
         }
         assert!(fault == Fault::Short || 2 < failed, "{fault:?}: {failed}");
     }
-    // Full in the midst of a table: what was copied in vain gives its space back.
+}
+
+/// Full in the midst of a table: what was copied in vain gives its space back.
+#[test]
+fn a_backup_that_does_not_fit_gives_its_space_back() {
     let scene = scene(14);
     let elsewhere = SimFs::new(15);
     let directory = backups(&elsewhere);
@@ -574,8 +439,50 @@ fn a_backup_whose_disk_fails_or_is_full_leaves_the_earlier_points_whole() {
     directory.create(&scene.db).unwrap();
 }
 
-/// Damage of a table of the source that was not noticed there is noticed by `verify` at the latest;
-/// what rots in the source afterwards does not reach the backup.
+/// A table of the source that has rotted is not stored as if it were whole; what an earlier point has
+/// of it still is.
+#[test]
+fn damage_of_the_source_is_no_backup() {
+    let sim = SimFs::new(17);
+    let db = open(&sim, ROOT);
+    fill(&db, 0, 30);
+    db.flush().unwrap();
+    drop(db);
+    let fs = Fs::sim(&sim, Path::new(ROOT));
+    let tables = fs.list().unwrap().into_iter();
+    let mut tables = tables.filter_map(|entry| match FileName::parse(&entry.name) {
+        Some(name @ FileName::Table(_)) => Some(name),
+        _ => None,
+    });
+    let table = tables.next().unwrap();
+    let (before, directory) = (sim.kill(), backups(&sim));
+    fs.open_write(table)
+        .unwrap()
+        .write_all_at(b"rot", 10)
+        .unwrap();
+    let error = directory.create(&open(&sim, ROOT)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    assert_eq!(
+        (error.file(), error.offset()),
+        (Some(&*fs.path(table)), Some(0))
+    );
+    assert_eq!(
+        files(&sim).into_keys().collect::<Vec<_>>(),
+        ["BACKUPS", "LOCK"]
+    );
+    let directory = backups(&before);
+    directory.create(&open(&before, ROOT)).unwrap();
+    let fs = Fs::sim(&before, Path::new(ROOT));
+    fs.open_write(table)
+        .unwrap()
+        .write_all_at(b"rot", 10)
+        .unwrap();
+    let second = directory.create(&open(&before, ROOT)).unwrap();
+    assert_eq!(second.tables_written, 0);
+    assert!(directory.verify(2).unwrap().problems.is_empty());
+}
+
+/// What rots in the source afterwards does not reach the backup.
 #[test]
 fn a_backup_shares_no_file_with_its_source() {
     let sim = SimFs::new(16);
@@ -584,17 +491,15 @@ fn a_backup_shares_no_file_with_its_source() {
     let directory = backups(&sim);
     directory.create(&db).unwrap();
     let expected = all(&db);
-    let root = Path::new(ROOT);
-    let source: Vec<_> = Fs::sim(&sim, root).list().unwrap();
-    let tables = source.iter().filter(|e| e.name.ends_with(".tbl"));
     drop(db);
-    for table in tables {
-        let mut bytes = sim.bytes(root, &table.name).unwrap();
-        bytes[10] ^= 1;
-        let file = Fs::sim(&sim, root)
-            .open_write(FileName::parse(&table.name).unwrap())
-            .unwrap();
-        file.write_all_at(&bytes, 0).unwrap();
+    let fs = Fs::sim(&sim, Path::new(ROOT));
+    for entry in fs.list().unwrap() {
+        if let Some(name @ FileName::Table(_)) = FileName::parse(&entry.name) {
+            fs.open_write(name)
+                .unwrap()
+                .write_all_at(b"rot", 10)
+                .unwrap();
+        }
     }
     assert!(directory.verify(1).unwrap().problems.is_empty());
     let copy = restored(&sim, &directory, 1).unwrap();

@@ -35,7 +35,7 @@ use crate::base::sync::Arc;
 use crate::base::types::{FileId, SeqNo};
 use crate::fs::{DirLock, FileName, Fs};
 use crate::table::{BlockCache, TableContext};
-use crate::version::FileMeta;
+use crate::version::{FileMeta, TableEntry};
 use point::Point;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -137,7 +137,8 @@ impl BackupDirectory {
     /// for it.
     ///
     /// # Errors
-    /// `NoSpace`, `Io`; `Closed` when the database was closed.
+    /// `Corruption` with file and offset when a table that is to be copied is damaged: what was read
+    /// back would not be what was written. `NoSpace`, `Io`; `Closed` when the database was closed.
     pub fn create(&self, db: &Db) -> Result<BackupReport> {
         self.create_with(db, CheckpointOptions::new())
     }
@@ -161,8 +162,8 @@ impl BackupDirectory {
     }
 
     fn write(&self, core: &Core, mut moment: Moment) -> Result<BackupReport> {
-        let wanted: Vec<FileMeta> = moment.tables().map(|table| table.meta().clone()).collect();
-        self.sweep(&wanted)?;
+        let tables: Vec<Arc<TableEntry>> = moment.tables().cloned().collect();
+        self.sweep(&tables)?;
         let (mut tables_written, mut bytes_written) = (0, 0);
         let mut count = |meta: &FileMeta| {
             tables_written += 1;
@@ -170,14 +171,14 @@ impl BackupDirectory {
         };
         let mut store = Store::read(&self.fs)?;
         let mut checksums = BTreeMap::new();
-        for meta in &wanted {
+        for table in &tables {
             core.health.check_open()?;
-            let source = core.fs.open_read(FileName::Table(meta.file))?;
+            let (meta, source) = (table.meta(), carry::open(core, table)?);
             let stored = match store.find(meta, &source)? {
                 Some(stored) => stored,
                 None => {
                     count(meta);
-                    store.add(meta, &source)?
+                    store.add(table, &source)?
                 }
             };
             checksums.insert(meta.file, stored.checksum);
@@ -358,7 +359,7 @@ impl BackupDirectory {
     }
 
     /// See [`Store::sweep`]. While a record cannot be read, who knows what it names?
-    fn sweep(&self, wanted: &[FileMeta]) -> Result<()> {
+    fn sweep(&self, wanted: &[Arc<TableEntry>]) -> Result<()> {
         let points = self.numbers()?.into_iter().map(|n| self.point(n));
         let mut store = Store::read(&self.fs)?;
         match points.collect::<Result<Vec<Point>>>() {

@@ -3,8 +3,8 @@
 //! A table never changes, and its birth identity names it for good (R9, P6). So one that is there
 //! under the same identity, with the same size and the same last bytes (footer and section table,
 //! whose checksums bind index, filter and counts), is not read again. One that is not there is
-//! copied under a temporary name and synced; it gets its own when its checksum is known. A name so
-//! never stands for less than a whole table.
+//! copied under a temporary name, synced and read back, block by block; then it gets its own, with
+//! its checksum. A name so never stands for less than a whole table.
 //!
 //! Whatever no record names is an orphan: of a backup that was cut off, or of a point that was
 //! removed. Orphans go only when it is durable that no record names them, and none at all while a
@@ -12,12 +12,13 @@
 
 use super::point::{Point, stored};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::sync::Arc;
 use crate::base::types::FileId;
 use crate::db::checkpoint::carry;
 use crate::db::sweep::remove_if_there;
 use crate::fs::name::StoredTable;
 use crate::fs::{File, FileName, Fs};
-use crate::version::FileMeta;
+use crate::version::{FileMeta, TableEntry};
 use std::collections::BTreeSet;
 
 /// Footer and section table of a table with three sections take 156 bytes.
@@ -65,21 +66,11 @@ impl<'f> Store<'f> {
         Ok(None)
     }
 
-    /// Copies the table `meta`, which `source` has open.
-    pub(super) fn add(&mut self, meta: &FileMeta, source: &File) -> Result<StoredTable> {
-        let found = source.len()?;
-        if found != meta.summary.bytes {
-            return Err(Error::corruption("table of the wrong size")
-                .at(source.path())
-                .offset_at(found.min(meta.summary.bytes))
-                .expected(
-                    format!("{} bytes", meta.summary.bytes),
-                    format!("{found} bytes"),
-                ));
-        }
+    /// Copies a table, which `source` has open, and reads the copy back.
+    pub(super) fn add(&mut self, table: &TableEntry, source: &File) -> Result<StoredTable> {
         remove_if_there(self.fs, TEMP)?;
-        let checksum = carry::copy(source, self.fs, TEMP)?;
-        self.name(TEMP, stored(meta, checksum))
+        let checksum = carry::copy_checked(table, source, self.fs, TEMP)?;
+        self.name(TEMP, stored(table.meta(), checksum))
     }
 
     /// Takes over a table that was written, and synced, right here.
@@ -100,7 +91,11 @@ impl<'f> Store<'f> {
     ///
     /// # Errors
     /// What the file system says; nothing was removed before the names of all records were durable.
-    pub(super) fn sweep(&mut self, points: Option<&[Point]>, wanted: &[FileMeta]) -> Result<()> {
+    pub(super) fn sweep(
+        &mut self,
+        points: Option<&[Point]>,
+        wanted: &[Arc<TableEntry>],
+    ) -> Result<()> {
         // A record that was removed must not come back to tables that are gone (B2).
         self.fs.sync_dir()?;
         let mut kept: BTreeSet<StoredTable> = match points {
@@ -110,8 +105,8 @@ impl<'f> Store<'f> {
                 .collect(),
             None => self.there.clone(),
         };
-        for meta in wanted {
-            kept.extend(self.candidates(meta));
+        for table in wanted {
+            kept.extend(self.candidates(table.meta()));
         }
         let before = self.there.len();
         for entry in self.fs.list()? {

@@ -1,7 +1,7 @@
 //! Tables on their way from one directory to another: linked, or copied and checked.
 
 use crate::base::checksum::RunningCrc;
-use crate::base::error::Result;
+use crate::base::error::{Error, ErrorKind, REPAIR_TABLE, Result};
 use crate::base::options::{ReadMode, Verify};
 use crate::base::sync::Arc;
 use crate::db::core::Core;
@@ -29,18 +29,48 @@ pub(crate) enum Carried {
 pub(crate) fn link_or_copy(core: &Core, table: &TableEntry, to: &Fs) -> Result<Carried> {
     core.health.check_open()?;
     let name = FileName::Table(table.meta().file);
+    let source = open(core, table)?;
     if core.fs.link(name, to, name)? {
         return Ok(Carried::Linked);
     }
-    let from = core.fs.open_read(name)?;
-    copy(&from, to, name)?;
+    copy_checked(table, &source, to, name)?;
+    Ok(Carried::Copied)
+}
+
+/// Opens the file of a table of `core`.
+///
+/// # Errors
+/// `Corruption` when it is missing.
+pub(crate) fn open(core: &Core, table: &TableEntry) -> Result<File> {
+    let name = FileName::Table(table.meta().file);
+    core.fs.open_read(name).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::corruption("table that is missing")
+            .at(core.fs.path(name))
+            .expected("the file, because the manifest lists it", "none")
+            .advice(REPAIR_TABLE)
+            .caused_by(error),
+        _ => error,
+    })
+}
+
+/// As [`copy`] of a table, and reads the copy back: damage never gets a fresh checksum (P9).
+///
+/// # Errors
+/// `Corruption` with the place in the source when that is damaged.
+pub(crate) fn copy_checked(
+    table: &TableEntry,
+    source: &File,
+    to: &Fs,
+    name: FileName,
+) -> Result<u32> {
+    let checksum = copy(source, to, name)?;
     verify(to, name, table.meta()).map_err(|of_copy| {
         match table.table().and_then(|source| source.verify()) {
             Err(of_source) => of_source,
             Ok(()) => of_copy,
         }
     })?;
-    Ok(Carried::Copied)
+    Ok(checksum)
 }
 
 /// Copies a file to a new one, and syncs that (not its name); gives the checksum of its bytes.

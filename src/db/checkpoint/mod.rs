@@ -217,6 +217,7 @@ mod tests {
         let tables = moment.tables().map(|table| table.meta().file);
         let tables: Vec<FileName> = tables.map(FileName::Table).collect();
         assert_eq!(tables.len(), 6);
+        drop(orders);
         db.compact().unwrap();
         db.drop_keyspace("orders").unwrap();
         let there = || {
