@@ -117,7 +117,15 @@ impl BackupDirectory {
             look_whose(&fs)?;
         }
         fs.make_root()?;
-        let lock = fs.lock()?;
+        let lock = fs.lock().map_err(|error| match error.kind() {
+            ErrorKind::Locked => Error::new(
+                ErrorKind::Locked,
+                "the directory of backups is open elsewhere",
+            )
+            .at(fs.root())
+            .advice("Wait until it is done there, in this process or another."),
+            _ => error,
+        })?;
         if !look_whose(&fs)? {
             fs.create_new(FileName::Backups)?;
             fs.sync_dir()?;

@@ -113,8 +113,7 @@ impl Drop for Target {
 /// # Errors
 /// `InvalidArgument` when there is anything else.
 fn look_for_room(fs: &Fs) -> Result<bool> {
-    let names = || fs.list();
-    let entries = names()?;
+    let entries = fs.list()?;
     let has = |name: FileName| entries.iter().any(|entry| entry.name == name.to_string());
     if has(FileName::Unfinished) && !has(FileName::Current) {
         return Ok(true);
