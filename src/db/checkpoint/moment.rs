@@ -150,7 +150,6 @@ impl Moment {
                 continue;
             }
             let order = held.version.tables().map(|(_, order, _)| order).max();
-            let folding = held.tree.view().folding.clone();
             let workshop = Workshop {
                 fs,
                 allocate_file: &|| Ok(FileId(next.replace(next.get() + 1))),
@@ -162,7 +161,7 @@ impl Moment {
                 },
                 keyspace: held.tree.id(),
                 options: held.tree.options(),
-                folding: &folding,
+                folding: held.tree.view().folding.clone(),
                 // Nothing is dropped.
                 snapshots: &[],
                 stop: core.board.stopped(),

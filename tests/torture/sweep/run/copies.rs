@@ -121,7 +121,7 @@ impl Run<'_> {
         }
     }
 
-    /// A bit of every stored table has flipped: restoring is refused, and leaves nothing.
+    /// A bit of every stored table has flipped: restoring what has one is refused, and leaves nothing.
     pub fn restore_of_damage(&self, path: &str) {
         if self.is_dead() {
             return;
@@ -135,11 +135,11 @@ impl Run<'_> {
         let Some(backups) = self.tried(BackupDirectory::open_in(self.at(BACKUPS))) else {
             return;
         };
-        let infos = self.tried(backups.list()).unwrap_or_default();
-        for id in infos
-            .into_iter()
-            .filter_map(|info| Some(self.tried(info)?.id))
-        {
+        for info in self.tried(backups.list()).unwrap_or_default() {
+            // When every write failed there is a point without a table, and nothing to damage.
+            let Some(id) = self.tried(info).filter(|i| i.tables > 0).map(|i| i.id) else {
+                continue;
+            };
             let refused = backups.restore(id, path);
             let is_found = |error: &Error| error.kind() == ErrorKind::Corruption;
             match refused {
