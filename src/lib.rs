@@ -127,6 +127,12 @@
 //! # Ok::<(), alluvium::Error>(())
 //! ```
 //!
+//! # Checkpoints and backups
+//!
+//! [`Db::checkpoint`] makes a database of its own out of one instant, of hard links where it can, while
+//! writers go on. A [`BackupDirectory`] keeps several points in time on another disk: what two of
+//! them share is there once, each can be verified and restored.
+//!
 //! # Limits
 //!
 //! A key has at most 64 KiB, a value 1 GiB, and a batch a quarter of [`Options::memory_bytes`]; one
@@ -183,10 +189,13 @@ pub use base::options::{
 };
 pub use base::slice::Slice;
 pub use base::types::SeqNo;
+#[doc(hidden)]
+pub use db::recode_point;
 pub use db::{
-    Db, Keyspace, KeyspaceStats, LevelStats, LogStats, Loss, LossKind, OpenReport, ReadStats,
-    RepairReport, RunStats, Snapshot, SnapshotKeyspace, StallCause, StallStats, State, Stats,
-    TableStats, VerifyReport, WhyStalled,
+    BackupDirectory, BackupInfo, BackupReport, CheckpointOptions, CheckpointReport, Db, Keyspace,
+    KeyspaceStats, LevelStats, LogStats, Loss, LossKind, OpenReport, ReadStats, RepairReport,
+    RunStats, Snapshot, SnapshotKeyspace, StallCause, StallStats, State, Stats, TableStats,
+    VerifyReport, WhyStalled,
 };
 #[cfg(feature = "sim")]
 #[doc(inline)]

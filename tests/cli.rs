@@ -1,7 +1,8 @@
 //! The command line as a user types it: what it prints, and when its exit status is not 0.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// A directory that goes away again, and the command line on the database in it.
 struct Cli(PathBuf);
@@ -36,6 +37,27 @@ impl Cli {
         let status = output.status.code().expect("no signal ended it");
         assert_ne!(status, 0, "{arguments:?}");
         (status, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// As `run`, with something to read on its standard input.
+    fn run_with(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_alluvium"))
+            .args(arguments)
+            .arg("--db")
+            .arg(&self.0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command line was built for this test");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        stdin.write_all(input).expect("it reads to the end");
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("it is text")
     }
 
     fn json(&self, arguments: &[&str]) -> Vec<serde_json::Value> {
@@ -215,4 +237,170 @@ fn arguments_that_make_no_sense_are_refused() {
     let (status, complaint) = cli.fails(&["get", "6g", "--form", "hex"]);
     assert_eq!(status, 1);
     assert!(complaint.contains("not hexadecimal"), "{complaint}");
+}
+
+/// Keys and values of any bytes, and keyspaces with nothing in them.
+#[test]
+fn dump_and_load_are_inverse() {
+    let cli = Cli::new("dump");
+    cli.ok(&["put", "ant", "1"]);
+    cli.ok(&["put", "00ff0a09", "5c7422", "--form", "hex"]);
+    cli.ok(&["put", "7b22", "", "--form", "hex"]);
+    cli.ok(&["put", "gr\u{fc}n", "\\x00", "--keyspace", "orders"]);
+    cli.ok(&["put", "k", "v", "--keyspace", "empty"]);
+    cli.ok(&["delete", "k", "--keyspace", "empty"]);
+    let dumped = cli.ok(&["dump"]);
+    assert_eq!(dumped.lines().count(), 3 + 4);
+    assert!(dumped.contains(r#"{"keyspace":"empty"}"#), "{dumped}");
+    let other = Cli::new("dump-loaded");
+    let loaded = other.run_with(&["load", "--json"], dumped.as_bytes());
+    assert!(loaded.status.success(), "{loaded:?}");
+    let report: serde_json::Value = serde_json::from_slice(&loaded.stdout).expect("JSON");
+    assert_eq!(report["entries"], 4);
+    assert_eq!(other.ok(&["dump"]), dumped);
+    assert_eq!(other.ok(&["keyspaces"]), "default\nempty\norders\n");
+    assert_eq!(
+        other.ok(&["dump", "--keyspace", "orders"]).lines().count(),
+        2
+    );
+}
+
+#[test]
+fn load_reads_what_scan_prints() {
+    let cli = words("load");
+    let other = Cli::new("load-other");
+    for arguments in [&["scan"][..], &["scan", "--json"]] {
+        let printed = cli.ok(arguments);
+        let loaded = other.run_with(&["load", "--keyspace", "words"], printed.as_bytes());
+        assert!(loaded.status.success(), "{loaded:?}");
+        assert_eq!(
+            other.ok(&["scan", "--keyspace", "words"]),
+            cli.ok(&["scan"])
+        );
+        other.ok(&["delete", "ant", "--keyspace", "words"]);
+    }
+    let hex = cli.ok(&["scan", "--form", "hex"]);
+    let file = format!("{}.hex", other.path());
+    std::fs::write(&file, hex).expect("it can be written");
+    let loaded = other.ok(&["load", &file, "--form", "hex"]);
+    std::fs::remove_file(&file).expect("it is there");
+    assert_eq!(loaded, "loaded 5 entries, 20 bytes of keys and values\n");
+    assert_eq!(other.ok(&["scan"]), cli.ok(&["scan"]));
+    for (input, what) in [
+        ("ant\t1\nbee", "line 2: neither JSON"),
+        ("{\"key\":\"a\"}", "line 1: key and value"),
+        ("{\"key\":1,\"value\":\"\"}", "line 1: a string or"),
+        ("{\"key\"", "line 1: "),
+        (
+            "{\"keyspace\":\"\"}",
+            "line 1: the name of the keyspace is empty",
+        ),
+    ] {
+        let refused = other.run_with(&["load"], input.as_bytes());
+        assert_eq!(refused.status.code(), Some(1));
+        let complaint = String::from_utf8_lossy(&refused.stderr);
+        assert!(complaint.contains(what), "{complaint}");
+        assert!(complaint.contains("0 entries before it"), "{complaint}");
+    }
+    assert_eq!(other.fails(&["load", "/nowhere/at/all"]).0, 1);
+}
+
+#[test]
+fn a_checkpoint_is_a_database_beside_its_source() {
+    let cli = words("checkpoint");
+    cli.ok(&["put", "1", "two pumps", "--keyspace", "orders"]);
+    let copy = Cli::new("checkpoint-copy");
+    let report = &cli.json(&["checkpoint", copy.path()])[0];
+    assert_eq!(
+        report["keyspaces"],
+        serde_json::json!(["default", "orders"])
+    );
+    assert_eq!(report["tables"], report["tables_linked"]);
+    assert_eq!(copy.ok(&["dump"]), cli.ok(&["dump"]));
+    let (status, complaint) = cli.fails(&["checkpoint", copy.path()]);
+    assert_eq!(status, 1);
+    assert!(complaint.contains("not empty"), "{complaint}");
+    let one = Cli::new("checkpoint-one");
+    let printed = cli.ok(&["checkpoint", one.path(), "--keyspace", "orders"]);
+    assert!(printed.starts_with("made "), "{printed}");
+    assert_eq!(one.ok(&["scan", "--keyspace", "orders"]), "1\ttwo pumps\n");
+    assert_eq!(one.ok(&["scan"]), "");
+}
+
+#[test]
+fn backups_are_made_listed_verified_restored_and_removed() {
+    let cli = words("backup");
+    let backups = Cli::new("backup-points");
+    let at = backups.path();
+    let (_, complaint) = cli.fails(&["backup", "list", at]);
+    assert!(complaint.contains("there is no directory"), "{complaint}");
+    let first = cli.ok(&["dump"]);
+    assert!(cli.ok(&["backup", "create", at]).starts_with("backup 1: "));
+    cli.ok(&["put", "eel", "6"]);
+    let second = &cli.json(&["backup", "create", at])[0];
+    assert_eq!(
+        (&second["id"], &second["tables_written"]),
+        (&2.into(), &1.into())
+    );
+    let list = cli.json(&["backup", "list", at]);
+    assert_eq!(list.len(), 2);
+    assert_eq!(list[1]["seqno"], second["seqno"]);
+    assert!(
+        cli.ok(&["backup", "list", at])
+            .contains("keyspaces default")
+    );
+    let verified = &cli.json(&["backup", "verify", at])[0];
+    assert_eq!(verified["problems"], serde_json::json!([]));
+    assert_eq!(verified["ids"], serde_json::json!([1, 2]));
+    let old = Cli::new("backup-old");
+    assert!(old.ok(&["restore", at, "1"]).starts_with("restored "));
+    assert_eq!(old.ok(&["dump"]), first);
+    let newest = Cli::new("backup-newest");
+    newest.ok(&["restore", at]);
+    assert_eq!(newest.ok(&["dump"]), cli.ok(&["dump"]));
+    assert_eq!(newest.fails(&["restore", at]).0, 1, "it is not empty");
+    assert_eq!(cli.ok(&["backup", "remove", at, "1"]), "removed backup 1\n");
+    assert_eq!(cli.fails(&["backup", "remove", at, "1"]).0, 1);
+    assert_eq!(cli.fails(&["backup", "remove", at]).0, 2);
+    let table = &backups.tables()[0];
+    let mut bytes = std::fs::read(table).expect("a table can be read");
+    bytes[3] ^= 1;
+    std::fs::write(table, bytes).expect("a table can be written");
+    let (status, complaint) = cli.fails(&["backup", "verify", at, "2"]);
+    assert_eq!(
+        (status, complaint.as_str()),
+        (1, "alluvium: 1 problem was found\n")
+    );
+    let damaged = Cli::new("backup-damaged");
+    let (_, complaint) = damaged.fails(&["restore", at, "2"]);
+    assert!(complaint.contains(at), "{complaint}");
+    assert!(!damaged.0.exists(), "no database is left");
+    assert_eq!(
+        cli.json(&["backup", "remove", at, "--keep", "0"])[0]["ids"],
+        serde_json::json!([2])
+    );
+    assert_eq!(backups.tables().len(), 0);
+}
+
+#[test]
+fn bench_measures_and_leaves_nothing() {
+    let cli = Cli::new("bench");
+    let rows = cli.json(&["bench", "--entries", "2000"]);
+    let names: Vec<_> = rows.iter().map(|row| row["workload"].as_str()).collect();
+    let expected = ["fillseq", "fillrandom", "readrandom", "scan"];
+    assert_eq!(names, expected.map(Some));
+    for row in &rows {
+        assert_eq!(row["operations"], 2000);
+        let at = |name: &str| row[name].as_u64().expect("a number");
+        assert!(0 < at("operations_per_second"));
+        assert!(at("p50_ns") <= at("p99_ns") && at("p99_ns") <= at("longest_ns"));
+    }
+    let one = cli.ok(&["bench", "--entries", "500", "--only", "scan"]);
+    assert!(
+        one.starts_with("scan ") && one.lines().count() == 1,
+        "{one}"
+    );
+    assert_eq!(std::fs::read_dir(&cli.0).expect("it is there").count(), 0);
+    assert_eq!(cli.fails(&["bench", "--entries", "0"]).0, 1);
+    assert_eq!(cli.fails(&["bench", "--only", "fillnothing"]).0, 2);
 }

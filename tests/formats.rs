@@ -14,13 +14,20 @@ use alluvium::table::{BirthIdentity, BlockCache, Builder, BuilderOptions, Table,
 use alluvium::version::{recode, recode_current};
 use alluvium::wal::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
 use alluvium::wal::{Reader, Tail, Writer, WriterOptions};
-use alluvium::{Compression, LogMode, ReadMode, SeqNo, Verify, WriteBatch};
+use alluvium::{Compression, LogMode, ReadMode, SeqNo, Verify, WriteBatch, recode_point};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const DESIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/DESIGN.md");
-const NAMES: [&str; 5] = ["batch", "current", "log-segment", "manifest", "table"];
+const NAMES: [&str; 6] = [
+    "backup-point",
+    "batch",
+    "current",
+    "log-segment",
+    "manifest",
+    "table",
+];
 
 fn bytes_of(name: &str, block: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -178,6 +185,12 @@ fn the_sample_of_current() {
 fn the_sample_of_a_manifest_record() {
     let bytes = sample("manifest");
     assert_eq!(recode(&bytes).unwrap(), bytes);
+}
+
+#[test]
+fn the_sample_of_a_point_in_time() {
+    let bytes = sample("backup-point");
+    assert_eq!(recode_point(&bytes).unwrap(), bytes);
 }
 
 #[test]

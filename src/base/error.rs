@@ -39,6 +39,9 @@ pub enum ErrorKind {
     Conflict,
     /// The thing named does not exist (a keyspace, a database).
     NotFound,
+    /// A checkpoint or a restore into the directory has not ended: there is no database in it. A new
+    /// one may take its place.
+    Unfinished,
     /// The database accepts no writes; the cause is in the text and in `Db::state`.
     ReadOnly,
     /// The database was closed.

@@ -3,10 +3,13 @@
 //! [`Db`] is the handle; [`core`] is what all handles and workers share; [`commit`] is the one way
 //! in for mutations, [`watch`] guards those that depend on what was read, [`log`] keeps the segments, [`worker`] the background, [`stall`] the writers'
 //! pace, [`health`] the state, [`mend`] the way out of trouble, [`reserve`] its last bytes, [`open`]
-//! and [`recover`] the way back after a crash, [`repair`] the one after damage.
+//! and [`recover`] the way back after a crash, [`repair`] the one after damage; [`checkpoint`] makes a
+//! database of its own of one instant, [`backup`] keeps several of them.
 
+mod backup;
 mod board;
 mod catalog;
+mod checkpoint;
 mod close;
 mod commit;
 mod conditional;
@@ -32,6 +35,8 @@ mod upkeep;
 mod watch;
 mod worker;
 
+pub use backup::{BackupDirectory, BackupInfo, BackupReport, recode_point};
+pub use checkpoint::{CheckpointOptions, CheckpointReport};
 pub use health::State;
 pub use keyspace::Keyspace;
 pub(crate) use keyspace::prefix_bounds;

@@ -233,7 +233,8 @@ impl<'f> Repair<'f> {
         Ok(repair)
     }
 
-    /// Who the database is: as the manifest says, else as most tables do, else as a log does.
+    /// Who the database is: as the manifest says, else as a log does, else as most tables do. The
+    /// tables of a copy were mostly born in the database that it was made of; all have its seed.
     fn find_identity(&mut self) -> Result<()> {
         let mut votes: BTreeMap<(u64, u64), usize> = BTreeMap::new();
         if self.remains.database.is_none() || self.remains.hash_seed.is_none() {
@@ -252,7 +253,7 @@ impl<'f> Repair<'f> {
             let stated = stated_segment(&self.fs.open_read(FileName::Log(log))?)?;
             logged = logged.or(stated.map(|(database, _)| database));
         }
-        let database = self.remains.database.or(elected.map(|e| e.0)).or(logged);
+        let database = self.remains.database.or(logged).or(elected.map(|e| e.0));
         self.identity.database = database.unwrap_or_else(|| self.fs.random().max(1));
         let seed = self.remains.hash_seed.or(elected.map(|e| e.1));
         self.identity.hash_seed = seed.unwrap_or_else(|| self.fs.random());

@@ -82,7 +82,9 @@ pub(crate) fn sweep_orphans(
             Some(name @ FileName::Table(file)) => (!versions.is_live_table(file)).then_some(name),
             Some(name @ FileName::Log(file)) => (!logs.contains(&file)).then_some(name),
             Some(name @ FileName::Manifest(file)) => (file != versions.manifest()).then_some(name),
-            Some(name @ FileName::Temp(_)) => Some(name),
+            // Beside a CURRENT the mark of a copy is left over: it is whole.
+            Some(name @ (FileName::Temp(_) | FileName::Unfinished)) => Some(name),
+            Some(FileName::Backups | FileName::Point(_) | FileName::Stored(_)) => continue,
         };
         if let Some(name) = orphan {
             remove_if_there(fs, name)?;

@@ -31,14 +31,18 @@ pub struct VerifyReport {
 impl Core {
     /// Flushes every keyspace.
     pub(super) fn flush_all(&self) -> Result<()> {
-        let trees = self.trees.load_full();
+        let trees: Vec<_> = self.trees.load().by_id.values().cloned().collect();
+        self.flush_trees(&trees)
+    }
+
+    /// Flushes these keyspaces.
+    pub(super) fn flush_trees(&self, trees: &[Arc<Tree>]) -> Result<()> {
         let mut last = SeqNo::ZERO;
-        for tree in trees.by_id.values() {
+        for tree in trees {
             last = self.rotate_now(tree)?;
         }
         trees
-            .by_id
-            .values()
+            .iter()
             .try_for_each(|tree| self.await_flush(tree, last))
     }
 

@@ -65,6 +65,12 @@ impl Env {
         }
     }
 
+    /// The wall clock in milliseconds since 1970: for reports.
+    pub fn wall_ms(&self) -> u64 {
+        let since_1970 = self.wall().duration_since(SystemTime::UNIX_EPOCH);
+        since_1970.map_or(0, |since| since.as_millis() as u64)
+    }
+
     /// Waits so long on the real machine; takes no time to speak of on a simulated one.
     pub fn sleep(&self, length: Duration) {
         match &self.0 {

@@ -6,7 +6,9 @@
 //! the old manifest or the new one, and a failed open leaves a damaged directory as it was (P11).
 //!
 //! A directory without CURRENT holds no database when it has no table and no log either: making one
-//! was interrupted, and is done again (P4). With a table or a log, CURRENT was lost: an error.
+//! was interrupted, and is done again (P4). With a table or a log, CURRENT was lost: an error. With
+//! UNFINISHED, somebody is making a copy in it, or was when he was cut off: that has an error of
+//! its own. Beside a CURRENT that mark means nothing any more.
 //!
 //! Threads: the caller holds the directory's lock. Not here: logs and tables (`db` sweeps them).
 
@@ -204,6 +206,10 @@ pub(super) fn begin(set: VersionSet, survey: &Survey) -> Result<VersionSet> {
 #[derive(Debug)]
 pub(super) struct Survey {
     current: bool,
+    /// The mark of a copy that is being made.
+    unfinished: bool,
+    /// The mark of a directory of backups.
+    backups: bool,
     /// Some table or log.
     data: Option<FileName>,
     /// Manifests and temporary files.
@@ -218,6 +224,8 @@ impl Survey {
     pub(super) fn of(fs: &Fs) -> Result<Survey> {
         let mut survey = Survey {
             current: false,
+            unfinished: false,
+            backups: false,
             data: None,
             ours: Vec::new(),
             files: HashSet::new(),
@@ -225,10 +233,13 @@ impl Survey {
         };
         for entry in fs.list()? {
             let Some(name) = FileName::parse(&entry.name) else {
+                survey.backups |= entry.name == FileName::Backups.to_string();
                 continue;
             };
             match name {
                 FileName::Lock | FileName::Ballast => {}
+                FileName::Backups | FileName::Point(_) | FileName::Stored(_) => {}
+                FileName::Unfinished => survey.unfinished = true,
                 FileName::Current => survey.current = true,
                 FileName::Manifest(_) | FileName::Temp(_) => survey.ours.push(name),
                 FileName::Table(_) | FileName::Log(_) => {
@@ -275,6 +286,17 @@ impl Read {
     fn current(fs: &Fs, survey: &Survey) -> Result<Option<Current>> {
         match (Current::read(fs)?, survey.data) {
             (Some(current), _) => Ok(Some(current)),
+            (None, _) if survey.unfinished => Err(Error::new(
+                ErrorKind::Unfinished,
+                "a checkpoint or a restore into this directory has not ended: there is no database",
+            )
+            .at(fs.root())
+            .advice("Make it again: a new one may go into the same directory.")),
+            (None, _) if survey.backups => Err(Error::invalid(
+                "this is a directory of backups, not a database",
+            )
+            .at(fs.root())
+            .advice("Restore one of its points in time to another directory, and open that.")),
             (None, None) => Ok(None),
             (None, Some(file)) => Err(Error::corruption("CURRENT is missing")
                 .at(fs.path(FileName::Current))

@@ -15,7 +15,7 @@ use super::edit::{Ceilings, Identity, KeyspaceEdit, Record, VersionEdit};
 use super::manifest::Current;
 use super::recover::{Found, Read, Survey, begin};
 use super::set::{FILES_AHEAD, VersionSet, snapshot};
-use crate::base::error::{ErrorKind, Result, readable};
+use crate::base::error::{Error, ErrorKind, Result, readable};
 use crate::base::slice::Pin;
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
@@ -205,7 +205,7 @@ impl Remains {
 }
 
 /// A whole live set, to be written into a new manifest.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebuild {
     /// The database.
     pub database: u64,
@@ -221,6 +221,60 @@ pub struct Rebuild {
     pub edit: VersionEdit,
 }
 
+impl Rebuild {
+    fn record(&self) -> Record {
+        Record {
+            identity: Some(Identity {
+                database: self.database,
+                hash_seed: self.hash_seed,
+            }),
+            ceilings: Ceilings {
+                files: Some(self.files),
+                keyspaces: Some(self.keyspaces),
+                orders: Some(self.orders()),
+                seqnos: Some(self.seqnos),
+            },
+            edit: self.edit.clone(),
+        }
+    }
+
+    /// Above every run order in it.
+    fn orders(&self) -> u64 {
+        let added = self.edit.keyspaces.iter().flat_map(|k| &k.added);
+        let orders = added.map(|table| table.order.saturating_add(1));
+        orders.max().unwrap_or(1)
+    }
+
+    /// The first record of a manifest that says this.
+    pub fn encode(&self) -> Vec<u8> {
+        self.record().encode()
+    }
+
+    /// Reads what [`Rebuild::encode`] wrote. Whether the parts fit together is found by
+    /// [`VersionSet::rebuild`].
+    ///
+    /// # Errors
+    /// `Corruption` for anything else; `Unsupported` for a newer format.
+    pub fn decode(bytes: &[u8]) -> Result<Rebuild> {
+        let incomplete = || Error::corruption("snapshot of a manifest that is incomplete");
+        let record = Record::decode(bytes)?;
+        let identity = record.identity.ok_or_else(incomplete)?;
+        let ceilings = record.ceilings;
+        let rebuild = Rebuild {
+            database: identity.database,
+            hash_seed: identity.hash_seed,
+            files: ceilings.files.ok_or_else(incomplete)?,
+            keyspaces: ceilings.keyspaces.ok_or_else(incomplete)?,
+            seqnos: ceilings.seqnos.ok_or_else(incomplete)?,
+            edit: record.edit,
+        };
+        match ceilings.orders == Some(rebuild.orders()) {
+            true => Ok(rebuild),
+            false => Err(incomplete()),
+        }
+    }
+}
+
 impl VersionSet {
     /// Writes a new manifest that says `rebuild`, and makes it the one that counts (R8). Manifests
     /// that were there before are removed then.
@@ -229,22 +283,10 @@ impl VersionSet {
     /// `Corruption` when the parts do not fit together; what the file system says.
     pub fn rebuild(fs: &Fs, context: &Arc<TableContext>, rebuild: Rebuild) -> Result<VersionSet> {
         let survey = Survey::of(fs)?;
-        let added = rebuild.edit.keyspaces.iter().flat_map(|k| &k.added);
-        let orders = added.map(|table| table.order.saturating_add(1)).max();
+        let mut record = rebuild.record();
+        record.ceilings.files = Some(rebuild.files.saturating_add(FILES_AHEAD));
         let mut read = Read::default();
-        read.take(Record {
-            identity: Some(Identity {
-                database: rebuild.database,
-                hash_seed: rebuild.hash_seed,
-            }),
-            ceilings: Ceilings {
-                files: Some(rebuild.files.saturating_add(FILES_AHEAD)),
-                keyspaces: Some(rebuild.keyspaces),
-                orders: Some(orders.unwrap_or(1)),
-                seqnos: Some(rebuild.seqnos),
-            },
-            edit: rebuild.edit,
-        })?;
+        read.take(record)?;
         begin(read.into_set(fs, context, &survey)?, &survey)
     }
 }

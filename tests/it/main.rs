@@ -1,7 +1,9 @@
 //! Integration tests: the public face as a user meets it.
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
+mod backup;
 mod bugs;
+mod checkpoint;
 mod close;
 mod conditional;
 mod errors;

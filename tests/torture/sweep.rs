@@ -300,7 +300,7 @@ fn every_call_fails_in_every_way() {
         subjects: subjects(),
         coverage: Coverage::default(),
         first: BTreeMap::new(),
-        tally: Tally::new("A5 fault sweep", "runs", [2_000, 75_000, 2_000_000]),
+        tally: Tally::new("A5 fault sweep", "runs", [4_000, 75_000, 2_000_000]),
         number: 0,
         failed: Vec::new(),
     };
@@ -319,7 +319,7 @@ fn every_call_fails_in_every_way() {
         return;
     }
     let part = Part::now();
-    let target = part.of(Scale::now().pick(2_000, 75_000, 2_000_000));
+    let target = part.of(Scale::now().pick(4_000, 75_000, 2_000_000));
     if part.is_first() {
         sweep.cover();
     }

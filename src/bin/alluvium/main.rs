@@ -3,9 +3,14 @@
 //! Each command group has a file of its own and sees the public face of the crate only. The exit
 //! status is 0 only when the command did what it says; 1 otherwise (also `get` of a key that is
 //! not there, and `verify` that found a problem); 2 for arguments that make no sense.
+//!
+//! `load` reads what `dump` and `scan` print; `backup` and `restore` work without a database open.
 
+mod bench;
+mod copies;
 mod entries;
 mod look;
+mod stream;
 mod text;
 mod upkeep;
 
@@ -48,6 +53,10 @@ enum Command {
     Delete(entries::Delete),
     /// Print the entries of a range.
     Scan(entries::Scan),
+    /// Put entries from a file or from standard input: what `dump` or `scan` printed.
+    Load(stream::Load),
+    /// Print everything, as JSON lines that `load` reads.
+    Dump,
     /// Rewrite all levels into one, dropping what is overwritten or deleted.
     Compact(upkeep::Compact),
     /// Write memtables to tables.
@@ -64,6 +73,24 @@ enum Command {
     Repair,
     /// Print the names of the keyspaces.
     Keyspaces,
+    /// Make a database of its own, of hard links where it can, of one instant.
+    Checkpoint(copies::Checkpoint),
+    /// Keep points in time in a directory of backups.
+    Backup {
+        #[command(subcommand)]
+        action: copies::Backup,
+    },
+    /// Make the database --db of a point in time.
+    Restore(copies::Restore),
+    /// Measure: fill, read and scan a database that is made for it and removed.
+    Bench(bench::Bench),
+}
+
+impl Command {
+    /// Whether it makes the database when there is none.
+    fn creates(&self) -> bool {
+        matches!(self, Command::Put(_) | Command::Load(_))
+    }
 }
 
 /// What every command gets beside its own arguments.
@@ -74,7 +101,8 @@ struct Context {
 }
 
 impl Context {
-    /// The keyspace that was named, or the default one. Only `put` makes one that is not there.
+    /// The keyspace that was named, or the default one. Only `put` and `load` make one that is not
+    /// there.
     fn keyspace(&self, create: bool) -> Result<Keyspace, Error> {
         let Some(name) = &self.keyspace else {
             return Ok(Keyspace::clone(&self.db));
@@ -130,11 +158,17 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Error> {
-    if matches!(cli.command, Command::Repair) {
+    match &cli.command {
         // Before anything is opened: it is for what cannot be.
-        return upkeep::repair(&cli.db, cli.json);
+        Command::Repair => return upkeep::repair(&cli.db, cli.json),
+        Command::Restore(restore) => return restore.run(&cli.db, cli.json),
+        Command::Bench(bench) => return bench.run(&cli.db, cli.json),
+        Command::Backup { action } if !action.needs_database() => {
+            return action.run_alone(cli.json);
+        }
+        _ => {}
     }
-    let create = matches!(cli.command, Command::Put(_));
+    let create = cli.command.creates();
     let context = Context {
         db: Options::new().create_if_missing(create).open(&cli.db)?,
         keyspace: cli.keyspace,
@@ -145,13 +179,18 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Put(put) => put.run(&context),
         Command::Delete(delete) => delete.run(&context),
         Command::Scan(scan) => scan.run(&context),
+        Command::Load(load) => load.run(&context),
+        Command::Dump => stream::dump(&context),
         Command::Compact(compact) => compact.run(&context),
         Command::Flush => upkeep::flush(&context),
         Command::Stats => look::stats(&context),
         Command::Levels(levels) => levels.run(&context),
         Command::Verify => upkeep::verify(&context),
         Command::Keyspaces => look::keyspaces(&context),
-        Command::Repair => Ok(()),
+        Command::Checkpoint(checkpoint) => checkpoint.run(&context),
+        Command::Backup { action } => action.run(&context),
+        // They ended above.
+        Command::Repair | Command::Restore(_) | Command::Bench(_) => Ok(()),
     };
     // The command's own failure is the one to show.
     let closed = context.db.close();

@@ -33,6 +33,15 @@ impl Form {
         }
     }
 
+    /// Bytes from a JSON document, as [`Form::json`] writes them.
+    pub(crate) fn from_json(value: &Value) -> Result<Vec<u8>, String> {
+        if let Some(text) = value.as_str() {
+            return Ok(text.as_bytes().to_vec());
+        }
+        let hex = value.get("hex").and_then(Value::as_str);
+        parse_hex(hex.ok_or("a string or {\"hex\": \"…\"} is expected")?)
+    }
+
     /// Bytes in a JSON document: a string, or `{"hex": "…"}` where they are no text.
     pub(crate) fn json(self, bytes: &[u8]) -> Value {
         match (self, std::str::from_utf8(bytes)) {
@@ -78,5 +87,13 @@ mod tests {
         assert_eq!(Form::Text.show(b"a\x00b"), "a\\x00b");
         assert_eq!(Form::Text.json(b"\xff"), json!({ "hex": "ff" }));
         assert_eq!(Form::Text.json(b"a"), json!("a"));
+        for bytes in [&b"a\n\t\\"[..], b"\xff\x00", b"", "gr\u{fc}n".as_bytes()] {
+            for form in [Form::Text, Form::Hex] {
+                assert_eq!(Form::from_json(&form.json(bytes)).as_deref(), Ok(bytes));
+            }
+        }
+        for wrong in [json!(1), json!({ "hex": "0" }), json!({ "text": "a" })] {
+            assert!(Form::from_json(&wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -11,13 +11,18 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Turns while it lives; draws on a terminal only, and on the error stream.
-struct Spinner(ProgressBar);
+pub(crate) struct Spinner(ProgressBar);
 
 impl Spinner {
-    fn new(message: String) -> Self {
+    pub(crate) fn new(message: String) -> Self {
         let bar = ProgressBar::new_spinner().with_message(message);
         bar.enable_steady_tick(Duration::from_millis(100));
         Spinner(bar)
+    }
+
+    /// Says how far it is.
+    pub(crate) fn tell(&self, message: String) {
+        self.0.set_message(message);
     }
 }
 

@@ -327,7 +327,8 @@ impl Repair<'_> {
                     ..self.identity
                 },
             };
-            if identity.database != self.identity.database {
+            // Of a stranger: a copy has tables of two databases, and one seed.
+            if identity.hash_seed != self.identity.hash_seed {
                 self.set_aside(FileName::Table(file));
                 continue;
             }

@@ -69,13 +69,13 @@ pub enum FileClass {
     Current,
     /// BALLAST.
     Ballast,
-    /// A manifest.
+    /// A manifest, or a point in time of a directory of backups.
     Manifest,
     /// A log segment.
     Log,
-    /// A table.
+    /// A table, of a database or of backups.
     Table,
-    /// A temporary file.
+    /// A temporary file, or a mark of what a directory is.
     Temp,
 }
 
@@ -87,10 +87,10 @@ impl FileClass {
             Some(FileName::Lock) => FileClass::Lock,
             Some(FileName::Current) => FileClass::Current,
             Some(FileName::Ballast) => FileClass::Ballast,
-            Some(FileName::Manifest(_)) => FileClass::Manifest,
+            Some(FileName::Manifest(_) | FileName::Point(_)) => FileClass::Manifest,
             Some(FileName::Log(_)) => FileClass::Log,
-            Some(FileName::Table(_)) => FileClass::Table,
-            Some(FileName::Temp(_)) => FileClass::Temp,
+            Some(FileName::Table(_) | FileName::Stored(_)) => FileClass::Table,
+            Some(FileName::Temp(_) | FileName::Unfinished | FileName::Backups) => FileClass::Temp,
         }
     }
 }

@@ -403,6 +403,54 @@ fn bug_48_the_manifest_gives_back_every_table_of_every_level_and_keyspace() {
 }
 
 /// redb PR 1276: a header pointed past the end of its file, because the file's new size had not
+/// RocksDB #12731, #12882, Pebble e8604b94d: a checkpoint linked a log that was not synced, named a
+/// manifest that was not there, or showed no one instant.
+#[test]
+fn bug_51_a_checkpoint_survives_the_power_loss_that_follows_it() {
+    let options = options()
+        .log_segment_bytes(4 << 10)
+        .default_keyspace(busy());
+    let sim = SimFs::new(51);
+    let db = open(&sim, &options);
+    let orders = db.keyspace("orders", busy()).unwrap();
+    let mut written = 0u32;
+    for round in 0..6 {
+        // Memtables, log segments and manifests turn over in between; nothing is synced.
+        for n in written..written + 97 {
+            let mut batch = WriteBatch::new();
+            batch.put(&db, n.to_be_bytes(), [1; 60]);
+            batch.put(&orders, n.to_be_bytes(), [2; 30]);
+            db.write(&batch, WriteOptions::new()).unwrap();
+        }
+        written += 97;
+        let path = format!("/copy-{round}");
+        db.checkpoint(&path).unwrap();
+        db.put(u32::MAX.to_be_bytes(), format!("behind {round}"))
+            .unwrap();
+        db.delete(u32::MAX.to_be_bytes()).unwrap();
+        for image in sim.images(&Family::ALL) {
+            let fs = Fs::sim(&image.sim, Path::new(&path));
+            let copy = options
+                .clone()
+                .create_if_missing(false)
+                .open_in(fs)
+                .unwrap();
+            let orders = copy.keyspace("orders", busy()).unwrap();
+            for keyspace in [&*copy, &orders] {
+                let keys = keyspace.iter().map(|entry| entry.unwrap().0.to_vec());
+                let expected = (0..written).map(|n| n.to_be_bytes().to_vec());
+                assert!(
+                    keys.eq(expected),
+                    "{} of {written}, {}",
+                    keyspace.iter().count(),
+                    image.id
+                );
+            }
+        }
+    }
+    assert!(10 < db.stats().flushes);
+}
+
 /// been made durable before it.
 #[test]
 fn bug_52_no_file_is_shorter_than_what_points_into_it_after_a_power_loss() {

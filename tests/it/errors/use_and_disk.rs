@@ -4,7 +4,9 @@ use super::{open, options, says, says_in, small, store};
 use crate::support::{ROOT, TempDir};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{CallKind, Fault, FaultRule, FileClass, SimFs};
-use alluvium::{Durability, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use alluvium::{
+    BackupDirectory, Durability, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions,
+};
 use std::path::Path;
 
 #[test]
@@ -262,5 +264,76 @@ fn what_is_no_regular_file_on_the_real_disk() {
         error,
         ErrorKind::Io,
         "open failed: not a regular file in /db/CURRENT.",
+    );
+}
+
+#[test]
+fn a_copy_that_is_not_finished() {
+    let sim = SimFs::new(1);
+    sim.plant(Path::new(ROOT), "UNFINISHED", b"");
+    sim.plant(Path::new(ROOT), "000007.tbl", b"half");
+    let message = "a checkpoint or a restore into this directory has not ended: there is no database in /db.\n\
+                   Make it again: a new one may go into the same directory.";
+    says(open(&sim), ErrorKind::Unfinished, message);
+    let repaired = options().repair_in(Fs::sim(&sim, Path::new(ROOT)));
+    says(repaired, ErrorKind::Unfinished, message);
+}
+
+#[test]
+fn a_directory_for_a_copy_that_is_not_empty() {
+    let sim = store();
+    let db = open(&sim).unwrap();
+    sim.plant(Path::new("/other"), "notes.txt", b"mine");
+    says(
+        db.checkpoint("/other"),
+        ErrorKind::InvalidArgument,
+        "the directory is not empty in /other: 'notes.txt' in it, expected a new or an empty directory.\n\
+         Nothing was changed. Name another directory, or empty this one.",
+    );
+}
+
+#[test]
+fn a_directory_of_backups_and_one_that_is_none() {
+    let sim = SimFs::new(1);
+    let backups = || BackupDirectory::open_in(Fs::sim(&sim, Path::new(ROOT)));
+    let first = backups().unwrap();
+    says(
+        backups(),
+        ErrorKind::Locked,
+        "the directory of backups is open elsewhere in /db.\n\
+         Wait until it is done there, in this process or another.",
+    );
+    says(
+        first.verify(7),
+        ErrorKind::NotFound,
+        "there is no backup 7 in /db.",
+    );
+    drop(first);
+    says(
+        open(&sim),
+        ErrorKind::InvalidArgument,
+        "this is a directory of backups, not a database in /db.\n\
+         Restore one of its points in time to another directory, and open that.",
+    );
+    let database = BackupDirectory::open_in(Fs::sim(&store(), Path::new(ROOT)));
+    says(
+        database,
+        ErrorKind::InvalidArgument,
+        "this is not a directory of backups in /db: '000001.manifest' in it, expected BACKUPS in it, or nothing.\n\
+         Nothing was changed. Name another directory.",
+    );
+}
+
+#[test]
+fn a_record_of_a_backup_that_is_damaged() {
+    let sim = SimFs::new(1);
+    let backups = BackupDirectory::open_in(Fs::sim(&sim, Path::new(ROOT))).unwrap();
+    sim.plant(Path::new(ROOT), "000001.point", b"alluvbak????");
+    let damaged = backups.list().unwrap().remove(0);
+    says(
+        damaged,
+        ErrorKind::Corruption,
+        "damaged record of a backup in /db/000001.point at offset 0: checksum 3f3f3f3f, expected checksum 997a9cb9.\n\
+         Other points in time are not touched by it; remove this one.",
     );
 }

@@ -1,5 +1,6 @@
 //! A database under a script and faults, with what must be true of it.
 
+mod copies;
 mod damage;
 
 pub use damage::Damage;

@@ -8,7 +8,7 @@ use alluvium::{
 
 pub type Script = fn(&mut Run<'_>);
 
-pub const SCRIPTS: [(&str, Script); 13] = [
+pub const SCRIPTS: [(&str, Script); 14] = [
     ("puts and deletes", puts_and_deletes),
     ("batches over keyspaces", batches_over_keyspaces),
     ("segments rotate and are recycled", segments_rotate),
@@ -17,6 +17,7 @@ pub const SCRIPTS: [(&str, Script); 13] = [
     ("large batches", large_batches),
     ("keyspaces come and go", keyspaces_come_and_go),
     ("synced writes and reads", synced_writes_and_reads),
+    ("checkpoints and backups", checkpoints_and_backups),
     ("repairs without CURRENT", repairs_without_current),
     ("repairs of the manifest", repairs_of_the_manifest),
     ("repairs without a manifest", repairs_without_a_manifest),
@@ -204,6 +205,27 @@ fn synced_writes_and_reads(run: &mut Run<'_>) {
     run.open();
     run.check_keys();
     run.put_synced("orders", 3, 30);
+}
+
+fn checkpoints_and_backups(run: &mut Run<'_>) {
+    run.open();
+    for n in 0..8 {
+        run.put(SPACES[n as usize % 2], n, 100);
+    }
+    run.checkpoint("/copy");
+    run.put("default", 3, 30);
+    run.leave_a_copy_unfinished("/another");
+    run.checkpoint("/another");
+    let first = run.backup();
+    let then = run.history.now.clone();
+    run.put("orders", 5, 60);
+    run.backup();
+    run.restore(first, "/restored", &then);
+    run.remove_backups(first);
+    run.put("default", 9, 40);
+    run.backup_from_memory();
+    run.restore_of_damage("/of-damage");
+    run.check_keys();
 }
 
 /// Some keys in tables, some in the log, and both keyspaces in each.
