@@ -13,7 +13,7 @@ mod model;
 use alluvium::fs::sim::{Family, SimFs};
 use alluvium::fs::{FileName, Fs};
 use alluvium::{Compression, Db, KeyspaceOptions, LogMode, Options, Result, WriteBatch};
-use alluvium_fuzz::{database, table};
+use alluvium_fuzz::{backup, database, table};
 use model::{Kind, Op, bytes};
 use std::error::Error;
 use std::fs;
@@ -53,6 +53,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     save("batch", "merges", &merges()?)?;
     save_sections()?;
     save_directories()?;
+    save_points()?;
     Ok(())
 }
 
@@ -267,6 +268,19 @@ fn save_directories() -> std::io::Result<()> {
             seed.extend_from_slice(b"\x05\0bytes");
         }
         save("directory", &format!("neighbours-{control}"), &seed)?;
+    }
+    Ok(())
+}
+
+fn save_points() -> std::io::Result<()> {
+    for n in 1..3 {
+        let name = backup::record_of(n);
+        let record = backup::backed_up().bytes(Path::new(backup::BACKUPS), &name);
+        let record = record.unwrap_or_default();
+        for mode in 0..2u8 {
+            let seed = [&[mode], &record[..]].concat();
+            save("backup", &format!("record-{n}-{mode}"), &seed)?;
+        }
     }
     Ok(())
 }

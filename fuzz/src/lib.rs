@@ -5,6 +5,7 @@
 //! [`segment::repair`] and [`table::repair`] compute them anew, from the formats that DESIGN.md
 //! describes. Both accept any bytes, and leave alone what they cannot find.
 
+pub mod backup;
 pub mod check_table;
 pub mod database;
 pub mod guard;

@@ -211,16 +211,16 @@ impl<'a> Outputs<'a> {
                 }
             }
             seen += 1;
-            breath = breath.saturating_sub(1 + (cursor.value().len() as u64 >> 10));
-            let (key, tag) = (cursor.key(), cursor.tag());
+            let (key, tag, value) = (cursor.key(), cursor.tag(), cursor.value());
+            breath = breath.saturating_sub(1 + (value.len() as u64 >> 10));
             if fold.is_waiting() && !fold.goes_on(key, tag, rules) {
                 dropped += self.add_folded(&mut fold, cursor, rules)?;
             }
             match rules.judge(key, tag)? {
                 Verdict::Keep { first } if tag.kind() == ValueKind::Merge => {
-                    fold.add(first, key, tag, cursor.value())?;
+                    fold.add(first, key, tag, value)?;
                 }
-                Verdict::Keep { first } => self.add(first, key, tag, cursor.value())?,
+                Verdict::Keep { first } => self.add(first, key, tag, value)?,
                 Verdict::Drop => dropped += 1,
             }
             cursor.next()?;
