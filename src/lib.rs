@@ -133,6 +133,12 @@
 //! writers go on. A [`BackupDirectory`] keeps several points in time on another disk: what two of
 //! them share is there once, each can be verified and restored.
 //!
+//! # Beside other work
+//!
+//! [`Options::rate_limit`] holds compactions to so many bytes a second, and [`Db::set_rate_limit`] changes
+//! that while the database is open. [`Db::scrub`] reads and checks every table at a pace of its own.
+//! [`Keyspace::approximate_size`] says how much a range of keys takes up.
+//!
 //! # Limits
 //!
 //! A key has at most 64 KiB, a value 1 GiB, and a batch a quarter of [`Options::memory_bytes`]; one
