@@ -13,6 +13,7 @@ pub mod hooks;
 pub mod key;
 pub mod operand;
 pub mod options;
+pub mod ranges;
 pub mod reads;
 pub mod slice;
 pub mod sync;

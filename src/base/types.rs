@@ -89,7 +89,8 @@ pub enum ValueKind {
     PutExpiring = 3,
     /// The value lies in a blob file; the bytes are a reference to it (format only).
     PutBlob = 4,
-    /// Every key in `[key, value)` is absent from here on (format only).
+    /// Every key in `[key, value)` is absent from here on; without a value: every key from `key` on.
+    /// In batches only: memtables and versions keep these apart (`ranges`).
     DeleteRange = 5,
 }
 
