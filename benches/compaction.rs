@@ -156,8 +156,10 @@ fn compaction(c: &mut Criterion) {
         output_level: 1,
         output_order: None,
         trivial_move: false,
+        drops: false,
         cuts: Vec::new(),
         below: Vec::new(),
+        deleted: Arc::default(),
     };
     group.throughput(Throughput::Elements(RUNS * MERGE_ENTRIES));
     group.bench_function("merge of 4", |b| {

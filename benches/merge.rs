@@ -202,6 +202,7 @@ fn steps(c: &mut Criterion) {
                             SeqNo::MAX,
                             Bounds::unbounded(),
                             Default::default(),
+                            Default::default(),
                         );
                         walk_visible(&mut visible, back)
                     })

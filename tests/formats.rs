@@ -135,11 +135,15 @@ fn the_sample_of_a_batch() {
                 assert_eq!(span, 0, "it stands for itself");
                 batch.merge(&place, operation.key, operand);
             }
+            ValueKind::DeleteRange => {
+                let range = operation.range();
+                batch.delete_range(&place, range.start..range.end.unwrap());
+            }
             kind => panic!("{kind:?} cannot be written yet"),
         }
         count += 1;
     }
-    assert_eq!(count, 3);
+    assert_eq!(count, 4);
     assert_eq!(batch.encoded(), bytes);
 }
 

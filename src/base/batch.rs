@@ -7,7 +7,8 @@
 //! operation: kind: u8 | keyspace: varint | key: bytes
 //!            Put: value: bytes              Delete: nothing
 //!            Merge: bytes, which are a span and an operand (operand.rs)
-//!            DeleteRange: end key: bytes    PutExpiring: expiry: u64 LE, value: bytes
+//!            DeleteRange: end: bytes, the first key behind; empty: there is none
+//!            PutExpiring: expiry: u64 LE, value: bytes
 //!            PutBlob: reference: bytes
 //! bytes: length varint, then the bytes
 //! ```
@@ -24,6 +25,8 @@ use super::coding::{Decoder, put_bytes, put_varint};
 use super::error::{Error, ErrorKind, Result};
 use super::key::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use super::operand::{OPERAND_BYTES_MAX, put_written, span_and_operand};
+use super::options::KeyRange;
+use super::ranges::HalfOpen;
 use super::types::{KeyspaceId, ValueKind};
 
 const COUNT_BYTES: usize = 4;
@@ -126,6 +129,17 @@ impl WriteBatch {
         self.push_merge(id, key.as_ref(), operand.as_ref());
     }
 
+    /// Removes every key of `range`; an inverted range has none. Costs the same however many there
+    /// are; see [`Keyspace::delete_range`](crate::Keyspace::delete_range).
+    pub fn delete_range(&mut self, keyspace: impl InKeyspace, range: impl KeyRange) {
+        let (id, database) = keyspace.target();
+        self.belongs_to(database);
+        let (lower, upper) = range.bounds();
+        if let Some(range) = HalfOpen::between(lower, upper) {
+            self.push_delete_range(id, &range);
+        }
+    }
+
     /// Forgets every operation and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.truncate(COUNT_BYTES);
@@ -180,9 +194,18 @@ impl WriteBatch {
         self.push_key(ValueKind::Delete, keyspace, key);
     }
 
+    pub(crate) fn push_delete_range(&mut self, keyspace: KeyspaceId, range: &HalfOpen) {
+        let end = range.end.as_deref().unwrap_or_default();
+        if longest_key(ValueKind::DeleteRange) < end.len() {
+            self.fault.get_or_insert(Fault::KeyTooLarge(end.len()));
+        } else if self.push_key(ValueKind::DeleteRange, keyspace, &range.start) {
+            put_bytes(&mut self.bytes, end);
+        }
+    }
+
     #[inline]
     fn push_key(&mut self, kind: ValueKind, keyspace: KeyspaceId, key: &[u8]) -> bool {
-        if key.len() > KEY_BYTES_MAX {
+        if key.len() > longest_key(kind) {
             self.fault.get_or_insert(Fault::KeyTooLarge(key.len()));
             return false;
         }
@@ -288,6 +311,15 @@ impl WriteBatch {
     }
 }
 
+/// The key behind the longest key may be where a range begins or ends.
+#[inline]
+fn longest_key(kind: ValueKind) -> usize {
+    match kind {
+        ValueKind::DeleteRange => KEY_BYTES_MAX + 1,
+        _ => KEY_BYTES_MAX,
+    }
+}
+
 /// One decoded operation, borrowing from the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation<'a> {
@@ -301,6 +333,16 @@ pub struct Operation<'a> {
     pub value: &'a [u8],
     /// Milliseconds since the epoch, for [`ValueKind::PutExpiring`] only.
     pub expiry: u64,
+}
+
+impl Operation<'_> {
+    /// The keys that it removes, for [`ValueKind::DeleteRange`].
+    pub fn range(&self) -> HalfOpen {
+        HalfOpen {
+            start: self.key.to_vec(),
+            end: (!self.value.is_empty()).then(|| self.value.to_vec()),
+        }
+    }
 }
 
 /// Decodes operations one after the other; yields one error and ends where the bytes are wrong.
@@ -344,8 +386,14 @@ impl<'a> Operations<'a> {
             }
             ValueKind::Put | ValueKind::PutBlob | ValueKind::DeleteRange => (0, d.bytes()?),
         };
-        if key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
+        if key.len() > longest_key(kind) || value.len() > VALUE_BYTES_MAX {
             return None;
+        }
+        if kind == ValueKind::DeleteRange {
+            let has_keys = value.is_empty() || key < value;
+            if value.len() > longest_key(kind) || !has_keys {
+                return None;
+            }
         }
         Some(Operation {
             keyspace,
@@ -421,6 +469,38 @@ mod tests {
         );
         batch.clear();
         assert_eq!(batch.encoded(), [0; COUNT_BYTES]);
+    }
+
+    #[test]
+    fn ranges_are_half_open_and_an_empty_one_is_no_operation() {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(Place(3, 9), "a"..="m");
+        batch.delete_range(Place(3, 9), "q"..);
+        batch.delete_range(Place(3, 9), "m".."a");
+        batch.delete_range(Place(3, 9), ..vec![b'k'; KEY_BYTES_MAX]);
+        let ranges: Vec<_> = batch.operations().map(|o| o.unwrap().range()).collect();
+        let range = |start: &str, end: Option<&[u8]>| HalfOpen {
+            start: start.into(),
+            end: end.map(<[u8]>::to_vec),
+        };
+        assert_eq!(ranges[0], range("a", Some(b"m\0")));
+        assert_eq!(ranges[1], range("q", None));
+        assert_eq!(ranges[2], range("", Some(&[b'k'; KEY_BYTES_MAX])));
+        assert_eq!(ranges.len(), 3, "the inverted one is none");
+        assert!(batch.check().is_ok());
+        batch.delete_range(Place(3, 9), ..vec![b'k'; KEY_BYTES_MAX + 2]);
+        assert_eq!(batch.check().unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_damage() {
+        for (end, is_good) in [(&b"b"[..], true), (b"", true), (b"a", false), (b"A", false)] {
+            let mut payload = 1u32.to_le_bytes().to_vec();
+            payload.extend_from_slice(&[5, 1, 1, b'a']);
+            put_bytes(&mut payload, end);
+            let operation = Operations::decode(&payload).unwrap().next().unwrap();
+            assert_eq!(operation.is_ok(), is_good, "{end:?}");
+        }
     }
 
     #[test]

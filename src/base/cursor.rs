@@ -1,7 +1,7 @@
 //! The one interface of everything that can be walked in order.
 
 use super::error::Result;
-use super::types::Tag;
+use super::types::{SeqNo, Tag};
 
 /// A position in a sorted sequence of entries, ordered as [`super::key::compare`] says.
 ///
@@ -21,6 +21,15 @@ pub trait Cursor {
     fn next(&mut self) -> Result<()>;
     /// One entry back. Only while `valid()`; before the start the cursor is no longer valid.
     fn prev(&mut self) -> Result<()>;
+    /// Forward as far as it is told easily that all entries are older than `before`, up to `end`
+    /// (`None`: the end of all) at most. It may not move at all. Only while `valid()`.
+    fn pass(&mut self, _end: Option<&[u8]>, _before: SeqNo) -> Result<()> {
+        Ok(())
+    }
+    /// The same backward; `start` is the last key that may be passed.
+    fn pass_back(&mut self, _start: &[u8], _before: SeqNo) -> Result<()> {
+        Ok(())
+    }
     /// True when it can be told at once that no newer version of the current entry's key lies here,
     /// and, in a cursor that goes back through several sequences, no version of it further on. False
     /// says nothing. Only while `valid()`.

@@ -8,6 +8,7 @@
 //! Invariant: the ranges of a keyspace are disjoint, do not touch, and ascend, so a key is looked up
 //! by one search. Threads: one at a time; the owner locks.
 
+use super::ranges::HalfOpen;
 use super::types::KeyspaceId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -131,6 +132,26 @@ impl ReadSet {
     pub fn contains(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
         let reads = self.keyspaces.get(&keyspace);
         reads.is_some_and(|reads| reads.contains(key))
+    }
+}
+
+impl ReadSet {
+    /// A key of `range` that was read, by itself or in a range.
+    pub fn any_within(&self, keyspace: KeyspaceId, range: &HalfOpen) -> Option<Box<[u8]>> {
+        let reads = self.keyspaces.get(&keyspace)?;
+        let end = match &range.end {
+            Some(end) => Bound::Excluded(end.as_slice()),
+            None => Bound::Unbounded,
+        };
+        let bounds = (Bound::Included(range.start.as_slice()), end);
+        if let Some(key) = reads.keys.range::<[u8], _>(bounds).next() {
+            return Some(key.clone());
+        }
+        let (from, to) = (Cut::before(&range.start), Cut::upper(end));
+        let mut ranges = reads.ranges.iter();
+        let (first, _) = ranges.find(|(start, end)| *start < to && from < *end)?;
+        let key = first.key.as_slice().max(&range.start);
+        Some(Box::from(key))
     }
 }
 

@@ -8,6 +8,7 @@
 //!   two of them, so all stay;
 //! - a deletion goes when the oldest snapshot sees it and no table beneath the job may hold the
 //!   key: in its stripe everything older goes with it;
+//! - a version goes that was deleted with a range in its own stripe;
 //! - an equal key and tag from a second source is the same entry, and kept once.
 //!
 //! Kinds that this version only knows the format of are an error, never dropped.
@@ -16,6 +17,7 @@
 //! nothing allocated. Threads: one. Not here: merging, cutting.
 
 use crate::base::error::{Error, ErrorKind, REPAIR_INPUTS, Result};
+use crate::base::ranges::{Pieces, is_before};
 use crate::base::sync::Arc;
 use crate::base::types::{SeqNo, Tag, ValueKind};
 use crate::version::TableEntry;
@@ -84,11 +86,18 @@ pub(super) struct DropRules<'a> {
     tag: Option<Tag>,
     /// The stripe of the last put or deletion of this key.
     covered: Option<usize>,
+    /// Deleted ranges, and the first that does not lie wholly before the key last asked for.
+    deleted: &'a Pieces,
+    next_deleted: usize,
 }
 
 impl<'a> DropRules<'a> {
     /// Rules for `snapshots`, ascending.
-    pub(super) fn new(snapshots: &'a [SeqNo], below: Below<'a>) -> DropRules<'a> {
+    pub(super) fn new(
+        snapshots: &'a [SeqNo],
+        below: Below<'a>,
+        deleted: &'a Pieces,
+    ) -> DropRules<'a> {
         debug_assert!(snapshots.is_sorted(), "snapshots ascend");
         DropRules {
             snapshots,
@@ -96,6 +105,8 @@ impl<'a> DropRules<'a> {
             key: Vec::new(),
             tag: None,
             covered: None,
+            deleted,
+            next_deleted: 0,
         }
     }
 
@@ -117,6 +128,34 @@ impl<'a> DropRules<'a> {
     /// True when no snapshot tells these two versions of one key apart.
     pub(super) fn are_one_stripe(&self, newer: Tag, older: Tag) -> bool {
         self.is_seen(newer) && self.stripe(newer.seqno()) == self.stripe(older.seqno())
+    }
+
+    /// True when this version was deleted with a range, and no snapshot still sees it. Keys are asked
+    /// for in ascending order: O(1) amortised.
+    #[inline]
+    pub(super) fn is_deleted(&mut self, key: &[u8], tag: Tag) -> bool {
+        !self.deleted.is_empty() && self.is_in_deleted(key, tag)
+    }
+
+    fn is_in_deleted(&mut self, key: &[u8], tag: Tag) -> bool {
+        let piece = loop {
+            let Some(piece) = self.deleted.get(self.next_deleted) else {
+                return false;
+            };
+            match is_before(key, piece.range.end.as_deref()) {
+                true => break piece,
+                false => self.next_deleted += 1,
+            }
+        };
+        let mut newer = piece
+            .seqnos
+            .iter()
+            .take_while(|seqno| tag.seqno() < **seqno);
+        piece.range.start.as_slice() <= key
+            && newer.any(|seqno| {
+                let stripe = self.stripe(*seqno);
+                stripe < self.snapshots.len() && stripe == self.stripe(tag.seqno())
+            })
     }
 
     /// The version `tag` of the key judged last says what it is: older ones of its stripe go.
@@ -163,6 +202,9 @@ impl<'a> DropRules<'a> {
             if hidden || newer == tag {
                 return Ok(Verdict::Drop);
             }
+        }
+        if self.is_deleted(key, tag) {
+            return Ok(Verdict::Drop);
         }
         if kind != ValueKind::Merge {
             self.covered = Some(stripe);

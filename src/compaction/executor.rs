@@ -17,9 +17,10 @@ use super::split::Splitter;
 use super::{Outcome, Workshop};
 use crate::base::cursor::Cursor;
 use crate::base::error::{Error, ErrorKind, REPAIR_INPUTS, Result};
+use crate::base::ranges::DeletedRanges;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::Ordering;
-use crate::base::types::{FileId, Tag, ValueKind};
+use crate::base::types::{FileId, SeqNo, Tag, ValueKind};
 use crate::fs::FileName;
 use crate::memtable::Memtable;
 use crate::read::{Concat, Merge, Parts};
@@ -52,6 +53,14 @@ pub fn execute(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
         removed: removed.collect(),
         ..KeyspaceEdit::default()
     };
+    if job.drops {
+        let entries = job.tables().map(|table| table.meta().summary.entries);
+        return Ok(Outcome {
+            edit,
+            entries_dropped: entries.fold(0, u64::saturating_add),
+            ..Outcome::default()
+        });
+    }
     if job.trivial_move {
         edit.added = moved(job, order);
         return Ok(Outcome {
@@ -67,9 +76,14 @@ pub fn execute(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
     let promised = job
         .tables()
         .fold(0u64, |sum, t| sum.saturating_add(t.meta().summary.entries));
-    let mut rules = DropRules::new(workshop.snapshots, Below::tables(&job.below));
+    let mut rules = DropRules::new(workshop.snapshots, Below::tables(&job.below), &job.deleted);
     let splitter = Splitter::new(&job.cuts, workshop.options.table_bytes, job.bytes());
     let mut outputs = Outputs::new(workshop, job.output_level, order, splitter);
+    // What the oldest snapshot sees deleted, no snapshot sees. Older deletions that are not in the
+    // list matter to no table any more, and so to none of the inputs.
+    if let Some(&oldest) = workshop.snapshots.first() {
+        outputs.deleted_through = job.deleted.newest_until(oldest);
+    }
     let tell = |share| {
         job.tables().for_each(|table| table.set_unmerged(share));
         (workshop.progressed)();
@@ -102,7 +116,12 @@ pub fn flush(memtables: &[Arc<Memtable>], workshop: &Workshop<'_>) -> Result<Out
     } else {
         table_bytes
     };
-    let mut rules = DropRules::new(workshop.snapshots, Below::Unknown);
+    let mut deleted = DeletedRanges::default();
+    memtables
+        .iter()
+        .for_each(|memtable| deleted.extend(&memtable.deleted()));
+    let deleted = deleted.joined();
+    let mut rules = DropRules::new(workshop.snapshots, Below::Unknown, &deleted);
     let splitter = Splitter::new(&[], table_bytes, bytes);
     let mut outputs = Outputs::new(workshop, 0, (workshop.allocate_order)(), splitter);
     let dropped = match memtables {
@@ -117,6 +136,7 @@ pub fn flush(memtables: &[Arc<Memtable>], workshop: &Workshop<'_>) -> Result<Out
         edit: KeyspaceEdit {
             id: workshop.keyspace,
             added: outputs.keep(),
+            deleted,
             ..KeyspaceEdit::default()
         },
         bytes_read: bytes,
@@ -158,6 +178,10 @@ impl Parts for Inputs<'_> {
     fn open(&self, i: usize) -> Result<TableCursor> {
         Ok(self.0[i].table()?.compaction_cursor())
     }
+
+    fn newest(&self, i: usize) -> SeqNo {
+        self.0[i].meta().summary.seqnos.1
+    }
 }
 
 /// The tables that a job makes. Dropped before [`Outputs::keep`], it removes them again.
@@ -172,6 +196,8 @@ struct Outputs<'a> {
     added: Vec<AddedTable>,
     /// Bytes that `breathe` was told of.
     told: u64,
+    /// Ranges deleted up to here are applied to all that goes into them.
+    deleted_through: SeqNo,
 }
 
 impl<'a> Outputs<'a> {
@@ -185,6 +211,7 @@ impl<'a> Outputs<'a> {
             made: Vec::new(),
             added: Vec::new(),
             told: 0,
+            deleted_through: SeqNo::ZERO,
         }
     }
 
@@ -338,6 +365,7 @@ impl<'a> Outputs<'a> {
                 file: identity.file,
                 identity,
                 summary,
+                deleted_through: self.deleted_through,
             },
             fresh: true,
         });

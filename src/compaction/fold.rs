@@ -32,9 +32,10 @@ impl Fold {
     }
 
     /// True when the next entry of the inputs is one more of them, unless it is left out.
-    pub(super) fn goes_on(&self, key: &[u8], tag: Tag, rules: &DropRules<'_>) -> bool {
+    pub(super) fn goes_on(&self, key: &[u8], tag: Tag, rules: &mut DropRules<'_>) -> bool {
         let is_one = |newest| key == self.key && rules.are_one_stripe(newest, tag);
-        tag.kind() == ValueKind::Merge && self.operands.newest().is_some_and(is_one)
+        let is_merge = tag.kind() == ValueKind::Merge && self.operands.newest().is_some_and(is_one);
+        is_merge && !rules.is_deleted(key, tag)
     }
 
     /// Adds the next older one. `first`: nothing of its key came before.
@@ -61,6 +62,7 @@ impl Fold {
         let is_on_it = cursor.valid() && cursor.key() == self.key;
         let base = match is_on_it.then(|| cursor.tag()) {
             Some(tag) if !rules.are_one_stripe(newest, tag) => return self.combined(folding),
+            Some(tag) if rules.is_deleted(&self.key, tag) => None,
             Some(tag) if tag.kind() == ValueKind::Put => Some(cursor.value()),
             Some(tag) if tag.kind() == ValueKind::Delete => None,
             // It will be refused when it is judged.

@@ -12,6 +12,7 @@
 //! Threads: plain data; the owner locks. Not here: which job is due (`policy`), the work
 //! (`executor`).
 
+use crate::base::ranges::Pieces;
 use crate::base::sync::Arc;
 use crate::base::types::FileId;
 use crate::version::TableEntry;
@@ -27,6 +28,8 @@ pub enum Reason {
     Size,
     /// Many tombstones.
     Tombstones,
+    /// All its keys are deleted with ranges.
+    Deleted,
     /// Asked for.
     Manual,
     /// Nothing else to do.
@@ -46,11 +49,15 @@ pub struct Job {
     pub output_order: Option<u64>,
     /// Inputs only change their level: no bytes are read.
     pub trivial_move: bool,
+    /// Inputs only go: all their keys are deleted with ranges, for everybody. No bytes are read.
+    pub drops: bool,
     /// Keys at which outputs are cut (boundaries of the tables below), ascending.
     pub cuts: Vec<Vec<u8>>,
     /// Tables not in the job that may hold older versions of its keys: a tombstone is dropped only
     /// where none of them overlaps its key.
     pub below: Vec<Arc<TableEntry>>,
+    /// Ranges deleted over all levels when the job was chosen.
+    pub deleted: Arc<Pieces>,
 }
 
 impl Job {
@@ -90,7 +97,11 @@ impl Job {
 /// `merge L0.3[a-m] L1.1[a-b c-d] -> L1.1 (runs)`, as specifications and traces show it.
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.trivial_move { "move" } else { "merge" })?;
+        f.write_str(match (self.drops, self.trivial_move) {
+            (true, _) => "drop",
+            (_, true) => "move",
+            _ => "merge",
+        })?;
         for (level, order, tables) in &self.inputs {
             write!(f, " L{level}.{order}[")?;
             for (i, table) in tables.iter().enumerate() {
@@ -104,6 +115,9 @@ impl fmt::Display for Job {
                 )?;
             }
             f.write_str("]")?;
+        }
+        if self.drops {
+            return write!(f, " ({:?})", self.reason);
         }
         write!(f, " -> L{}.", self.output_level)?;
         match self.output_order {

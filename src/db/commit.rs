@@ -274,7 +274,8 @@ impl Core {
     fn admit_deletions(&self, batch: &WriteBatch) -> Result<()> {
         self.health.check_making_room()?;
         for operation in batch.operations() {
-            if operation?.kind != ValueKind::Delete {
+            let kind = operation?.kind;
+            if !matches!(kind, ValueKind::Delete | ValueKind::DeleteRange) {
                 return self.health.check();
             }
         }

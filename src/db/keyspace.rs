@@ -8,6 +8,7 @@ use crate::base::batch::InKeyspace;
 use crate::base::error::{Error, Result};
 use crate::base::hooks::Folding;
 use crate::base::options::{KeyRange, KeyspaceOptions, WriteOptions};
+use crate::base::ranges::HalfOpen;
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
 use crate::base::types::KeyspaceId;
@@ -189,6 +190,45 @@ impl Keyspace {
         self.core()
             .write_one(&self.tree, options.durability, |batch| {
                 batch.push_delete(id, key)
+            })
+            .map(|_| ())
+    }
+
+    /// Removes every key of `range`; an inverted range has none.
+    ///
+    /// Costs one small record in the log and a note in memory, however many keys there are. Reads
+    /// pass over them at once, as do scans; the space is given back by compactions, which remove
+    /// tables that lie wholly in the range without reading them.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    ///
+    /// ```
+    /// # use alluvium::Db;
+    /// # let dir = std::env::temp_dir().join(format!("alluvium-doc-dr-{}", std::process::id()));
+    /// # let db = Db::open(&dir)?;
+    /// for day in ["2026-11-25", "2026-11-26", "2026-11-27"] { db.put(day, "...")?; }
+    /// db.delete_range(.."2026-11-27")?;
+    /// assert_eq!(db.iter().count(), 1);
+    /// # db.close()?; Db::destroy(&dir)?;
+    /// # Ok::<(), alluvium::Error>(())
+    /// ```
+    pub fn delete_range(&self, range: impl KeyRange) -> Result<()> {
+        self.delete_range_with(range, WriteOptions::default())
+    }
+
+    /// As [`Keyspace::delete_range`], with options of this write.
+    ///
+    /// # Errors
+    /// As [`Keyspace::put`].
+    pub fn delete_range_with(&self, range: impl KeyRange, options: WriteOptions) -> Result<()> {
+        let (lower, upper) = range.bounds();
+        let (range, id) = (HalfOpen::between(lower, upper), self.tree.id());
+        self.core()
+            .write_one(&self.tree, options.durability, |batch| {
+                if let Some(range) = &range {
+                    batch.push_delete_range(id, range);
+                }
             })
             .map(|_| ())
     }

@@ -71,6 +71,8 @@ pub struct KeyspaceStats {
     pub memtable_bytes: u64,
     /// Memtables waiting for their flush.
     pub immutable_memtables: u64,
+    /// Deleted ranges that reads still have to look at, cut where they overlap.
+    pub deleted_ranges: u64,
     /// Levels, newest first.
     pub levels: Vec<LevelStats>,
     /// What point reads did.
@@ -179,6 +181,7 @@ impl Core {
                     name: tree.name().to_owned(),
                     memtable_bytes: tree.memtable_memory(),
                     immutable_memtables: pressure.immutables as u64,
+                    deleted_ranges: view.all_deleted().joined().len() as u64,
                     levels: levels_of(&view.version),
                     reads: ReadStats {
                         gets: reads.gets,

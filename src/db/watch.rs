@@ -13,11 +13,12 @@
 
 use super::commit::visible_but_not_synced;
 use super::core::Core;
-use crate::base::batch::WriteBatch;
+use crate::base::batch::{Operation, WriteBatch};
 use crate::base::error::Result;
 use crate::base::options::Durability;
+use crate::base::ranges::HalfOpen;
 use crate::base::reads::ReadSet;
-use crate::base::types::{KeyspaceId, SeqNo};
+use crate::base::types::{KeyspaceId, SeqNo, ValueKind};
 use crate::read::{self, Bounds};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -33,10 +34,42 @@ pub(super) struct Watched {
     /// By the number of the watch: how many keys had been noted when it began.
     starts: BTreeMap<u64, u64>,
     next_watch: u64,
-    noted: VecDeque<(KeyspaceId, Box<[u8]>)>,
+    noted: VecDeque<(KeyspaceId, Note)>,
     /// How many were noted, ever, before the first of `noted`.
     first: u64,
     bytes: usize,
+}
+
+/// What was written.
+#[derive(Debug)]
+enum Note {
+    Key(Box<[u8]>),
+    Range(HalfOpen),
+}
+
+impl Note {
+    fn of(operation: &Operation<'_>) -> Note {
+        match operation.kind {
+            ValueKind::DeleteRange => Note::Range(operation.range()),
+            _ => Note::Key(Box::from(operation.key)),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        NOTE_OVERHEAD
+            + match self {
+                Note::Key(key) => key.len(),
+                Note::Range(range) => range.start.len() + range.end.as_ref().map_or(0, Vec::len),
+            }
+    }
+
+    /// A key of it that was read.
+    fn read_in(&self, keyspace: KeyspaceId, reads: &ReadSet) -> Option<Box<[u8]>> {
+        match self {
+            Note::Key(key) => reads.contains(keyspace, key).then(|| key.clone()),
+            Note::Range(range) => reads.any_within(keyspace, range),
+        }
+    }
 }
 
 /// What became of a guarded write.
@@ -77,9 +110,9 @@ impl Watched {
     pub(super) fn note(&mut self, batch: &WriteBatch) {
         // It was decoded without an error a moment ago.
         for operation in batch.operations().map_while(Result::ok) {
-            self.bytes += operation.key.len() + NOTE_OVERHEAD;
-            self.noted
-                .push_back((operation.keyspace, Box::from(operation.key)));
+            let note = Note::of(&operation);
+            self.bytes += note.bytes();
+            self.noted.push_back((operation.keyspace, note));
         }
         if NOTED_BYTES_MAX < self.bytes {
             self.forget(self.noted.len());
@@ -98,8 +131,8 @@ impl Watched {
             return Err(Refusal::Forgotten);
         };
         let mut since = self.noted.range(passed as usize..);
-        match since.find(|(keyspace, key)| reads.contains(*keyspace, key)) {
-            Some((_, key)) => Err(Refusal::Overwritten(key.clone())),
+        match since.find_map(|(keyspace, note)| note.read_in(*keyspace, reads)) {
+            Some(key) => Err(Refusal::Overwritten(key)),
             None => Ok(()),
         }
     }
@@ -115,8 +148,8 @@ impl Watched {
     /// Lets go of the oldest notes.
     fn forget(&mut self, count: usize) {
         self.first += count as u64;
-        for (_, key) in self.noted.drain(..count) {
-            self.bytes -= key.len() + NOTE_OVERHEAD;
+        for (_, note) in self.noted.drain(..count) {
+            self.bytes -= note.bytes();
         }
     }
 }
@@ -287,6 +320,21 @@ mod tests {
             (Ok(()), overwritten("c"))
         );
         drop(second);
+        assert_eq!(noted(core), (0, 0));
+    }
+
+    #[test]
+    fn a_deleted_range_is_noted_for_every_key_in_it() {
+        let db = open();
+        let core = db.engine();
+        let watch = core.watch();
+        db.delete_range("c".."f").unwrap();
+        assert_eq!(check(&watch, "b"), Ok(()));
+        for key in ["c", "cc", "e"] {
+            assert_eq!(check(&watch, key), overwritten(key));
+        }
+        assert_eq!(check(&watch, "f"), Ok(()));
+        drop(watch);
         assert_eq!(noted(core), (0, 0));
     }
 

@@ -23,7 +23,8 @@
 //!
 //! Locks, outside in: `runs`, `writer`, the arena's, the pool's. Readers of the index take none; a
 //! writer waits for a cursor that takes the tail away, but not for its sorting.
-//! What is not here: what kinds mean, range deletions, when a memtable is rotated or flushed.
+//! Deleted ranges stand beside all this, in lists that are replaced whole (base's `ranges`).
+//! What is not here: what kinds mean, when a memtable is rotated or flushed.
 
 #[expect(
     unsafe_code,
@@ -51,9 +52,10 @@ pub use pool::Pool;
 
 use crate::base::checksum::KeyHasher;
 use crate::base::key::common_prefix;
+use crate::base::ranges::{DeletedRanges, HalfOpen};
 use crate::base::sync::atomic::AtomicU64;
 use crate::base::sync::atomic::Ordering::Relaxed;
-use crate::base::sync::{Arc, Mutex};
+use crate::base::sync::{Arc, ArcSwap, Mutex};
 use crate::base::types::{SeqNo, Tag};
 use arena::{Arena, ENTRY_OVERHEAD, Heads, Place, Placed};
 use index::Index;
@@ -62,6 +64,8 @@ use std::ops::Bound;
 
 /// Steps down a chain of versions before a snapshot read goes to the ordered part.
 const CHAIN_STEPS_MAX: usize = 16;
+/// What a deleted range takes beside its keys.
+const RANGE_OVERHEAD: usize = 128;
 /// Bytes that are cut off the common prefix for the successor: its keys may go a little further.
 const PREFIX_MARGIN: usize = 2;
 
@@ -88,10 +92,13 @@ pub struct Memtable {
     writer: Mutex<Writer>,
     /// Held while the tail is made a run, and while runs are merged.
     runs: Mutex<Runs>,
+    /// Replaced by the writer, a whole list at a time.
+    deleted: ArcSwap<DeletedRanges>,
     capacity_bytes: u64,
     // Statistics, stored by the writer: no partners.
     bytes: AtomicU64,
     entries: AtomicU64,
+    deletions: AtomicU64,
     seqno_min: AtomicU64,
     seqno_max: AtomicU64,
 }
@@ -126,9 +133,11 @@ impl Memtable {
             heads: Heads::behind(options.common_prefix),
             writer: Mutex::default(),
             runs: Mutex::new(Arc::from([])),
+            deleted: ArcSwap::from_pointee(DeletedRanges::default()),
             capacity_bytes: options.capacity_bytes,
             bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
+            deletions: AtomicU64::new(0),
             seqno_min: AtomicU64::new(u64::MAX),
             seqno_max: AtomicU64::new(0),
         }
@@ -150,14 +159,47 @@ impl Memtable {
         writer.share(key);
         self.index.publish(spot, entry);
 
-        // Relaxed: only changed under the writer's lock.
-        let add = |sum: &AtomicU64, n: u64| sum.store(sum.load(Relaxed) + n, Relaxed);
-        add(
-            &self.bytes,
-            (ENTRY_OVERHEAD + key.len() + value.len()) as u64,
-        );
         add(&self.entries, 1);
-        let seqno = tag.seqno().get();
+        self.count(ENTRY_OVERHEAD + key.len() + value.len(), tag.seqno());
+    }
+
+    /// Every key of `range` is absent from `seqno` on. Callers hold the database's write lock.
+    ///
+    /// Cost: the logarithm of the number of such deletions, on the average of many.
+    pub fn delete_range(&self, range: HalfOpen, seqno: SeqNo) {
+        let _writer = self.writer.lock();
+        let bytes = RANGE_OVERHEAD + range.start.len() + range.end.as_ref().map_or(0, Vec::len);
+        let deleted = self.deleted.load().with(range, seqno);
+        self.deleted.store(Arc::new(deleted));
+        add(&self.deletions, 1);
+        self.count(bytes, seqno);
+    }
+
+    /// The ranges deleted so far.
+    pub fn deleted(&self) -> DeletedRanges {
+        match self.has_deleted() {
+            true => DeletedRanges::clone(&self.deleted.load()),
+            false => DeletedRanges::default(),
+        }
+    }
+
+    /// True when a range was deleted.
+    #[inline]
+    pub fn has_deleted(&self) -> bool {
+        // As `entries`: stored before the number that a reader has loaded.
+        self.deletions.load(Relaxed) != 0
+    }
+
+    /// True when nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.entries() == 0 && !self.has_deleted()
+    }
+
+    /// Counts what the writer has added.
+    #[inline]
+    fn count(&self, bytes: usize, seqno: SeqNo) {
+        add(&self.bytes, bytes as u64);
+        let seqno = seqno.get();
         if seqno < self.seqno_min.load(Relaxed) {
             self.seqno_min.store(seqno, Relaxed);
         }
@@ -349,6 +391,12 @@ impl Memtable {
         }
         Arc::clone(&runs)
     }
+}
+
+/// Relaxed: only changed under the writer's lock.
+#[inline]
+fn add(sum: &AtomicU64, n: u64) {
+    sum.store(sum.load(Relaxed) + n, Relaxed);
 }
 
 impl Writer {

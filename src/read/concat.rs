@@ -8,7 +8,7 @@
 
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
-use crate::base::types::Tag;
+use crate::base::types::{SeqNo, Tag};
 
 /// Sorted sequences in key order; all versions of a key are in one of them.
 pub trait Parts {
@@ -22,6 +22,8 @@ pub trait Parts {
     fn starts_after(&self, i: usize, key: &[u8]) -> bool;
     /// A cursor over part `i`.
     fn open(&self, i: usize) -> Result<Self::Cursor>;
+    /// The highest sequence number of part `i`.
+    fn newest(&self, i: usize) -> SeqNo;
 }
 
 /// The parts one after the other.
@@ -172,6 +174,38 @@ impl<P: Parts> Cursor for Concat<P> {
             return Ok(());
         }
         self.backward(self.at, P::Cursor::last)
+    }
+
+    /// Parts that are older than `before` are left, or not even opened.
+    fn pass(&mut self, end: Option<&[u8]>, before: SeqNo) -> Result<()> {
+        let is_old = |i| i < self.parts.count() && self.parts.newest(i) < before;
+        if !is_old(self.at) {
+            return Ok(());
+        }
+        // The part that holds the end, or begins behind it.
+        let last = end.map_or(self.parts.count(), |end| self.parts.lower_bound(end));
+        let passed = (self.at..last).take_while(|i| is_old(*i)).count();
+        let i = self.at + passed;
+        match end {
+            Some(end) if i == last && is_old(i) => self.forward(i, |c| c.seek(end, Tag::MAX)),
+            _ => self.forward(i, P::Cursor::first),
+        }
+    }
+
+    fn pass_back(&mut self, start: &[u8], before: SeqNo) -> Result<()> {
+        let is_old = |i| self.parts.newest(i) < before;
+        if !is_old(self.at) {
+            return Ok(());
+        }
+        let first = self.parts.lower_bound(start);
+        let passed = (first..self.at + 1)
+            .rev()
+            .take_while(|i| is_old(*i))
+            .count();
+        match self.at.checked_sub(passed) {
+            Some(i) if first <= i => self.backward(i + 1, P::Cursor::last),
+            _ => self.seek_for_prev(start, Tag::MAX),
+        }
     }
 
     /// All versions of a key are in one part.

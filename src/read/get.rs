@@ -117,6 +117,9 @@ pub fn get<'v>(view: &'v View, key: &[u8], at: SeqNo) -> Result<Lookup<'v>> {
 /// # Errors
 /// Those of the tables that must be asked.
 pub fn is_written(view: &View, key: &[u8], since: SeqNo, until: SeqNo) -> Result<bool> {
+    if since < view.deletion_of(key, until) {
+        return Ok(true);
+    }
     let counts = view.counters.of_thread();
     let hash = view.hasher.hash(key);
     if let Some(found) = in_memtables(view, key, hash, until) {
@@ -284,6 +287,9 @@ fn decide<'v>(
     value: Lookup<'v>,
 ) -> Result<Lookup<'v>> {
     debug_assert!(tag.seqno() <= at, "a read sees nothing newer than itself");
+    if view.has_deleted() && tag.seqno() < view.deletion_of(key, at) {
+        return Ok(Lookup::Absent);
+    }
     match tag.kind() {
         ValueKind::Put => Ok(value),
         ValueKind::Delete => Ok(Lookup::Absent),
@@ -307,6 +313,7 @@ fn fold(view: &View, key: &[u8], at: SeqNo) -> Result<Lookup<'static>> {
 
 fn gather(view: &View, key: &[u8], at: SeqNo, operands: &mut Operands) -> Result<()> {
     let hash = view.hasher.hash(key);
+    let deletion = Tag::new(view.deletion_of(key, at), ValueKind::Delete);
     for memtable in view.memtables() {
         if operands.is_complete() {
             return Ok(());
@@ -314,7 +321,7 @@ fn gather(view: &View, key: &[u8], at: SeqNo, operands: &mut Operands) -> Result
         let mut added = Ok(());
         memtable.versions(key, hash, at, |found| {
             if added.is_ok() {
-                added = operands.add(found.tag, found.value);
+                added = operands.add_under(deletion, found.tag, found.value);
             }
         });
         added?;
@@ -333,14 +340,14 @@ fn gather(view: &View, key: &[u8], at: SeqNo, operands: &mut Operands) -> Result
         let Some(newest) = table.get(key, hash, at)? else {
             continue;
         };
-        operands.add(newest.tag, newest.bytes())?;
+        operands.add_under(deletion, newest.tag, newest.bytes())?;
         if operands.is_complete() {
             return Ok(()); // mostly, and without a cursor
         }
         let mut older = candidate.entry.table()?.cursor();
         older.seek(key, newest.tag)?;
         while older.valid() && older.key() == key && !operands.is_complete() {
-            operands.add(older.tag(), older.value())?;
+            operands.add_under(deletion, older.tag(), older.value())?;
             older.next()?;
         }
     }

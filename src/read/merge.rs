@@ -19,7 +19,8 @@
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
 use crate::base::key::{compare, head16};
-use crate::base::types::Tag;
+use crate::base::ranges::is_before;
+use crate::base::types::{SeqNo, Tag};
 use std::cmp::Ordering;
 
 /// A merge of any cursors, in both directions.
@@ -250,6 +251,36 @@ impl<C: Cursor> Cursor for Merge<C> {
         }
         let moved = self.sources[self.current].prev();
         self.settle(moved)
+    }
+
+    fn pass(&mut self, end: Option<&[u8]>, before: SeqNo) -> Result<()> {
+        debug_assert!(self.valid(), "pass is for a cursor on an entry");
+        if self.direction != Direction::Forward {
+            return Ok(());
+        }
+        self.order.clear();
+        for source in &mut self.sources {
+            if source.valid() && is_before(source.key(), end) {
+                source.pass(end, before)?;
+            }
+        }
+        self.seed();
+        Ok(())
+    }
+
+    fn pass_back(&mut self, start: &[u8], before: SeqNo) -> Result<()> {
+        debug_assert!(self.valid(), "pass_back is for a cursor on an entry");
+        if self.direction != Direction::Backward {
+            return Ok(());
+        }
+        self.order.clear();
+        for source in &mut self.sources {
+            if source.valid() && start <= source.key() {
+                source.pass_back(start, before)?;
+            }
+        }
+        self.seed();
+        Ok(())
     }
 
     /// A runner-up with another head holds another key.

@@ -76,6 +76,17 @@ impl Operands {
         Ok(())
     }
 
+    /// The same, where `deletion` removed everything before it.
+    ///
+    /// # Errors
+    /// As [`Operands::add`].
+    pub fn add_under(&mut self, deletion: Tag, tag: Tag, value: &[u8]) -> Result<()> {
+        match tag < deletion {
+            true => self.add(deletion, &[]),
+            false => self.add(tag, value),
+        }
+    }
+
     /// The newest operand; `None` when there is none.
     #[inline]
     pub fn newest(&self) -> Option<Tag> {

@@ -217,7 +217,9 @@ impl RangeCursor {
             let sources = self.view.sources(&self.bounds)?;
             let merge = Merge::new(sources);
             let (bounds, folding) = (self.bounds.clone(), self.view.folding.clone());
-            self.entries = Some(Visible::new(merge, self.at.seqno(), bounds, folding));
+            let deleted = self.view.all_deleted();
+            let entries = Visible::new(merge, self.at.seqno(), bounds, folding, deleted);
+            self.entries = Some(entries);
         }
         Ok(self.entries.as_mut().expect("it was made just now"))
     }

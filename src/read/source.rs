@@ -10,7 +10,7 @@ use crate::base::cursor::Cursor;
 use crate::base::error::Result;
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
-use crate::base::types::Tag;
+use crate::base::types::{SeqNo, Tag};
 use crate::memtable::MemtableCursor;
 use crate::table::TableCursor;
 use crate::version::{SortedRun, TableEntry};
@@ -21,8 +21,8 @@ use std::ops::{Bound, Range};
 pub enum Source {
     /// A memtable.
     Memtable(MemtableCursor),
-    /// A single table.
-    Table(TableCursor),
+    /// A single table, and its highest number.
+    Table(TableCursor, SeqNo),
     /// The tables of a run.
     Concat(Concat<RunPart>),
 }
@@ -83,6 +83,11 @@ impl Parts for RunPart {
     fn open(&self, i: usize) -> Result<TableCursor> {
         Ok(self.run.tables[self.tables.start + i].table()?.cursor())
     }
+
+    fn newest(&self, i: usize) -> SeqNo {
+        let table = &self.run.tables[self.tables.start + i];
+        table.meta().summary.seqnos.1
+    }
 }
 
 impl Source {
@@ -94,7 +99,7 @@ impl Source {
         let part = RunPart::new(run, bounds);
         Ok(match part.count() {
             0 => None,
-            1 => Some(Source::Table(part.open(0)?)),
+            1 => Some(Source::Table(part.open(0)?, part.newest(0))),
             _ => Some(Source::Concat(Concat::new(part))),
         })
     }
@@ -104,7 +109,7 @@ impl Source {
     pub fn value_slice(&self) -> Slice {
         let table = match self {
             Source::Memtable(_) => None,
-            Source::Table(cursor) => Some(cursor),
+            Source::Table(cursor, _) => Some(cursor),
             Source::Concat(cursor) => cursor.part(),
         };
         match table {
@@ -114,11 +119,22 @@ impl Source {
     }
 }
 
+/// To the first entry at or behind `end`; behind all, if there is none.
+pub(super) fn skip_to(cursor: &mut impl Cursor, end: Option<&[u8]>) -> Result<()> {
+    match end {
+        Some(end) => cursor.seek(end, Tag::MAX),
+        None => {
+            cursor.last()?;
+            cursor.next()
+        }
+    }
+}
+
 macro_rules! each {
     ($source:expr, $cursor:ident => $act:expr) => {
         match $source {
             Source::Memtable($cursor) => $act,
-            Source::Table($cursor) => $act,
+            Source::Table($cursor, _) => $act,
             Source::Concat($cursor) => $act,
         }
     };
@@ -149,6 +165,24 @@ impl Cursor for Source {
     #[inline]
     fn prev(&mut self) -> Result<()> {
         each!(self, cursor => cursor.prev())
+    }
+
+    fn pass(&mut self, end: Option<&[u8]>, before: SeqNo) -> Result<()> {
+        match self {
+            Source::Table(cursor, newest) if *newest < before => skip_to(cursor, end),
+            Source::Concat(cursor) => cursor.pass(end, before),
+            _ => Ok(()),
+        }
+    }
+
+    fn pass_back(&mut self, start: &[u8], before: SeqNo) -> Result<()> {
+        match self {
+            Source::Table(cursor, newest) if *newest < before => {
+                cursor.seek_for_prev(start, Tag::MAX)
+            }
+            Source::Concat(cursor) => cursor.pass_back(start, before),
+            _ => Ok(()),
+        }
     }
 
     #[inline]

@@ -10,8 +10,10 @@ use super::source::Source;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::hooks::Folding;
+use crate::base::ranges::DeletedRanges;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
+use crate::base::types::SeqNo;
 use crate::memtable::Memtable;
 use crate::version::{SortedRun, Version};
 
@@ -24,6 +26,8 @@ pub struct View {
     pub immutables: Vec<Arc<Memtable>>,
     /// The tables.
     pub version: Arc<Version>,
+    /// Ranges deleted in the memtables that wait, and in the version; the active one has its own.
+    pub deleted: DeletedRanges,
     /// The database's keyed hash.
     pub hasher: KeyHasher,
     /// Probes and outcomes, counted relaxed.
@@ -47,6 +51,43 @@ impl View {
         match self.is_closed() {
             true => Err(Error::new(ErrorKind::Closed, "the database was closed")),
             false => Ok(()),
+        }
+    }
+
+    /// The same with other memtables that wait, and another version.
+    pub fn over(&self, immutables: Vec<Arc<Memtable>>, version: Arc<Version>) -> View {
+        let mut deleted = DeletedRanges::from(&version.deleted);
+        immutables
+            .iter()
+            .for_each(|memtable| deleted.extend(&memtable.deleted()));
+        View {
+            immutables,
+            version,
+            deleted,
+            ..self.clone()
+        }
+    }
+
+    /// True when some range was deleted that a read may have to look at.
+    #[inline]
+    pub fn has_deleted(&self) -> bool {
+        !self.deleted.is_empty() || self.active.has_deleted()
+    }
+
+    /// All ranges that are deleted.
+    pub fn all_deleted(&self) -> DeletedRanges {
+        let mut deleted = self.deleted.clone();
+        deleted.extend(&self.active.deleted());
+        deleted
+    }
+
+    /// The number of the newest deletion of a range with `key` in it, not newer than `at`;
+    /// [`SeqNo::ZERO`] when there is none.
+    #[inline]
+    pub fn deletion_of(&self, key: &[u8], at: SeqNo) -> SeqNo {
+        match self.has_deleted() {
+            true => self.all_deleted().newest_at(key, at).unwrap_or_default(),
+            false => SeqNo::ZERO,
         }
     }
 

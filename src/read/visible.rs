@@ -22,6 +22,7 @@ use super::unsupported;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
 use crate::base::hooks::Folding;
+use crate::base::ranges::{Asked, DeletedRanges};
 use crate::base::types::{SeqNo, Tag, ValueKind};
 use std::ops::Bound;
 
@@ -47,6 +48,8 @@ pub struct Visible<C> {
     value: Vec<u8>,
     /// What merges mean.
     folding: Folding,
+    /// What was deleted with ranges.
+    deleted: Asked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,13 @@ enum Place {
 
 impl<C: Cursor> Visible<C> {
     /// What is visible of `inner` at `at`, within `bounds`. Not positioned.
-    pub fn new(inner: C, at: SeqNo, bounds: Bounds, folding: Folding) -> Visible<C> {
+    pub fn new(
+        inner: C,
+        at: SeqNo,
+        bounds: Bounds,
+        folding: Folding,
+        deleted: DeletedRanges,
+    ) -> Visible<C> {
         Visible {
             inner,
             at,
@@ -77,6 +86,7 @@ impl<C: Cursor> Visible<C> {
             kept: KeptKey::default(),
             value: Vec::new(),
             folding,
+            deleted: Asked::new(deleted, at),
         }
     }
 
@@ -262,15 +272,12 @@ impl<C: Cursor> Visible<C> {
     /// `self.kept` are behind us and do not count.
     #[inline]
     fn settle_forward(&mut self, mut passing: bool) -> Result<()> {
-        let mut skips = 0;
+        let (mut skips, mut hidden) = (0, 0);
         while self.inner.valid() {
             let key = self.inner.key();
             let tag = self.inner.tag();
             let is_visible = tag.seqno() <= self.at;
             if passing && self.kept.is(key) {
-                if tag.kind() == ValueKind::DeleteRange && is_visible {
-                    return Err(unsupported(tag.kind()));
-                }
                 skips += 1;
                 if skips == SKIPS_MAX {
                     self.inner.seek(self.kept.bytes(), Tag::MIN)?;
@@ -288,6 +295,10 @@ impl<C: Cursor> Visible<C> {
             }
             if !is_visible {
                 self.pass_newer(&mut skips)?;
+                continue;
+            }
+            if self.deleted.hides(key, tag.seqno()) {
+                self.pass_deleted(&mut hidden)?;
                 continue;
             }
             match tag.kind() {
@@ -322,14 +333,28 @@ impl<C: Cursor> Visible<C> {
     #[cold]
     fn fold(&mut self) -> Result<bool> {
         let mut operands = Operands::default();
+        let deletion = Tag::new(self.deleted.newest_of(&self.key), ValueKind::Delete);
         while self.inner.valid() && self.kept.is(self.inner.key()) && !operands.is_complete() {
-            operands.add(self.inner.tag(), self.inner.value())?;
+            operands.add_under(deletion, self.inner.tag(), self.inner.value())?;
             self.inner.next()?;
         }
         let value = operands.value(&self.folding, &self.key)?;
         let has_one = value.is_some();
         self.value = value.unwrap_or_default();
         Ok(has_one)
+    }
+
+    /// Over a version that was deleted with a range; over all that lie in the range with it, and are not
+    /// newer, when there are many.
+    #[cold]
+    fn pass_deleted(&mut self, hidden: &mut usize) -> Result<()> {
+        *hidden += 1;
+        if *hidden < SKIPS_MAX {
+            return self.inner.next();
+        }
+        *hidden = 0;
+        let newest = self.deleted.newest_of(self.inner.key());
+        self.inner.pass(self.deleted.end(), newest)
     }
 
     /// Over a version that is too new; over all of its key when there are many.
@@ -345,8 +370,13 @@ impl<C: Cursor> Visible<C> {
 
     /// From the oldest version of some key to the nearest visible entry at or before it.
     fn settle_backward(&mut self) -> Result<()> {
+        let mut hidden = 0;
         while self.inner.valid() && self.bounds.after_lower(self.inner.key()) {
             let tag = self.inner.tag();
+            if self.deleted.hides(self.inner.key(), tag.seqno()) {
+                self.pass_deleted_back(&mut hidden)?;
+                continue;
+            }
             if tag.kind() == ValueKind::Put && tag.seqno() <= self.at && self.inner.is_newest() {
                 self.place = Place::Backward;
                 return Ok(());
@@ -363,6 +393,18 @@ impl<C: Cursor> Visible<C> {
         }
         self.place = Place::BeforeStart;
         Ok(())
+    }
+
+    /// As `pass_deleted`, going backward.
+    #[cold]
+    fn pass_deleted_back(&mut self, hidden: &mut usize) -> Result<()> {
+        *hidden += 1;
+        if *hidden < SKIPS_MAX {
+            return self.inner.prev();
+        }
+        *hidden = 0;
+        let newest = self.deleted.newest_of(self.inner.key());
+        self.inner.pass_back(self.deleted.start(), newest)
     }
 
     /// Walks the versions of `self.key` from the oldest and leaves the inner cursor before them
@@ -394,7 +436,8 @@ impl<C: Cursor> Visible<C> {
     fn newest_by_seek(&mut self) -> Result<Option<ValueKind>> {
         let mut newest = None;
         self.inner.seek(&self.key, Tag::newest_at(self.at))?;
-        if self.inner.valid() && self.kept.is(self.inner.key()) {
+        let is_there = self.inner.valid() && self.kept.is(self.inner.key());
+        if is_there && !self.deleted.hides(&self.key, self.inner.tag().seqno()) {
             match self.inner.tag().kind() {
                 ValueKind::Merge => newest = self.fold()?.then_some(ValueKind::Put),
                 kind => self.keep(&mut newest, kind)?,

@@ -8,6 +8,7 @@ use super::source::RunPart;
 use super::view::View;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
+use crate::base::ranges::HalfOpen;
 use crate::base::types::{SeqNo, Tag};
 use std::ops::Bound;
 
@@ -25,6 +26,14 @@ pub fn written_within(
 ) -> Result<Option<Vec<u8>>> {
     if bounds.is_inverted() {
         return Ok(None);
+    }
+    if view.has_deleted() {
+        let deleted = view.all_deleted();
+        if let Some(range) = HalfOpen::between(bounds.lower(), bounds.upper())
+            && let Some(key) = deleted.first_between(&range, since, until)
+        {
+            return Ok(Some(key));
+        }
     }
     for memtable in view.memtables() {
         if memtable.seqnos().is_some_and(|(_, last)| since < last)

@@ -8,6 +8,7 @@ use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::hooks::MergeOperators;
 use crate::base::options::KeyspaceOptions;
+use crate::base::ranges::DeletedRanges;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::sync::{Arc, Guard, Mutex};
 use crate::base::types::{FileId, KeyspaceId, SeqNo, Tag, ValueKind};
@@ -90,19 +91,14 @@ impl Layers for View {
         immutables.extend(self.immutables.iter().cloned());
         View {
             active,
-            immutables,
-            ..self.clone()
+            ..self.over(immutables, Arc::clone(&self.version))
         }
     }
 
     fn refreshed(&self, flushed: &[Arc<Memtable>], version: Arc<Version>) -> View {
         let mut immutables = self.immutables.clone();
         immutables.retain(|m| !is_one_of(m, flushed));
-        View {
-            immutables,
-            version,
-            ..self.clone()
-        }
+        self.over(immutables, version)
     }
 }
 
@@ -126,6 +122,7 @@ impl Tree {
             active,
             immutables: Vec::new(),
             version: Arc::clone(&state.version),
+            deleted: DeletedRanges::from(&state.version.deleted),
             hasher: context.hasher,
             counters: Arc::new(ReadCounters::default()),
             closed: Arc::clone(&context.closed),
@@ -252,7 +249,7 @@ impl Tree {
     /// later. Does nothing when it is empty. Callers hold the write lock. True when rotated.
     pub fn rotate(&self, segment: FileId) -> bool {
         self.views.rotate(segment, |full| {
-            if full.entries() == 0 {
+            if full.is_empty() {
                 return None;
             }
             let (common_prefix, index_slots) = full.successor_hint();
@@ -284,13 +281,13 @@ impl Tree {
         if self.is_dropped() {
             return None;
         }
-        self.views.oldest_log(|active| active.entries() > 0)
+        self.views.oldest_log(|active| !active.is_empty())
     }
 
     /// True when some writes are only in memtables and the log.
     pub fn has_unflushed(&self) -> bool {
         let view = self.views.view();
-        !self.is_dropped() && (!view.immutables.is_empty() || view.active.entries() > 0)
+        !self.is_dropped() && (!view.immutables.is_empty() || !view.active.is_empty())
     }
 
     /// Memtables that wait for their flush.
@@ -335,7 +332,7 @@ impl Tree {
 #[inline]
 pub fn check_kind(kind: ValueKind) -> Result<()> {
     match kind {
-        ValueKind::Put | ValueKind::Delete | ValueKind::Merge => Ok(()),
+        ValueKind::Put | ValueKind::Delete | ValueKind::Merge | ValueKind::DeleteRange => Ok(()),
         kind => Err(Error::new(
             ErrorKind::Unsupported,
             format!("an operation of kind {kind:?}"),
@@ -356,6 +353,10 @@ impl Active {
     pub fn apply(&self, operation: &Operation<'_>, hash: u64, seqno: SeqNo) -> Result<bool> {
         check_kind(operation.kind)?;
         let active = &self.0.active;
+        if operation.kind == ValueKind::DeleteRange {
+            active.delete_range(operation.range(), seqno);
+            return Ok(active.is_full());
+        }
         let tag = Tag::new(seqno, operation.kind);
         active.insert(operation.key, hash, tag, operation.value);
         Ok(active.is_full())

@@ -21,13 +21,14 @@ pub use writes::Savepoint;
 use crate::base::batch::InKeyspace;
 use crate::base::error::{Error, ErrorKind, Result, shown};
 use crate::base::options::{KeyRange, WriteOptions};
+use crate::base::ranges::HalfOpen;
 use crate::base::reads::ReadSet;
 use crate::base::slice::Slice;
 use crate::base::sync::{Arc, Mutex, thread};
 use crate::base::types::{KeyspaceId, SeqNo};
 use crate::db::{Answer, Db, Keyspace, Snapshot, bounds_of, prefix_bounds};
 use crate::read::Bounds;
-use scan::Shown;
+use scan::{OwnWrites, Shown};
 use std::fmt;
 use std::time::Duration;
 use writes::Writes;
@@ -178,8 +179,14 @@ impl Transaction {
         if let Some(own) = own.filter(|own| own.is_whole()) {
             return own.over(key, None, &keyspace.folding());
         }
-        self.reads.lock().set.add_key(id, key);
-        let stored = self.at.keyspace(keyspace).get(key)?;
+        let is_deleted = self.writes.deleted(id).find(key).piece.is_some();
+        let stored = match is_deleted {
+            true => None,
+            false => {
+                self.reads.lock().set.add_key(id, key);
+                self.at.keyspace(keyspace).get(key)?
+            }
+        };
         match own {
             Some(own) => own.over(key, stored.as_deref(), &keyspace.folding()),
             None => Ok(stored),
@@ -225,7 +232,12 @@ impl Transaction {
         let written = self.writes.within(id, &bounds);
         let entries = self.at.keyspace(keyspace);
         let entries = entries.range((bounds.lower(), bounds.upper()));
-        TransactionIter::new(entries, written, shown, keyspace.folding())
+        let own = OwnWrites {
+            written,
+            deleted: self.writes.deleted(id),
+            folding: keyspace.folding(),
+        };
+        TransactionIter::new(entries, own, shown)
     }
 
     /// Sets `key` to `value`, once it commits.
@@ -239,6 +251,17 @@ impl Transaction {
     /// Removes `key`, once it commits.
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
         self.write(keyspace, |writes, id| writes.set(id, key.as_ref(), None));
+    }
+
+    /// Removes every key of `range`, once it commits; see [`Keyspace::delete_range`]. Reads nothing, so
+    /// it conflicts with nothing: keys that others write into the range before it commits go, too.
+    pub fn delete_range(&mut self, keyspace: &Keyspace, range: impl KeyRange) {
+        let (lower, upper) = range.bounds();
+        match (self.own(keyspace), HalfOpen::between(lower, upper)) {
+            (Ok(_), None) => {}
+            (Ok(keyspace), Some(range)) => self.writes.delete_range(keyspace.target().0, range),
+            (Err(_), _) => self.is_foreign = true,
+        }
     }
 
     /// Merges `operand` into the value of `key`, once it commits; see [`Keyspace::merge`]. Reads

@@ -11,6 +11,7 @@
 use super::writes::Written;
 use crate::base::error::{Error, Result};
 use crate::base::hooks::Folding;
+use crate::base::ranges::Pieces;
 use crate::base::reads::{Cut, ReadSet};
 use crate::base::slice::Slice;
 use crate::base::sync::{Arc, Mutex};
@@ -63,9 +64,17 @@ pub struct TransactionIter {
     /// In hand at the front, and at the back.
     front: Option<Entry>,
     back: Option<Entry>,
-    written: VecDeque<Written>,
-    folding: Folding,
+    own: OwnWrites,
     shown: Option<Arc<Mutex<Shown>>>,
+}
+
+/// What the transaction wrote in the range before the iterator was made.
+#[derive(Default)]
+pub(super) struct OwnWrites {
+    pub(super) written: VecDeque<Written>,
+    /// Ranges whose entries in the database do not count.
+    pub(super) deleted: Arc<Pieces>,
+    pub(super) folding: Folding,
 }
 
 impl fmt::Debug for TransactionIter {
@@ -82,18 +91,12 @@ enum Side {
 }
 
 impl TransactionIter {
-    pub(super) fn new(
-        entries: Iter,
-        written: VecDeque<Written>,
-        shown: Arc<Mutex<Shown>>,
-        folding: Folding,
-    ) -> TransactionIter {
+    pub(super) fn new(entries: Iter, own: OwnWrites, shown: Arc<Mutex<Shown>>) -> TransactionIter {
         TransactionIter {
             entries: Some(entries),
             front: None,
             back: None,
-            written,
-            folding,
+            own,
             shown: Some(shown),
         }
     }
@@ -104,8 +107,7 @@ impl TransactionIter {
             entries: Some(Iter::failed(error)),
             front: None,
             back: None,
-            written: VecDeque::new(),
-            folding: Folding::default(),
+            own: OwnWrites::default(),
             shown: None,
         }
     }
@@ -119,15 +121,18 @@ impl TransactionIter {
         if hand.is_some() {
             return Ok(());
         }
-        let next = self.entries.as_mut().and_then(|entries| match side {
-            Side::Front => entries.next(),
-            Side::Back => entries.next_back(),
-        });
-        *hand = match next {
-            Some(entry) => Some(entry?),
-            None => other.take(),
-        };
-        Ok(())
+        loop {
+            let next = self.entries.as_mut().and_then(|entries| match side {
+                Side::Front => entries.next(),
+                Side::Back => entries.next_back(),
+            });
+            *hand = match next.transpose()? {
+                Some((key, _)) if self.own.deleted.find(&key).piece.is_some() => continue,
+                Some(entry) => Some(entry),
+                None => other.take(),
+            };
+            return Ok(());
+        }
     }
 
     /// The next entry at `side`.
@@ -135,8 +140,8 @@ impl TransactionIter {
         loop {
             self.fill(side)?;
             let (hand, written) = match side {
-                Side::Front => (&mut self.front, self.written.front()),
-                Side::Back => (&mut self.back, self.written.back()),
+                Side::Front => (&mut self.front, self.own.written.front()),
+                Side::Back => (&mut self.back, self.own.written.back()),
             };
             let nearer = match (&hand, written) {
                 (None, None) => return Ok(None),
@@ -152,12 +157,12 @@ impl TransactionIter {
             }
             let replaced = hand.take_if(|_| nearer == Ordering::Equal);
             let own = match side {
-                Side::Front => self.written.pop_front(),
-                Side::Back => self.written.pop_back(),
+                Side::Front => self.own.written.pop_front(),
+                Side::Back => self.own.written.pop_back(),
             };
             let Some((key, own)) = own else { continue };
             let stored = replaced.as_ref().map(|(_, value)| value.as_bytes());
-            if let Some(value) = own.over(&key, stored, &self.folding)? {
+            if let Some(value) = own.over(&key, stored, &self.own.folding)? {
                 return Ok(Some((Slice::copy(&key), value)));
             }
         }
@@ -195,7 +200,7 @@ impl TransactionIter {
     fn end(&mut self) {
         self.entries = None;
         self.shown = None;
-        self.written.clear();
+        self.own = OwnWrites::default();
         self.front = None;
         self.back = None;
     }

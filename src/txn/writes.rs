@@ -6,11 +6,14 @@
 use crate::base::batch::WriteBatch;
 use crate::base::error::{Error, Result};
 use crate::base::hooks::Folding;
+use crate::base::ranges::{HalfOpen, Pieces};
 use crate::base::slice::Slice;
+use crate::base::sync::Arc;
 use crate::base::sync::plain::AtomicU64;
-use crate::base::types::KeyspaceId;
+use crate::base::types::{KeyspaceId, SeqNo};
 use crate::read::Bounds;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
 /// A point in a transaction; see [`Transaction::savepoint`](super::Transaction::savepoint).
@@ -63,42 +66,59 @@ pub(super) type Written = (Vec<u8>, Own);
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    keyspaces: BTreeMap<KeyspaceId, BTreeMap<Vec<u8>, Own>>,
+    keyspaces: BTreeMap<KeyspaceId, OfKeyspace>,
     /// Number, and how long `undo` was.
     savepoints: Vec<(u64, usize)>,
     undo: Vec<Undo>,
 }
 
+#[derive(Debug, Default)]
+struct OfKeyspace {
+    keys: BTreeMap<Vec<u8>, Own>,
+    /// Ranges that were deleted, all at [`DELETED_AT`]; what was written to their keys later is in
+    /// `keys`.
+    deleted: Arc<Pieces>,
+}
+
+/// A transaction's own deletions have no order: what came later is a key's own.
+const DELETED_AT: SeqNo = SeqNo::MAX;
+
 #[derive(Debug)]
 struct Undo {
     keyspace: KeyspaceId,
-    key: Vec<u8>,
     before: Before,
 }
 
-/// How a write found its key.
+/// What a write has replaced.
 #[derive(Debug)]
 enum Before {
-    Unwritten,
-    Written(Own),
+    Unwritten(Vec<u8>),
+    Written(Vec<u8>, Own),
     /// Written, and one operand shorter: so a long row of merges costs no more than it has.
-    WithoutLastOperand,
+    WithoutLastOperand(Vec<u8>),
+    Deleted(Arc<Pieces>),
 }
 
 impl Writes {
     /// How many keys were written.
     pub(super) fn len(&self) -> usize {
-        self.keyspaces.values().map(BTreeMap::len).sum()
+        self.keyspaces.values().map(|own| own.keys.len()).sum()
     }
 
     /// What was written to `key`, if anything was.
     pub(super) fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&Own> {
-        self.keyspaces.get(&keyspace)?.get(key)
+        self.keyspaces.get(&keyspace)?.keys.get(key)
+    }
+
+    /// Ranges of which only what was written later is there.
+    pub(super) fn deleted(&self, keyspace: KeyspaceId) -> Arc<Pieces> {
+        let own = self.keyspaces.get(&keyspace);
+        own.map_or_else(Arc::default, |own| Arc::clone(&own.deleted))
     }
 
     /// What was written within `bounds`, in order.
     pub(super) fn within(&self, keyspace: KeyspaceId, bounds: &Bounds) -> VecDeque<Written> {
-        let keys = self.keyspaces.get(&keyspace);
+        let keys = self.keyspaces.get(&keyspace).map(|own| &own.keys);
         // A `BTreeMap` panics when it is asked for a range that is inverted.
         let Some(keys) = keys.filter(|_| !bounds.is_inverted()) else {
             return VecDeque::new();
@@ -110,23 +130,46 @@ impl Writes {
 
     /// Sets `key` to `value`, or removes it.
     pub(super) fn set(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<Slice>) {
-        let keys = self.keyspaces.entry(keyspace).or_default();
+        let keys = &mut self.keyspaces.entry(keyspace).or_default().keys;
         let own = Own {
             value: Some(value),
             operands: Vec::new(),
         };
-        let before = keys.insert(key.to_vec(), own);
-        let before = before.map_or(Before::Unwritten, Before::Written);
-        self.note(keyspace, key, before);
+        let before = match keys.insert(key.to_vec(), own) {
+            Some(own) => Before::Written(key.to_vec(), own),
+            None => Before::Unwritten(key.to_vec()),
+        };
+        self.note(keyspace, before);
+    }
+
+    /// Removes every key of `range`.
+    pub(super) fn delete_range(&mut self, keyspace: KeyspaceId, range: HalfOpen) {
+        let own = self.keyspaces.entry(keyspace).or_default();
+        let end = match &range.end {
+            Some(end) => Bound::Excluded(end.clone()),
+            None => Bound::Unbounded,
+        };
+        let within = (Bound::Included(range.start.clone()), end);
+        let keys = own.keys.range(within).map(|(key, _)| key.clone());
+        let mut replaced = Vec::new();
+        for key in keys.collect::<Vec<_>>() {
+            replaced.extend(own.keys.remove_entry(&key));
+        }
+        let deleted = own.deleted.merged(&Pieces::of([(range, DELETED_AT)]));
+        let before = std::mem::replace(&mut own.deleted, Arc::new(deleted));
+        for (key, own) in replaced {
+            self.note(keyspace, Before::Written(key, own));
+        }
+        self.note(keyspace, Before::Deleted(before));
     }
 
     /// Merges `operand` into the value of `key`.
     pub(super) fn merge(&mut self, keyspace: KeyspaceId, key: &[u8], operand: Slice) {
-        let keys = self.keyspaces.entry(keyspace).or_default();
+        let keys = &mut self.keyspaces.entry(keyspace).or_default().keys;
         let before = match keys.get_mut(key) {
             Some(own) => {
                 own.operands.push(operand);
-                Before::WithoutLastOperand
+                Before::WithoutLastOperand(key.to_vec())
             }
             None => {
                 let operands = vec![operand];
@@ -135,19 +178,15 @@ impl Writes {
                     ..Own::default()
                 };
                 keys.insert(key.to_vec(), own);
-                Before::Unwritten
+                Before::Unwritten(key.to_vec())
             }
         };
-        self.note(keyspace, key, before);
+        self.note(keyspace, before);
     }
 
-    fn note(&mut self, keyspace: KeyspaceId, key: &[u8], before: Before) {
+    fn note(&mut self, keyspace: KeyspaceId, before: Before) {
         if !self.savepoints.is_empty() {
-            self.undo.push(Undo {
-                keyspace,
-                key: key.to_vec(),
-                before,
-            });
+            self.undo.push(Undo { keyspace, before });
         }
     }
 
@@ -171,13 +210,14 @@ impl Writes {
         let (_, kept) = self.savepoints[place];
         self.savepoints.truncate(place + 1);
         for undo in self.undo.drain(kept..).rev() {
-            let keys = self.keyspaces.entry(undo.keyspace).or_default();
+            let OfKeyspace { keys, deleted } = self.keyspaces.entry(undo.keyspace).or_default();
             match undo.before {
-                Before::Written(own) => drop(keys.insert(undo.key, own)),
-                Before::Unwritten => drop(keys.remove(&undo.key)),
-                Before::WithoutLastOperand => {
-                    keys.get_mut(&undo.key).and_then(|own| own.operands.pop());
+                Before::Written(key, own) => drop(keys.insert(key, own)),
+                Before::Unwritten(key) => drop(keys.remove(&key)),
+                Before::WithoutLastOperand(key) => {
+                    keys.get_mut(&key).and_then(|own| own.operands.pop());
                 }
+                Before::Deleted(before) => *deleted = before,
             }
         }
         Ok(())
@@ -186,8 +226,11 @@ impl Writes {
     /// All of it as one batch.
     pub(super) fn batch(&self) -> WriteBatch {
         let mut batch = WriteBatch::new();
-        for (&keyspace, keys) in &self.keyspaces {
-            for (key, own) in keys {
+        for (&keyspace, own) in &self.keyspaces {
+            for piece in own.deleted.iter() {
+                batch.push_delete_range(keyspace, &piece.range);
+            }
+            for (key, own) in &own.keys {
                 match &own.value {
                     Some(Some(value)) => batch.push_put(keyspace, key, value),
                     Some(None) => batch.push_delete(keyspace, key),

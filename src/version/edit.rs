@@ -21,6 +21,7 @@
 use super::file_meta::FileMeta;
 use crate::base::coding::{Decoder, put_bytes, put_varint};
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::ranges::{HalfOpen, Piece, Pieces};
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::table::{BirthIdentity, TableSummary};
 
@@ -63,6 +64,8 @@ pub struct KeyspaceEdit {
     pub commit_pin: Option<SeqNo>,
     /// Hidden ranges of sequence numbers (format only; kept and written back).
     pub hidden: Vec<(SeqNo, SeqNo)>,
+    /// Ranges of keys that are deleted from now on.
+    pub deleted: Pieces,
 }
 
 /// One atomic change of the database's files.
@@ -130,6 +133,7 @@ mod keyspace_tag {
     pub(super) const FLUSHED_THROUGH: u64 = 8 << 1 | 1;
     pub(super) const COMMIT_PIN: u64 = 9 << 1 | 1;
     pub(super) const HIDDEN: u64 = 10 << 1 | 1;
+    pub(super) const DELETED: u64 = 11 << 1 | 1;
 }
 
 impl Record {
@@ -262,13 +266,18 @@ fn encode_keyspace(out: &mut Vec<u8>, edit: &KeyspaceEdit) {
             put_varint(out, to.get());
         });
     }
+    for piece in edit.deleted.iter() {
+        put_field(out, tag::DELETED, |out| encode_piece(out, piece));
+    }
 }
 
 fn decode_keyspace(bytes: &[u8]) -> Result<KeyspaceEdit> {
     use keyspace_tag as tag;
     let mut edit = KeyspaceEdit::default();
     let mut id = None;
-    let mut fields = Fields::new(bytes, &[tag::ADDED, tag::REMOVED, tag::HIDDEN]);
+    let mut deleted = Vec::new();
+    let repeating = &[tag::ADDED, tag::REMOVED, tag::HIDDEN, tag::DELETED];
+    let mut fields = Fields::new(bytes, repeating);
     while let Some((tag, mut body)) = fields.next()? {
         match tag {
             tag::ID => id = Some(KeyspaceId(whole(body.varint32())?)),
@@ -287,6 +296,7 @@ fn decode_keyspace(bytes: &[u8]) -> Result<KeyspaceEdit> {
             tag::FLUSHED_THROUGH => edit.flushed_through = Some(seqno(&mut body)?),
             tag::COMMIT_PIN => edit.commit_pin = Some(seqno(&mut body)?),
             tag::HIDDEN => edit.hidden.push((seqno(&mut body)?, seqno(&mut body)?)),
+            tag::DELETED => deleted.push(decode_piece(&mut body)?),
             unknown => {
                 skip_unknown(unknown)?;
                 continue;
@@ -297,7 +307,37 @@ fn decode_keyspace(bytes: &[u8]) -> Result<KeyspaceEdit> {
         }
     }
     edit.id = whole(id)?;
+    edit.deleted = whole(Pieces::checked(deleted))?;
     Ok(edit)
+}
+
+/// An end is preceded by 1; without one there is a 0.
+fn encode_piece(out: &mut Vec<u8>, piece: &Piece) {
+    put_bytes(out, &piece.range.start);
+    out.push(u8::from(piece.range.end.is_some()));
+    if let Some(end) = &piece.range.end {
+        put_bytes(out, end);
+    }
+    for seqno in &piece.seqnos {
+        put_varint(out, seqno.get());
+    }
+}
+
+fn decode_piece(body: &mut Decoder<'_>) -> Result<Piece> {
+    let start = whole(body.bytes())?.to_vec();
+    let end = match whole(body.u8())? {
+        0 => None,
+        1 => Some(whole(body.bytes())?.to_vec()),
+        _ => return Err(malformed()),
+    };
+    let mut seqnos = Vec::new();
+    while !body.is_empty() {
+        seqnos.push(seqno(body)?);
+    }
+    Ok(Piece {
+        range: HalfOpen { start, end },
+        seqnos,
+    })
 }
 
 fn encode_added(out: &mut Vec<u8>, added: &AddedTable) {
@@ -316,6 +356,9 @@ fn encode_added(out: &mut Vec<u8>, added: &AddedTable) {
     put_bytes(out, &summary.largest);
     put_varint(out, summary.seqnos.0.get());
     put_varint(out, summary.seqnos.1.get());
+    if added.meta.deleted_through != SeqNo::ZERO {
+        put_varint(out, added.meta.deleted_through.get());
+    }
 }
 
 fn decode_added(body: &mut Decoder<'_>) -> Result<AddedTable> {
@@ -336,6 +379,10 @@ fn decode_added(body: &mut Decoder<'_>) -> Result<AddedTable> {
         largest: whole(body.bytes())?.to_vec(),
         seqnos: (seqno(body)?, seqno(body)?),
     };
+    let deleted_through = match body.is_empty() {
+        true => SeqNo::ZERO,
+        false => seqno(body)?,
+    };
     Ok(AddedTable {
         level,
         order,
@@ -343,6 +390,7 @@ fn decode_added(body: &mut Decoder<'_>) -> Result<AddedTable> {
             file,
             identity,
             summary,
+            deleted_through,
         },
         fresh: false,
     })

@@ -33,6 +33,15 @@ pub struct FileMeta {
     pub identity: BirthIdentity,
     /// What it holds.
     pub summary: TableSummary,
+    /// Nothing is in it that a range deleted up to this number removed.
+    pub deleted_through: SeqNo,
+}
+
+impl FileMeta {
+    /// True when it may hold something that a deletion at `seqno` of keys among its own removes.
+    pub fn may_miss(&self, seqno: SeqNo) -> bool {
+        self.summary.seqnos.0 < seqno && self.deleted_through < seqno
+    }
 }
 
 /// Where the tables of one database live, and which of them are still held by somebody.

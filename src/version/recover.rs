@@ -24,9 +24,10 @@ use super::manifest::{self, Current, ManifestEnd};
 use super::set::{Numbers, ROLLOVER_BYTES_MIN, State, VersionSet, Writing, joined};
 use super::version::Version;
 use crate::base::error::{Error, ErrorKind, REPAIR, Result};
+use crate::base::ranges::DeletedRanges;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64};
 use crate::base::sync::{Arc, ArcSwap, Mutex};
-use crate::base::types::{FileId, SeqNo};
+use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::table::TableContext;
 use std::collections::{HashMap, HashSet};
@@ -262,6 +263,8 @@ pub(super) struct Read {
     stored: Ceilings,
     ledger: Ledger,
     metas: HashMap<FileId, FileMeta>,
+    /// Those that matter to no table any more among them.
+    deleted: HashMap<KeyspaceId, DeletedRanges>,
 }
 
 impl Default for Read {
@@ -277,6 +280,7 @@ impl Default for Read {
             },
             ledger: Ledger::default(),
             metas: HashMap::new(),
+            deleted: HashMap::new(),
         }
     }
 }
@@ -325,6 +329,14 @@ impl Read {
         };
         self.ledger.check(&record.edit, limits)?;
         for keyspace in &record.edit.keyspaces {
+            match keyspace.dropped {
+                true => drop(self.deleted.remove(&keyspace.id)),
+                false => self
+                    .deleted
+                    .entry(keyspace.id)
+                    .or_default()
+                    .add(&keyspace.deleted),
+            }
             if keyspace.dropped
                 && let Some(account) = self.ledger.keyspaces.get(&keyspace.id)
             {
@@ -405,12 +417,13 @@ impl Read {
             ..State::default()
         };
         for (id, account) in &self.ledger.keyspaces {
+            let deleted = self.deleted.remove(id).unwrap_or_default().joined();
             let tables = account.tables.iter().filter_map(|(file, (level, order))| {
                 let meta = self.metas.remove(file)?;
                 Some((*level, *order, TableEntry::on_shelf(meta, false, shelf)))
             });
             let keyspace = KeyspaceState {
-                version: Arc::new(Version::of(tables)?),
+                version: Arc::new(Version::of(tables)?.with_deleted(Arc::new(deleted))),
                 ..account.state.clone()
             };
             state.keyspaces.insert(*id, Arc::new(keyspace));

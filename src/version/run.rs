@@ -11,6 +11,7 @@
 use super::file_meta::TableEntry;
 use crate::base::error::{Error, Result};
 use crate::base::key::{common_prefix, head16};
+use crate::base::ranges::{HalfOpen, is_before};
 use crate::base::sync::Arc;
 
 /// Tables in key order whose user-key ranges do not touch: all versions of a key are in one table.
@@ -148,6 +149,13 @@ impl SortedRun {
             behind.partition_point(|t| smallest(t) <= to)
         });
         &behind[..count]
+    }
+
+    /// The tables that may hold a key of `range`.
+    pub fn within(&self, range: &HalfOpen) -> &[Arc<TableEntry>] {
+        let behind = &self.tables[self.lower_bound(&range.start)..];
+        let end = range.end.as_deref();
+        &behind[..behind.partition_point(|table| is_before(smallest(table), end))]
     }
 
     /// Bytes of all tables that no running compaction has merged yet.

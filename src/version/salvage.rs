@@ -199,6 +199,8 @@ impl Remains {
         known.log_floor = edit.log_floor.max(known.log_floor);
         known.commit_pin = edit.commit_pin.or(known.commit_pin);
         known.hidden.extend(edit.hidden);
+        // Those that matter to no table any more among them: they do no harm.
+        known.deleted = known.deleted.merged(&edit.deleted);
         known.added.retain(|a| !removed.contains(&a.meta.file));
         known.added.extend(edit.added);
     }

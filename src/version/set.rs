@@ -21,6 +21,7 @@ use super::ledger::{KeyspaceState, Ledger, Limits};
 use super::manifest::{self, Current, Manifest, SwitchError};
 use super::version::Version;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::ranges::Pieces;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::sync::{Arc, ArcSwap, Mutex};
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
@@ -164,7 +165,8 @@ impl VersionSet {
                 (None, None) => return Err(Error::invalid("no such keyspace")),
             };
             next.apply(keyspace);
-            if !(keyspace.added.is_empty() && keyspace.removed.is_empty()) {
+            let keeps_tables = keyspace.added.is_empty() && keyspace.removed.is_empty();
+            if !(keeps_tables && keyspace.deleted.is_empty()) {
                 let make =
                     |meta: &_, fresh| TableEntry::on_shelf(Clone::clone(meta), fresh, &self.shelf);
                 let (version, gone) = next.version.edited(keyspace, make)?;
@@ -575,6 +577,7 @@ pub(super) fn snapshot(identity: Identity, ceilings: Ceilings, state: &State) ->
         flushed_through: Some(keyspace.flushed_through),
         commit_pin: keyspace.commit_pin,
         hidden: keyspace.hidden.clone(),
+        deleted: Pieces::clone(&keyspace.version.deleted),
     });
     Record {
         identity: Some(identity),

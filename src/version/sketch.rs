@@ -99,6 +99,7 @@ fn sketch(file: u64, smallest: &str, largest: &str, bytes: u64) -> FileMeta {
             largest: largest.into(),
             seqnos: (SeqNo::new(1), SeqNo::new(1)),
         },
+        deleted_through: SeqNo::ZERO,
     }
 }
 

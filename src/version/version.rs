@@ -5,14 +5,21 @@
 //! edit leaves alone.
 //!
 //! Invariants (checked whenever a version is made): V1 no empty run; V2 the last level has a run;
-//! V3 orders descend within a level; V4 the tables of a run ascend and do not overlap (see `run`).
+//! V3 orders descend within a level; V4 the tables of a run ascend and do not overlap (see `run`); V5
+//! a deletion of a range is here as long as a table may hold something that it deletes.
+//!
+//! Deleted ranges belong to no table: they lie over all of them, whatever becomes of the tables. So
+//! nothing is cut at the bounds of tables and nothing carried along by compactions; a read asks one
+//! list, and a deletion is gone with the last table that it matters to.
 //! Threads: immutable, shared as `Arc<Version>`. Not here: which file is whose (`ledger`), disk.
 
 use super::edit::KeyspaceEdit;
 use super::file_meta::{FileMeta, TableEntry};
 use super::run::SortedRun;
 use crate::base::error::{Error, Result};
+use crate::base::ranges::{HalfOpen, Pieces};
 use crate::base::sync::Arc;
+use crate::base::types::SeqNo;
 use std::collections::BTreeMap;
 
 /// Levels a keyspace may have. With a ratio of 2 and 64 KiB at the top this holds 2^47 bytes.
@@ -24,6 +31,8 @@ pub const LEVELS_MAX: usize = 32;
 pub struct Version {
     /// Never has empty runs; trailing empty levels are cut off.
     pub levels: Vec<Vec<SortedRun>>,
+    /// Ranges deleted over all levels.
+    pub deleted: Arc<Pieces>,
 }
 
 impl Version {
@@ -95,7 +104,25 @@ impl Version {
             let tables = changed.entry((added.level, added.order)).or_default();
             tables.push(table);
         }
-        Ok((self.with_runs(changed)?, removed))
+        let deleted = match edit.deleted.is_empty() {
+            true => Arc::clone(&self.deleted),
+            false => Arc::new(self.deleted.merged(&edit.deleted)),
+        };
+        Ok((self.with_runs(changed)?.with_deleted(deleted), removed))
+    }
+
+    /// This version with those of `deleted` that matter to a table (V5).
+    pub(super) fn with_deleted(self, deleted: Arc<Pieces>) -> Version {
+        let matters = |range: &HalfOpen, seqno: SeqNo| {
+            let runs = self.levels.iter().flatten();
+            let mut tables = runs.flat_map(|run| run.within(range));
+            tables.any(|table| table.meta().may_miss(seqno))
+        };
+        let deleted = match deleted.is_empty() {
+            true => deleted,
+            false => Arc::new(deleted.filtered(matters)),
+        };
+        Version { deleted, ..self }
     }
 
     /// This version with some runs replaced; a run of no tables goes away.
@@ -125,7 +152,8 @@ impl Version {
         while levels.last().is_some_and(Vec::is_empty) {
             levels.pop();
         }
-        let version = Version { levels };
+        let deleted = Arc::clone(&self.deleted);
+        let version = Version { levels, deleted };
         version.assert_shape();
         Ok(version)
     }

@@ -9,6 +9,7 @@ mod files;
 mod history;
 mod list;
 mod log;
+mod ranges;
 mod reads;
 mod slips;
 mod work;

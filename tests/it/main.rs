@@ -13,6 +13,7 @@ mod merge_operators;
 mod merges;
 mod model;
 mod modes;
+mod ranges;
 mod recovery;
 #[cfg(feature = "lz4")]
 mod released;

@@ -22,6 +22,10 @@ use crate::version::{SortedRun, TableEntry, Version};
 pub use manual::{Manual, pick_manual};
 use select::Ground;
 
+/// So many pieces of deleted ranges are left alone when nobody writes, and so many while somebody does;
+/// beyond, tables that hold what they remove are rewritten until the pieces matter to nobody.
+const PIECES_IDLE: usize = 64;
+const PIECES_BUSY: usize = 1024;
 /// A table of the last level is rewritten when more than one in so many of its entries is a
 /// deletion.
 const TOMBSTONE_SHARE: u64 = 4;
@@ -42,15 +46,23 @@ pub fn pick(
         busy,
         options,
     };
+    if let Some(job) = ground.drop_deleted(oldest) {
+        return Some(job);
+    }
     let due = match options.compaction {
         CompactionStyle::Lazy => lazy::pick(&ground),
         CompactionStyle::Leveled => leveled::pick(&ground),
     };
+    let many = if idle { PIECES_IDLE } else { PIECES_BUSY };
     due.or_else(|| ground.rewrite(Reason::Tombstones, &|table| is_mostly_dead(table, oldest)))
         .or_else(|| match options.compaction {
             _ if !idle => None,
             CompactionStyle::Lazy => lazy::tidy(&ground),
             CompactionStyle::Leveled => leveled::tidy(&ground),
+        })
+        .or_else(|| match many < version.deleted.len() {
+            true => ground.apply_deleted(oldest),
+            false => None,
         })
 }
 

@@ -13,6 +13,7 @@
 use super::super::job::{Busy, Job, Reason};
 use crate::base::options::KeyspaceOptions;
 use crate::base::sync::Arc;
+use crate::base::types::SeqNo;
 use crate::version::{LEVELS_MAX, SortedRun, TableEntry, Version};
 use std::collections::HashSet;
 
@@ -107,6 +108,35 @@ impl<'v> Ground<'v> {
     pub(super) fn runs(&self, level: u8) -> Vec<Placed<'v>> {
         let runs = self.version.level(level).iter();
         runs.map(|run| (level, run)).collect()
+    }
+
+    /// Removes tables of one run of which every key was deleted with a range, where no snapshot is
+    /// older than that (`oldest`).
+    pub(super) fn drop_deleted(&self, oldest: SeqNo) -> Option<Job> {
+        let deleted = &self.version.deleted;
+        if deleted.is_empty() {
+            return None;
+        }
+        let is_dead = |table: &&Arc<TableEntry>| {
+            let newest = table.meta().summary.seqnos.1;
+            let is_busy = self.busy.reads(table.meta().file);
+            !is_busy && deleted.covers(smallest(table), largest(table), newest, oldest)
+        };
+        let runs = (0..).zip(&self.version.levels);
+        let mut runs = runs.flat_map(|(level, runs)| runs.iter().map(move |run| (level, run)));
+        runs.find_map(|(level, run)| {
+            let tables = run.tables.iter().filter(is_dead).take(MOVE_TABLES);
+            let tables: Vec<Arc<TableEntry>> = tables.cloned().collect();
+            if tables.is_empty() {
+                return None;
+            }
+            let inputs = vec![(level, run.order, tables)];
+            let job = Job {
+                drops: true,
+                ..self.job(Reason::Deleted, inputs, level, Some(run.order), false)
+            };
+            self.busy.admits(&job).then_some(job)
+        })
     }
 
     /// The most bytes that a slice grows to by taking neighbours.
@@ -239,14 +269,35 @@ impl<'v> Ground<'v> {
         self.admitted(reason, inputs, level + 1, None, true)
     }
 
-    /// Rewrites tables of the last level in place: the first ones that `wanted` takes and that
-    /// stand side by side, up to a slice.
+    /// Rewrites tables of the last level in place, those that `wanted` takes.
     pub(super) fn rewrite(
         &self,
         reason: Reason,
         wanted: &dyn Fn(&TableEntry) -> bool,
     ) -> Option<Job> {
-        let (run, level) = (self.last()?, self.deepest());
+        self.rewrite_in((self.deepest(), self.last()?), reason, wanted)
+    }
+
+    /// Rewrites tables in place that may hold what a range deleted for everybody removes (`oldest` is
+    /// the oldest snapshot), the deepest first. Rewritten, none does.
+    pub(super) fn apply_deleted(&self, oldest: SeqNo) -> Option<Job> {
+        let may_miss = |table: &TableEntry| {
+            let mut touching = (self.version.deleted).touching(smallest(table), largest(table));
+            touching.any(|seqno| seqno <= oldest && table.meta().may_miss(seqno))
+        };
+        let levels = (0..=self.deepest()).rev();
+        let mut runs = levels.flat_map(|level| self.runs(level));
+        runs.find_map(|placed| self.rewrite_in(placed, Reason::Deleted, &may_miss))
+    }
+
+    /// Rewrites tables of a run in place: the first ones that `wanted` takes and that stand side by
+    /// side, up to a slice.
+    fn rewrite_in(
+        &self,
+        (level, run): Placed<'v>,
+        reason: Reason,
+        wanted: &dyn Fn(&TableEntry) -> bool,
+    ) -> Option<Job> {
         let free = |table: &Arc<TableEntry>| {
             wanted(table)
                 && self.busy.admits(&self.job(
@@ -311,6 +362,8 @@ impl<'v> Ground<'v> {
             trivial_move,
             cuts: Vec::new(),
             below: Vec::new(),
+            deleted: Arc::clone(&self.version.deleted),
+            drops: false,
         }
     }
 

@@ -107,6 +107,8 @@ fn reserve(case: &mut Case, file: u64) {
         trivial_move: false,
         cuts: Vec::new(),
         below: Vec::new(),
+        deleted: Arc::default(),
+        drops: false,
     };
     case.busy.reserve(&job);
 }

@@ -3,12 +3,22 @@
 use super::super::drop_rules::{Below, DropRules, Verdict};
 use super::tag;
 use crate::base::error::ErrorKind;
+use crate::base::ranges::{HalfOpen, Pieces};
 use crate::base::types::{SeqNo, Tag, ValueKind};
 use crate::version::Version;
 
 fn judged(snapshots: &[u64], below: Below<'_>, entries: &[(&str, Tag)]) -> Vec<(String, Tag)> {
+    judged_under(&Pieces::default(), snapshots, below, entries)
+}
+
+fn judged_under(
+    deleted: &Pieces,
+    snapshots: &[u64],
+    below: Below<'_>,
+    entries: &[(&str, Tag)],
+) -> Vec<(String, Tag)> {
     let snapshots: Vec<SeqNo> = snapshots.iter().map(|s| SeqNo::new(*s)).collect();
-    let mut rules = DropRules::new(&snapshots, below);
+    let mut rules = DropRules::new(&snapshots, below, deleted);
     let kept = entries.iter().filter(|(key, tag)| {
         matches!(
             rules.judge(key.as_bytes(), *tag).unwrap(),
@@ -86,11 +96,12 @@ fn equal_entries_of_two_sources_are_kept_once_and_disorder_is_corruption() {
         ("k", tag(9, DELETE)),
     ];
     assert_eq!(judged(&[5], Below::Unknown, &twice).len(), 2);
-    let mut rules = DropRules::new(&[], Below::Unknown);
+    let none = Pieces::default();
+    let mut rules = DropRules::new(&[], Below::Unknown, &none);
     rules.judge(b"k", tag(5, PUT)).unwrap();
     let error = rules.judge(b"k", tag(6, PUT)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
-    let mut rules = DropRules::new(&[], Below::Unknown);
+    let mut rules = DropRules::new(&[], Below::Unknown, &none);
     rules.judge(b"k", tag(5, PUT)).unwrap();
     let error = rules.judge(b"j", tag(4, PUT)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
@@ -122,11 +133,40 @@ fn a_merge_hides_nothing_and_is_hidden_as_a_put_is() {
     );
 }
 
+/// A snapshot between a version and the deletion of its range still sees it.
+#[test]
+fn a_version_goes_with_its_range_unless_a_snapshot_tells_them_apart() {
+    let range = |start: &str, end: &str| HalfOpen {
+        start: start.into(),
+        end: Some(end.into()),
+    };
+    let deleted = Pieces::of([(range("b", "d"), SeqNo::new(7))]);
+    let all = ["a", "b", "c", "d"].map(|key| (key, tag(5, PUT)));
+    let kept = |snapshots: &[u64]| -> String {
+        let kept = judged_under(&deleted, snapshots, Below::tables(&[]), &all);
+        kept.iter().map(|(key, _)| key.as_str()).collect()
+    };
+    assert_eq!(kept(&[9]), "ad");
+    assert_eq!(kept(&[7]), "ad", "the deletion is visible");
+    assert_eq!(kept(&[6]), "abcd", "it is not visible yet");
+    assert_eq!(kept(&[5, 9]), "abcd", "a snapshot before it");
+    assert_eq!(kept(&[4, 9]), "ad", "a snapshot that sees neither");
+    assert_eq!(kept(&[]), "abcd");
+    let newer = [
+        ("b", tag(8, PUT)),
+        ("b", tag(5, PUT)),
+        ("c", tag(5, DELETE)),
+    ];
+    let kept = judged_under(&deleted, &[4, 9], Below::Unknown, &newer);
+    assert_eq!(kept.len(), 1, "what was written after it stays");
+}
+
 #[test]
 fn kinds_of_later_features_are_an_error_and_never_dropped() {
     use ValueKind::*;
     for kind in [PutExpiring, PutBlob, DeleteRange] {
-        let mut rules = DropRules::new(&[SeqNo::MAX], Below::tables(&[]));
+        let none = Pieces::default();
+        let mut rules = DropRules::new(&[SeqNo::MAX], Below::tables(&[]), &none);
         let error = rules.judge(b"k", tag(1, kind)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{kind:?}");
     }

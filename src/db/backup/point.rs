@@ -163,6 +163,7 @@ mod tests {
                     largest: b"m".to_vec(),
                     seqnos: (SeqNo::new(1), SeqNo::new(file)),
                 },
+                deleted_through: SeqNo::ZERO,
             },
             fresh: false,
         }

@@ -7,6 +7,7 @@
 
 use super::{CheckpointOptions, CheckpointReport, no_such_keyspace};
 use crate::base::error::Result;
+use crate::base::ranges::Pieces;
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::compaction::{self, Workshop};
@@ -85,6 +86,7 @@ impl Core {
                 log_floor: None,
                 // The log is not copied: there is nothing that tables do not hold.
                 flushed_through: Some(seqno),
+                deleted: Pieces::clone(&version.deleted),
                 ..known
             }
         };
@@ -171,6 +173,7 @@ impl Moment {
             let outcome = compaction::flush(&held.memtables, &workshop)?;
             written.extend(outcome.edit.added.iter().map(|table| table.meta.clone()));
             held.edit.added.extend(outcome.edit.added);
+            held.edit.deleted = held.edit.deleted.merged(&outcome.edit.deleted);
         }
         self.files = next.get();
         Ok(written)

@@ -107,6 +107,7 @@ impl<'r, 'f> Outlet<'r, 'f> {
             file: identity.file,
             identity,
             summary,
+            deleted_through: SeqNo::ZERO,
         });
         Ok(())
     }
@@ -216,6 +217,7 @@ impl Repair<'_> {
                     file,
                     identity,
                     summary,
+                    deleted_through: SeqNo::ZERO,
                 },
                 facts: Some(facts),
             })),

@@ -56,6 +56,10 @@ impl Parts for VecParts {
     fn starts_after(&self, i: usize, key: &[u8]) -> bool {
         key < self.parts[i].0.as_slice()
     }
+    fn newest(&self, i: usize) -> SeqNo {
+        let seqnos = self.parts[i].2.iter().map(|(_, tag, _)| tag.seqno());
+        seqnos.max().unwrap_or_default()
+    }
     fn open(&self, i: usize) -> Result<Flaky> {
         self.opened.set(self.opened.get() + 1);
         self.fuse.call()?;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::error::ErrorKind;
 use crate::base::hooks::Folding;
+use crate::base::ranges::DeletedRanges;
 use crate::read::{Bounds, Merge, Visible};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -196,7 +197,7 @@ proptest! {
         let (lower, upper) = bounds.clone();
         let bounds_of = Bounds::new(lower, upper);
         let mut model = Model::new(&map, &bounds);
-        let mut cursor = Visible::new(Merge::new(sources), SeqNo::new(at), bounds_of, Folding::default());
+        let mut cursor = Visible::new(Merge::new(sources), SeqNo::new(at), bounds_of, Folding::default(), DeletedRanges::default());
         for step in &moves {
             let burnt = fuse.is_burnt();
             let moved = act(&mut cursor, step);
@@ -225,7 +226,13 @@ fn a_desert_of_deletions_is_crossed_on_a_small_stack() {
         entries.push(put(&0u32.to_be_bytes(), 1, b"first"));
         entries.push(put(&DELETIONS.to_be_bytes(), 1, b"last"));
         let source = VecCursor::new(entries);
-        let mut cursor = Visible::new(source, SeqNo::MAX, Bounds::unbounded(), Folding::default());
+        let mut cursor = Visible::new(
+            source,
+            SeqNo::MAX,
+            Bounds::unbounded(),
+            Folding::default(),
+            DeletedRanges::default(),
+        );
         cursor.last().unwrap();
         cursor.prev().unwrap();
         assert_eq!(cursor.entry().unwrap().1, b"first");
@@ -254,6 +261,7 @@ fn an_inverted_range_is_empty_for_every_move() {
             SeqNo::MAX,
             Bounds::new(lower, upper),
             Folding::default(),
+            DeletedRanges::default(),
         );
         for step in [
             Move::Next,
@@ -285,6 +293,7 @@ fn bounds_stop_a_walk_before_it_looks_at_what_lies_beyond() {
         SeqNo::MAX,
         bounds,
         Folding::default(),
+        DeletedRanges::default(),
     );
     for start in [Move::Seek(b"a".to_vec()), Move::SeekForPrev(b"z".to_vec())] {
         act(&mut cursor, &start).unwrap();
@@ -315,6 +324,7 @@ fn kinds_of_later_features_are_refused_both_ways_and_never_misread() {
                 SeqNo::new(at),
                 Bounds::unbounded(),
                 Folding::default(),
+                DeletedRanges::default(),
             )
         };
         let mut now = at(9);

@@ -80,6 +80,7 @@ impl Workshop {
             file: identity.file,
             identity,
             summary,
+            deleted_through: SeqNo::ZERO,
         };
         TableEntry::from_table(meta, Arc::new(table))
     }
@@ -127,6 +128,7 @@ pub(super) fn view(memtables: &[&[Entry]], version: Version) -> Arc<View> {
     Arc::new(View {
         active: memtables.next().unwrap_or_else(|| memtable(&[])),
         immutables: memtables.collect(),
+        deleted: (&version.deleted).into(),
         version: Arc::new(version),
         hasher: KeyHasher::new(SEED),
         counters: Arc::new(ReadCounters::default()),

@@ -4,6 +4,7 @@ use super::world::{fs_on, recover};
 use crate::base::checksum::crc;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::options::LogMode;
+use crate::base::ranges::{HalfOpen, Pieces};
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::FileName;
 use crate::fs::sim::SimFs;
@@ -15,6 +16,7 @@ use crate::wal::{Writer, WriterOptions};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use std::ops::Bound;
 
 fn file() -> impl Strategy<Value = FileId> {
     any::<u64>().prop_map(FileId)
@@ -33,6 +35,7 @@ fn added() -> impl Strategy<Value = AddedTable> {
         vec(any::<u8>(), 0..20),
         seqno(),
         seqno(),
+        option::of(seqno()),
     );
     (place, identity, counts, keys).prop_map(|(place, identity, counts, keys)| AddedTable {
         level: place.0,
@@ -54,6 +57,7 @@ fn added() -> impl Strategy<Value = AddedTable> {
                 largest: keys.1,
                 seqnos: (keys.2, keys.3),
             },
+            deleted_through: keys.4.unwrap_or_default(),
         },
     })
 }
@@ -70,8 +74,16 @@ fn keyspace() -> impl Strategy<Value = KeyspaceEdit> {
         (vec(added(), 0..4), vec((any::<u8>(), file()), 0..4)),
         (option::of(file()), option::of(seqno()), option::of(seqno())),
         vec((seqno(), seqno()), 0..3),
+        vec(
+            (
+                vec(any::<u8>(), 0..3),
+                option::of(vec(any::<u8>(), 0..3)),
+                seqno(),
+            ),
+            0..4,
+        ),
     )
-        .prop_map(|(what, tables, marks, hidden)| KeyspaceEdit {
+        .prop_map(|(what, tables, marks, hidden, deleted)| KeyspaceEdit {
             id: KeyspaceId(what.0),
             created: what.1,
             options: what.2,
@@ -82,6 +94,10 @@ fn keyspace() -> impl Strategy<Value = KeyspaceEdit> {
             flushed_through: marks.1,
             commit_pin: marks.2,
             hidden,
+            deleted: Pieces::of(deleted.into_iter().filter_map(|(start, end, seqno)| {
+                let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                Some((HalfOpen::between(Bound::Included(&start), end)?, seqno))
+            })),
         })
 }
 
@@ -332,10 +348,15 @@ fn the_samples_of_the_format() {
                             largest: b"m".to_vec(),
                             seqnos: (SeqNo::new(1), SeqNo::new(10)),
                         },
+                        deleted_through: SeqNo::new(3),
                     },
                 }],
                 log_floor: Some(FileId(4)),
                 flushed_through: Some(SeqNo::new(10)),
+                deleted: Pieces::of(
+                    HalfOpen::between(Bound::Included(b"c"), Bound::Excluded(b"e"))
+                        .map(|range| (range, SeqNo::new(8))),
+                ),
                 ..KeyspaceEdit::default()
             }],
             logs_added: vec![FileId(4)],
@@ -346,9 +367,9 @@ fn the_samples_of_the_format() {
     assert_eq!(
         hex(&bytes),
         "03 01 01 05 10 11 00 00 00 00 00 00 00 22 00 00 00 00 00 00 00 07 02 86 08 09 01 01 0b 01 \
-         03 0d 04 80 80 80 08 0f 01 04 13 37 03 01 00 05 0a 07 64 65 66 61 75 6c 74 01 aa 0b 20 00 \
+         03 0d 04 80 80 80 08 0f 01 04 13 40 03 01 00 05 0a 07 64 65 66 61 75 6c 74 01 aa 0b 21 00 \
          02 05 11 00 00 00 00 00 00 00 05 22 00 00 00 00 00 00 00 80 20 0a 01 b8 17 01 61 01 6d 01 \
-         0a 0f 01 04 11 01 0a 7f 00"
+         0a 03 0f 01 04 11 01 0a 17 06 01 63 01 01 65 08 7f 00"
     );
     assert_eq!(recode(&bytes).unwrap(), bytes);
     let current = Current {

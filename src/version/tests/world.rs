@@ -64,6 +64,7 @@ pub(super) fn table(
                 largest: key.into(),
                 seqnos: (SeqNo::new(1), SeqNo::new(1)),
             },
+            deleted_through: SeqNo::ZERO,
         },
     }
 }
