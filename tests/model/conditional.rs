@@ -5,6 +5,7 @@ use super::op::{Kind, Op, Random};
 use super::reads::check_value;
 use super::scans::{Turn, check_iter};
 use super::world::World;
+use super::writes::{bounds_of, short_ranks};
 use alluvium::{Durability, ErrorKind, Result, Savepoint, Transaction, WriteOptions};
 use std::collections::BTreeMap;
 
@@ -135,7 +136,21 @@ impl World {
         let n = random.pick(&alive);
         let rank =
             op.a.wrapping_add(random.below(1 + usize::from(op.b) % 32) as u8);
-        match random.below(12) {
+        match random.below(13) {
+            12 => {
+                let ranks = short_ranks(rank, random.byte(), random.byte());
+                match bounds_of(&ranks) {
+                    (from, Some(to)) => tx.delete_range(self.handle(n), from..to),
+                    (from, None) => tx.delete_range(self.handle(n), from..),
+                }
+                let there = self.oracle.entries(n, u32::MAX, ranks.clone()).into_iter();
+                own.extend(there.map(|(rank, _)| ((n, rank), None)));
+                for ((space, rank), value) in own.iter_mut() {
+                    if *space == n && ranks.contains(&usize::from(*rank)) {
+                        *value = None;
+                    }
+                }
+            }
             10..12 if self.takes_merges(n) => {
                 let there = self.oracle.get(n, rank);
                 let before = own.get(&(n, rank)).copied().unwrap_or(there);

@@ -152,6 +152,11 @@ kinds! {
     MergeSynced 10,
     /// Puts, deletes and merges of one key, in their order.
     BatchMerge 30,
+    /// Ranges of any kind, most of them short.
+    DeleteRange 60,
+    DeleteRangeSynced 5,
+    /// Ranges, puts, deletes and merges of keys side by side, in their order.
+    BatchRange 20,
 }
 
 /// One operation.

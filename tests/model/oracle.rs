@@ -143,6 +143,13 @@ impl Oracle {
         self.record(space, key, Some(merged));
     }
 
+    /// Adds the deletion of a range of keys to the batch.
+    pub(crate) fn record_range(&mut self, space: usize, ranks: Range<usize>) {
+        for (key, _) in self.entries(space, u32::MAX, ranks) {
+            self.record(space, key, None);
+        }
+    }
+
     /// The batch was acknowledged, or nothing was in it.
     pub(crate) fn acknowledge(&mut self) {
         self.acknowledged = self.version;

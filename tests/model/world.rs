@@ -209,9 +209,10 @@ impl World {
         match op.kind {
             Put | PutLogged | PutSynced | PutLarge | PutEmpty => self.put(op),
             Delete | DeleteSynced => self.delete(op),
+            DeleteRange | DeleteRangeSynced => self.delete_range(op),
             Merge | MergeSynced => self.merge(op),
-            Batch | BatchSynced | BatchOneKey | BatchMerge | BatchEmpty | BatchEmptySynced
-            | BatchBig => self.batch(op),
+            Batch | BatchSynced | BatchOneKey | BatchMerge | BatchRange | BatchEmpty
+            | BatchEmptySynced | BatchBig => self.batch(op),
             BatchTooLarge | KeyTooLarge => self.too_large(op),
             Get | GetWith | ContainsKey | GetMany | HoldSlice => self.get(op),
             CheckSlices => {

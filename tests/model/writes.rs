@@ -3,12 +3,13 @@
 //! The oracle hears of a write before the engine does: if the power goes in the middle, the write
 //! may be there or not.
 
-use super::keys::key;
+use super::keys::{KEYS, key};
 use super::op::{Kind, Op, Random};
 use super::world::{NAMES, World};
 use alluvium::{
     Durability, ErrorKind, KeyspaceOptions, KeyspaceStats, Result, WriteBatch, WriteOptions,
 };
+use std::ops::Range;
 
 /// A key is at most this long.
 const KEY_BYTES_MAX: usize = 64 << 10;
@@ -67,6 +68,30 @@ impl World {
         self.written(op.kind, written)
     }
 
+    pub(super) fn delete_range(&mut self, op: &Op) -> Result<()> {
+        let n = self.space(op)?;
+        let ranks = short_ranks(op.a, op.b, op.len);
+        self.oracle.begin();
+        self.oracle.record_range(n, ranks.clone());
+        let options = match durability(op.kind) {
+            None => WriteOptions::new(),
+            Some(it) => WriteOptions::new().durability(it),
+        };
+        let space = self.handle(n);
+        let deleted = match bounds_of(&ranks) {
+            (from, None) if op.seed.is_multiple_of(2) => space.delete_range_with(from.., options),
+            (from, None) => space.delete_range_with(from..=key(u8::MAX), options),
+            (from, Some(to)) if op.seed.is_multiple_of(2) || ranks.is_empty() => {
+                space.delete_range_with(from..to, options)
+            }
+            (from, Some(_)) => {
+                let last = key((ranks.end - 1) as u8);
+                space.delete_range_with(from..=last, options)
+            }
+        };
+        self.written(op.kind, deleted)
+    }
+
     pub(super) fn batch(&mut self, op: &Op) -> Result<()> {
         self.space(op)?;
         let mut random = op.details();
@@ -93,7 +118,17 @@ impl World {
                 _ => 2,
             };
             let what = random.below(10);
-            if what < merges && self.takes_merges(n) {
+            if op.kind == Kind::BatchRange && what.is_multiple_of(3) {
+                let ranks = short_ranks(rank, random.byte(), random.byte());
+                // An empty one would be no operation.
+                let ranks = ranks.start..ranks.end.max(ranks.start + 1);
+                let (from, to) = bounds_of(&ranks);
+                match to {
+                    Some(to) => batch.delete_range(self.handle(n), from..to),
+                    None => batch.delete_range(self.handle(n), from..),
+                }
+                self.oracle.record_range(n, ranks);
+            } else if what < merges && self.takes_merges(n) {
                 let map = self.oracle.map(random.next() as u16);
                 batch.merge(self.handle(n), key(rank), map.encode());
                 self.oracle.record_merge(n, rank, map);
@@ -324,12 +359,29 @@ fn durability(kind: Kind) -> Option<Durability> {
         Kind::PutSynced
         | Kind::DeleteSynced
         | Kind::MergeSynced
+        | Kind::DeleteRangeSynced
         | Kind::BatchSynced
         | Kind::BatchEmptySynced
         | Kind::TransactSynced => Some(Durability::Synced),
         Kind::PutLogged => Some(Durability::Logged),
         _ => None,
     }
+}
+
+/// Ranks from `a` on: in one of sixteen cases up to `b`, or all of them, and else a few.
+pub(super) fn short_ranks(a: u8, b: u8, len: u8) -> Range<usize> {
+    let a = usize::from(a);
+    match len % 32 {
+        0 => a..KEYS,
+        1 => a..usize::from(b).max(a),
+        few => a..(a + usize::from(few) / 2).min(KEYS),
+    }
+}
+
+/// The first key of these ranks, and the first behind them if there is one.
+pub(super) fn bounds_of(ranks: &Range<usize>) -> (&'static [u8], Option<&'static [u8]>) {
+    let start = key(ranks.start as u8);
+    (start, (ranks.end < KEYS).then(|| key(ranks.end as u8)))
 }
 
 fn batch_value_bytes(kind: Kind, random: &mut Random) -> usize {

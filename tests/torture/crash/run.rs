@@ -268,15 +268,44 @@ impl<'a> Run<'a> {
             }
             changes.push((spaces[name], key, value));
         }
+        self.write_batch(durability, &batch, changes)
+    }
+
+    /// Deletes the keys `from..to`, and says that `from` is gone even if it was not there.
+    pub(crate) fn delete_range(
+        &mut self,
+        durability: Durability,
+        name: &'static str,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<()> {
+        let id = self.marks(|marks| marks.spaces[name]);
+        let space = self.space(name)?;
+        let mut changes: Vec<Change> = vec![(id, from.to_vec(), None)];
+        for entry in space.range(from..to) {
+            changes.push((id, entry?.0.to_vec(), None));
+        }
+        let mut batch = WriteBatch::new();
+        batch.delete_range(&space, from..to);
+        self.write_batch(durability, &batch, changes)
+    }
+
+    fn write_batch(
+        &mut self,
+        durability: Durability,
+        batch: &WriteBatch,
+        changes: Vec<Change>,
+    ) -> Result<()> {
+        let spaces = self.marks(|marks| marks.spaces.clone());
         let before = self.history.len();
-        let seqno = self.db().seqno().get() + changes.len() as u64;
+        let seqno = self.db().seqno().get() + batch.len() as u64;
         self.history.push(changes);
         self.marks(|marks| {
             marks.tried = before + 1;
             marks.seqno = marks.seqno.max(seqno);
         });
         let options = WriteOptions::new().durability(durability);
-        let result = self.db().write(&batch, options);
+        let result = self.db().write(batch, options);
         self.show();
         match result {
             Ok(seqno) => self.marks(|marks| {

@@ -1,4 +1,4 @@
-//! The 24 scripts of the enumeration: at least 350 mutating calls each, and together everything
+//! The 26 scripts of the enumeration: at least 350 mutating calls each, and together everything
 //! that changes a disk. The seed changes keys and values, never the shape of a script.
 
 use super::run::{Edit, Run, Setting};
@@ -26,7 +26,7 @@ macro_rules! scripts {
 }
 
 /// All of them.
-pub(crate) const SCRIPTS: [Script; 24] = scripts! {
+pub(crate) const SCRIPTS: [Script; 26] = scripts! {
     "puts-and-deletes", tiny, puts_and_deletes;
     "puts-with-a-written-log", written, puts_and_deletes;
     "batches-over-keyspaces", tiny, batches_over_keyspaces;
@@ -42,6 +42,8 @@ pub(crate) const SCRIPTS: [Script; 24] = scripts! {
     "read-by-calls", read_by_calls, flushes_and_compactions;
     "ranges-compacted", tiny, ranges_compacted;
     "ranges-compacted-leveled", leveled, ranges_compacted;
+    "deleted-ranges", tiny, deleted_ranges;
+    "deleted-ranges-leveled", leveled, deleted_ranges;
     "reopened-after-closing", tiny, reopened_after_closing;
     "reopened-after-kills", tiny, reopened_after_kills;
     "reopened-after-power-losses", tiny, reopened_after_power_losses;
@@ -226,6 +228,34 @@ fn ranges_compacted(run: &mut Run<'_>) -> Result<()> {
     }
     run.compact_range("orders", b"", b"key/012")?;
     run.compact_range("default", b"key/030", b"z")
+}
+
+fn deleted_ranges(run: &mut Run<'_>) -> Result<()> {
+    run.begin()?;
+    for n in 0..72 {
+        let edits = edits(run, 2, 70);
+        run.write(Durability::Logged, edits)?;
+        if n % 8 == 5 {
+            let first = run.below(30);
+            let behind = first + 1 + run.below(9);
+            let durability = match n % 16 {
+                5 => Durability::Synced,
+                _ => Durability::Logged,
+            };
+            let key = |n: u64| format!("key/{n:03}").into_bytes();
+            run.delete_range(durability, space(n / 8), &key(first), &key(behind))?;
+        }
+        if n % 24 == 15 {
+            run.compact_range(space(n / 24), b"key/010", b"key/025")?;
+        }
+    }
+    run.delete_range(Durability::Logged, "default", b"", b"key/030")?;
+    run.close()?;
+    run.open()?;
+    run.delete_range(Durability::Logged, "orders", b"", b"z")?;
+    run.flush()?;
+    run.put("orders", b"key/001".to_vec(), 20)?;
+    run.compact()
 }
 
 fn reopened_after_closing(run: &mut Run<'_>) -> Result<()> {

@@ -192,9 +192,34 @@ impl<'a> Run<'a> {
             }
             own.push((space, key(n), value));
         }
+        self.write(durability, &batch, own);
+    }
+
+    /// Deletes the keys from that of `from` up to before that of `to`.
+    pub fn delete_range(
+        &mut self,
+        durability: Durability,
+        space: &'static str,
+        from: u32,
+        to: u32,
+    ) {
+        let (false, Some(keyspace)) = (self.is_dead(), self.space(space)) else {
+            return;
+        };
+        let (from, to) = (key(from), key(to));
+        let mut batch = WriteBatch::new();
+        batch.delete_range(&keyspace, &from[..]..&to[..]);
+        let now = self.history.now.keys();
+        let within = now.filter(|(s, key)| *s == space && from <= *key && *key < to);
+        let mut own: Vec<Change> = within.map(|(_, key)| (space, key.clone(), None)).collect();
+        own.push((space, from, None));
+        self.write(durability, &batch, own);
+    }
+
+    fn write(&mut self, durability: Durability, batch: &WriteBatch, own: Vec<Change>) {
         let Some(db) = &self.db else { return };
         let options = WriteOptions::new().durability(durability);
-        let answer = db.write(&batch, options);
+        let answer = db.write(batch, options);
         if self.is_dead() {
             // Nobody heard the answer: it may be there or not.
             self.history.push(own);

@@ -8,7 +8,7 @@ use alluvium::{
 
 pub type Script = fn(&mut Run<'_>);
 
-pub const SCRIPTS: [(&str, Script); 14] = [
+pub const SCRIPTS: [(&str, Script); 15] = [
     ("puts and deletes", puts_and_deletes),
     ("batches over keyspaces", batches_over_keyspaces),
     ("segments rotate and are recycled", segments_rotate),
@@ -18,6 +18,7 @@ pub const SCRIPTS: [(&str, Script); 14] = [
     ("keyspaces come and go", keyspaces_come_and_go),
     ("synced writes and reads", synced_writes_and_reads),
     ("checkpoints and backups", checkpoints_and_backups),
+    ("deleted ranges", deleted_ranges),
     ("repairs without CURRENT", repairs_without_current),
     ("repairs of the manifest", repairs_of_the_manifest),
     ("repairs without a manifest", repairs_without_a_manifest),
@@ -225,6 +226,30 @@ fn checkpoints_and_backups(run: &mut Run<'_>) {
     run.put("default", 9, 40);
     run.backup_from_memory();
     run.restore_of_damage("/of-damage");
+    run.check_keys();
+}
+
+fn deleted_ranges(run: &mut Run<'_>) {
+    run.open();
+    for n in 0..30 {
+        run.put(SPACES[n as usize % 2], n, 90);
+        if n % 6 == 5 {
+            let durability = match n % 12 {
+                5 => Durability::Synced,
+                _ => Durability::Logged,
+            };
+            run.delete_range(durability, SPACES[n as usize / 6 % 2], n - 5, n - 1);
+        }
+        if n % 10 == 9 {
+            run.flush();
+        }
+    }
+    run.compact();
+    run.delete_range(Durability::Logged, "default", 0, 20);
+    run.close();
+    run.open();
+    run.delete_range(Durability::Logged, "orders", 0, 99);
+    run.flush();
     run.check_keys();
 }
 
