@@ -372,6 +372,12 @@ fn the_samples_of_the_format() {
          0a 03 0f 01 04 11 01 0a 17 06 01 63 01 01 65 08 7f 00"
     );
     assert_eq!(recode(&bytes).unwrap(), bytes);
+    // A deleted range has an end or none; a third case is no deletion.
+    let mut third = bytes.clone();
+    let piece = [0x17, 6, 1, b'c', 1];
+    let at = third.windows(5).position(|part| part == piece).unwrap();
+    third[at + 4] = 2;
+    assert_eq!(recode(&third).unwrap_err().kind(), ErrorKind::Corruption);
     let current = Current {
         manifest: FileId(2),
         database: 0x11,
