@@ -10,6 +10,7 @@ pub struct Alluvium(Db);
 
 impl Engine for Alluvium {
     const MERGES: bool = true;
+    const DELETES_RANGES: bool = true;
 
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         let mut keyspace = KeyspaceOptions::new()
@@ -55,6 +56,10 @@ impl Engine for Alluvium {
 
     fn delete(&self, key: &[u8]) -> Result<()> {
         Ok(self.0.delete(key)?)
+    }
+
+    fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<()> {
+        Ok(self.0.delete_range(from..to)?)
     }
 
     fn add(&self, key: &[u8], amount: i64) -> Result<()> {

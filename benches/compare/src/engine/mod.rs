@@ -76,6 +76,9 @@ pub trait Engine: Sized + Send + Sync {
     /// Whether it has merge operators.
     const MERGES: bool = false;
 
+    /// Whether it deletes a range of keys by one write.
+    const DELETES_RANGES: bool = false;
+
     /// The longest key it takes.
     const KEY_BYTES_MAX: usize = usize::MAX;
 
@@ -92,6 +95,11 @@ pub trait Engine: Sized + Send + Sync {
     /// Adds to a counter, 8 bytes in little-endian order, by a merge.
     fn add(&self, _key: &[u8], _amount: i64) -> Result<()> {
         Err("it has no merge operators".into())
+    }
+
+    /// Deletes the keys `from..to` by one write.
+    fn delete_range(&self, _from: &[u8], _to: &[u8]) -> Result<()> {
+        Err("it cannot delete ranges".into())
     }
 
     /// Hands the value to `read` in the cheapest way the engine has.

@@ -14,6 +14,7 @@ pub struct RocksDb(DB);
 
 impl Engine for RocksDb {
     const MERGES: bool = true;
+    const DELETES_RANGES: bool = true;
 
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         let mut table = BlockBasedOptions::default();
@@ -71,6 +72,11 @@ impl Engine for RocksDb {
 
     fn delete(&self, key: &[u8]) -> Result<()> {
         Ok(self.0.delete(key)?)
+    }
+
+    fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<()> {
+        let family = self.0.cf_handle(FAMILY).ok_or("no default column family")?;
+        Ok(self.0.delete_range_cf(&family, from, to)?)
     }
 
     fn add(&self, key: &[u8], amount: i64) -> Result<()> {

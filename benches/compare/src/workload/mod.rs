@@ -6,7 +6,7 @@
 //! be, and scans are counted and their order is checked. A wrong answer ends the run.
 //!
 //! Here: the list, the scale and what the workloads share. `fill`, `read` and `mixed` hold those
-//! with short values, `counters` those that are merged, `long` and `ycsb` those with long ones, `forms`
+//! with short values, `ranges` those that go by ranges, `counters` those that are merged, `long` and `ycsb` those with long ones, `forms`
 //! those with other keys; `sustained` and `reopen` have rows of their own kind.
 
 mod counters;
@@ -14,6 +14,7 @@ mod fill;
 mod forms;
 mod long;
 mod mixed;
+mod ranges;
 mod read;
 pub mod reopen;
 mod sustained;
@@ -58,6 +59,7 @@ pub const NAMES: &[&str] = &[
     "YCSB E",
     "YCSB F",
     "deleterandom then scan",
+    ranges::NAME,
     counters::NAME,
     "values of 0 bytes",
     "values of 4 KiB",
@@ -139,6 +141,7 @@ impl Scale {
         let own = match workload {
             "readrandom zipfian" => 1,
             counters::NAME => 2,
+            ranges::NAME => 8,
             "seek and next 10" | "seek and next 100" => KEY_BYTES as u64,
             _ if workload.starts_with("YCSB ") => 8,
             _ if forms::FORMS.iter().any(|form| form.name == workload) => 8,
@@ -247,6 +250,7 @@ fn measure<E: Engine>(name: &str, engine: &E, scale: Scale) -> Result<Vec<Figure
         "seek and next 100" => one(reads / 50, bench.seek(reads / 50, 100)?),
         "read while writing" => bench.read_while_writing(),
         "deleterandom then scan" => bench.delete_then_scan(),
+        ranges::NAME => bench.delete_ranges(),
         counters::NAME => bench.merge_counters(),
         "values of 0 bytes" => Long::new(engine, 0, keys).fill_and_read(name),
         "values of 4 KiB" => Long::new(engine, 4 << 10, keys).fill_and_read(name),

@@ -119,6 +119,7 @@ fn every_workload_is_content_with<E: Engine>(engine: &str) {
                 let known = match *name {
                     forms::LONG => engine == "lmdb",
                     counters::NAME => ["fjall", "lmdb", "redb"].contains(&engine),
+                    ranges::NAME => !["alluvium", "rocksdb"].contains(&engine),
                     _ => false,
                 };
                 assert!(known, "{engine}: {name}");
