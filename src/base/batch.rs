@@ -29,6 +29,8 @@ use super::options::KeyRange;
 use super::ranges::HalfOpen;
 use super::types::{KeyspaceId, ValueKind};
 
+/// The key behind the longest one may be where a range begins or ends.
+const RANGE_END_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
 const COUNT_BYTES: usize = 4;
 
 /// Something that names a keyspace of an open database: a `Keyspace`, or a `Db` for its default.
@@ -196,19 +198,25 @@ impl WriteBatch {
 
     pub(crate) fn push_delete_range(&mut self, keyspace: KeyspaceId, range: &HalfOpen) {
         let end = range.end.as_deref().unwrap_or_default();
-        if longest_key(ValueKind::DeleteRange) < end.len() {
-            self.fault.get_or_insert(Fault::KeyTooLarge(end.len()));
-        } else if self.push_key(ValueKind::DeleteRange, keyspace, &range.start) {
+        let longest = range.start.len().max(end.len());
+        if RANGE_END_BYTES_MAX < longest {
+            self.fault.get_or_insert(Fault::KeyTooLarge(longest));
+        } else if self.push_start(ValueKind::DeleteRange, keyspace, &range.start) {
             put_bytes(&mut self.bytes, end);
         }
     }
 
     #[inline]
     fn push_key(&mut self, kind: ValueKind, keyspace: KeyspaceId, key: &[u8]) -> bool {
-        if key.len() > longest_key(kind) {
+        if key.len() > KEY_BYTES_MAX {
             self.fault.get_or_insert(Fault::KeyTooLarge(key.len()));
             return false;
         }
+        self.push_start(kind, keyspace, key)
+    }
+
+    #[inline]
+    fn push_start(&mut self, kind: ValueKind, keyspace: KeyspaceId, key: &[u8]) -> bool {
         let Some(count) = self.count().checked_add(1) else {
             self.fault.get_or_insert(Fault::TooManyOperations);
             return false;
@@ -311,13 +319,11 @@ impl WriteBatch {
     }
 }
 
-/// The key behind the longest key may be where a range begins or ends.
-#[inline]
-fn longest_key(kind: ValueKind) -> usize {
-    match kind {
-        ValueKind::DeleteRange => KEY_BYTES_MAX + 1,
-        _ => KEY_BYTES_MAX,
-    }
+/// True for the ends of a range that has keys; an empty end is none.
+#[cold]
+fn is_range(start: &[u8], end: &[u8]) -> bool {
+    let longest = start.len().max(end.len());
+    longest <= RANGE_END_BYTES_MAX && (end.is_empty() || start < end)
 }
 
 /// One decoded operation, borrowing from the batch.
@@ -386,14 +392,9 @@ impl<'a> Operations<'a> {
             }
             ValueKind::Put | ValueKind::PutBlob | ValueKind::DeleteRange => (0, d.bytes()?),
         };
-        if key.len() > longest_key(kind) || value.len() > VALUE_BYTES_MAX {
-            return None;
-        }
-        if kind == ValueKind::DeleteRange {
-            let has_keys = value.is_empty() || key < value;
-            if value.len() > longest_key(kind) || !has_keys {
-                return None;
-            }
+        let is_of_keys = kind == ValueKind::DeleteRange;
+        if is_of_keys || key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
+            (is_of_keys && is_range(key, value)).then_some(())?;
         }
         Some(Operation {
             keyspace,

@@ -50,6 +50,8 @@ pub struct Visible<C> {
     folding: Folding,
     /// What was deleted with ranges.
     deleted: Asked,
+    /// Versions met since the last jump that were deleted so.
+    hidden: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,7 @@ impl<C: Cursor> Visible<C> {
             value: Vec::new(),
             folding,
             deleted: Asked::new(deleted, at),
+            hidden: 0,
         }
     }
 
@@ -272,7 +275,7 @@ impl<C: Cursor> Visible<C> {
     /// `self.kept` are behind us and do not count.
     #[inline]
     fn settle_forward(&mut self, mut passing: bool) -> Result<()> {
-        let (mut skips, mut hidden) = (0, 0);
+        let mut skips = 0;
         while self.inner.valid() {
             let key = self.inner.key();
             let tag = self.inner.tag();
@@ -297,8 +300,8 @@ impl<C: Cursor> Visible<C> {
                 self.pass_newer(&mut skips)?;
                 continue;
             }
-            if self.deleted.hides(key, tag.seqno()) {
-                self.pass_deleted(&mut hidden)?;
+            if self.deleted.has_any() && self.deleted.hides(key, tag.seqno()) {
+                self.pass_deleted()?;
                 continue;
             }
             match tag.kind() {
@@ -347,12 +350,12 @@ impl<C: Cursor> Visible<C> {
     /// Over a version that was deleted with a range; over all that lie in the range with it, and are not
     /// newer, when there are many.
     #[cold]
-    fn pass_deleted(&mut self, hidden: &mut usize) -> Result<()> {
-        *hidden += 1;
-        if *hidden < SKIPS_MAX {
+    fn pass_deleted(&mut self) -> Result<()> {
+        self.hidden += 1;
+        if self.hidden < SKIPS_MAX {
             return self.inner.next();
         }
-        *hidden = 0;
+        self.hidden = 0;
         let newest = self.deleted.newest_of(self.inner.key());
         self.inner.pass(self.deleted.end(), newest)
     }
@@ -370,11 +373,9 @@ impl<C: Cursor> Visible<C> {
 
     /// From the oldest version of some key to the nearest visible entry at or before it.
     fn settle_backward(&mut self) -> Result<()> {
-        let mut hidden = 0;
         while self.inner.valid() && self.bounds.after_lower(self.inner.key()) {
             let tag = self.inner.tag();
-            if self.deleted.hides(self.inner.key(), tag.seqno()) {
-                self.pass_deleted_back(&mut hidden)?;
+            if self.deleted.has_any() && self.passes_deleted_back()? {
                 continue;
             }
             if tag.kind() == ValueKind::Put && tag.seqno() <= self.at && self.inner.is_newest() {
@@ -395,16 +396,20 @@ impl<C: Cursor> Visible<C> {
         Ok(())
     }
 
-    /// As `pass_deleted`, going backward.
+    /// As `pass_deleted`, going backward; false when the version was not deleted so.
     #[cold]
-    fn pass_deleted_back(&mut self, hidden: &mut usize) -> Result<()> {
-        *hidden += 1;
-        if *hidden < SKIPS_MAX {
-            return self.inner.prev();
+    #[inline(never)]
+    fn passes_deleted_back(&mut self) -> Result<bool> {
+        if !(self.deleted).hides(self.inner.key(), self.inner.tag().seqno()) {
+            return Ok(false);
         }
-        *hidden = 0;
+        self.hidden += 1;
+        if self.hidden < SKIPS_MAX {
+            return self.inner.prev().map(|()| true);
+        }
+        self.hidden = 0;
         let newest = self.deleted.newest_of(self.inner.key());
-        self.inner.pass_back(self.deleted.start(), newest)
+        (self.inner.pass_back(self.deleted.start(), newest)).map(|()| true)
     }
 
     /// Walks the versions of `self.key` from the oldest and leaves the inner cursor before them

@@ -458,10 +458,15 @@ impl Asked {
         }
     }
 
-    /// True when `key` was deleted with a range after it was written at `seqno`.
+    /// False when nothing was deleted: then there is no reason to look for the key.
     #[inline]
+    pub fn has_any(&self) -> bool {
+        !self.ranges.is_empty()
+    }
+
+    /// True when `key` was deleted with a range after it was written at `seqno`.
     pub fn hides(&mut self, key: &[u8], seqno: SeqNo) -> bool {
-        !self.ranges.is_empty() && seqno < self.newest_of(key)
+        seqno < self.newest_of(key)
     }
 
     /// The newest deletion of `key`; [`SeqNo::ZERO`] when there is none.
