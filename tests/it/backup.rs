@@ -507,3 +507,60 @@ fn a_backup_shares_no_file_with_its_source() {
     let db = open(&sim, ROOT);
     assert!(!db.verify().unwrap().problems.is_empty());
 }
+
+/// An unusable record must not take the place of one that can be restored.
+#[test]
+fn a_damaged_point_is_not_one_of_the_newest_that_are_kept() {
+    let sim = SimFs::new(31);
+    let db = open(&sim, "/db");
+    let backups = backups(&sim);
+    for n in 0..3 {
+        fill(&db, n * 10, n * 10 + 10);
+        backups.create(&db).unwrap();
+    }
+    sim.plant(Path::new(BACKUPS), "000003.point", b"no record");
+    assert_eq!(backups.keep_newest(1).unwrap(), [1]);
+    let report = backups.verify(2).unwrap();
+    assert!(report.problems.is_empty(), "{report:?}");
+    drop(restored(&sim, &backups, 2).unwrap());
+    backups.remove(3).unwrap();
+    assert_eq!(ids(&backups), [2]);
+}
+
+/// What a backup is in the middle of looks like an orphan: whoever removes has to wait for it.
+#[test]
+fn a_removal_beside_a_backup_takes_none_of_its_tables() {
+    let sim = SimFs::new(32);
+    let db = open(&sim, "/db");
+    let backups = backups(&sim);
+    std::thread::scope(|scope| {
+        let removing = scope.spawn(|| {
+            for _ in 0..200 {
+                backups.keep_newest(1).unwrap();
+            }
+        });
+        let mut n = 0;
+        while n < 5 || !removing.is_finished() {
+            fill(&db, n * 10, n * 10 + 10);
+            backups.create(&db).unwrap();
+            n += 1;
+        }
+        removing.join().unwrap();
+    });
+    for id in ids(&backups) {
+        let report = backups.verify(id).unwrap();
+        assert!(report.problems.is_empty(), "{id}: {report:?}");
+    }
+}
+
+#[test]
+fn a_record_with_the_last_number_is_told_of_and_not_counted_beyond() {
+    let sim = SimFs::new(33);
+    let db = open(&sim, "/db");
+    let backups = backups(&sim);
+    let name = format!("{}.point", u64::MAX);
+    sim.plant(Path::new(BACKUPS), &name, b"no record");
+    let error = backups.create(&db).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    assert_eq!(error.file(), Some(&*Path::new(BACKUPS).join(&name)));
+}

@@ -14,8 +14,8 @@
 //! in a database of their own, so that none is ever taken for one of the source's.
 //!
 //! Invariants: B1 a record that is there has all its tables, whole; B2 a table goes only when no
-//! record that may come back names it. Threads: the caller's; the directory's lock is held for as
-//! long as it is open, so two processes never change it at once.
+//! record that may come back names it. Threads: the callers', one at a time; the directory's lock is
+//! held for as long as it is open, so two processes never change it at once.
 
 mod point;
 mod store;
@@ -31,7 +31,7 @@ use super::sweep::remove_if_there;
 use super::upkeep::VerifyReport;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::{ReadMode, Verify};
-use crate::base::sync::Arc;
+use crate::base::sync::{Arc, Mutex};
 use crate::base::types::{FileId, SeqNo};
 use crate::fs::{DirLock, FileName, Fs};
 use crate::table::{BlockCache, TableContext};
@@ -64,6 +64,9 @@ use store::{Store, TEMP};
 #[derive(Debug)]
 pub struct BackupDirectory {
     fs: Fs,
+    /// Held by each call that makes, removes or reads tables: what one is in the middle of looks like
+    /// an orphan to another (B1).
+    turn: Mutex<()>,
     _lock: DirLock,
 }
 
@@ -130,7 +133,11 @@ impl BackupDirectory {
             fs.create_new(FileName::Backups)?;
             fs.sync_dir()?;
         }
-        Ok(BackupDirectory { fs, _lock: lock })
+        Ok(BackupDirectory {
+            fs,
+            turn: Mutex::new(()),
+            _lock: lock,
+        })
     }
 
     /// Adds a point in time: all of `db` at one instant, as [`Db::checkpoint`] takes it. Tables that an
@@ -158,11 +165,13 @@ impl BackupDirectory {
     pub fn create_with(&self, db: &Db, options: CheckpointOptions) -> Result<BackupReport> {
         let core = db.engine();
         core.flush_for_copy(&options)?;
+        let turn = self.turn.lock();
         let created = self.write(core, core.take_moment(&options)?);
         if created.is_err() {
             // What was copied in vain may be what filled the disk. The error is the one to report.
             let _ = self.sweep(&[]);
         }
+        drop(turn);
         if core.board.is_inline() {
             core.run_pending();
         }
@@ -198,7 +207,7 @@ impl BackupDirectory {
         }
         let picture = moment.picture(core.versions.database());
         let point = Point {
-            number: FileId(self.numbers()?.last().map_or(1, |last| last.0 + 1)),
+            number: self.next_number()?,
             made_ms: core.fs.env().wall_ms(),
             checksums: point::metas(&picture)
                 .filter_map(|meta| checksums.get(&meta.file).copied())
@@ -242,6 +251,7 @@ impl BackupDirectory {
     /// Only when it could not run, also that the record is damaged; what it finds is in the report:
     /// each problem is `Corruption` with file and offset.
     pub fn verify(&self, id: u64) -> Result<VerifyReport> {
+        let _turn = self.turn.lock();
         let point = self.point(FileId(id))?;
         let mut report = VerifyReport::default();
         for (meta, table) in point.tables() {
@@ -280,6 +290,7 @@ impl BackupDirectory {
     /// As [`BackupDirectory::restore`].
     #[doc(hidden)]
     pub fn restore_in(&self, id: u64, to: &Fs) -> Result<CheckpointReport> {
+        let _turn = self.turn.lock();
         let point = self.point(FileId(id))?;
         let target = Target::begin(to)?;
         for (meta, table) in point.tables() {
@@ -309,6 +320,7 @@ impl BackupDirectory {
     /// `NotFound` when there is no such point; `Io`: it may be gone already, and its tables are
     /// removed by the next `create` or `remove`.
     pub fn remove(&self, id: u64) -> Result<()> {
+        let _turn = self.turn.lock();
         if !self.numbers()?.contains(&FileId(id)) {
             return Err(no_such_point(&self.fs, id));
         }
@@ -316,18 +328,42 @@ impl BackupDirectory {
         self.sweep(&[])
     }
 
-    /// Removes all points in time but the newest `count`, and gives the numbers of those removed.
+    /// Removes all points in time that are older than the newest `count`, and gives the numbers of
+    /// those removed. One whose record is damaged is none of the `count`: it stays if it is newer.
     ///
     /// # Errors
     /// As [`BackupDirectory::remove`].
     pub fn keep_newest(&self, count: usize) -> Result<Vec<u64>> {
-        let mut numbers = self.numbers()?;
-        numbers.truncate(numbers.len().saturating_sub(count));
-        for &number in &numbers {
+        let _turn = self.turn.lock();
+        let (mut kept, mut removed) = (0, Vec::new());
+        for number in self.numbers()?.into_iter().rev() {
+            if kept == count {
+                removed.push(number);
+                continue;
+            }
+            match self.point(number) {
+                Ok(_) => kept += 1,
+                Err(error) if is_unreadable(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for &number in removed.iter().rev() {
             self.fs.remove(FileName::Point(number))?;
         }
         self.sweep(&[])?;
-        Ok(numbers.into_iter().map(|number| number.0).collect())
+        Ok(removed.into_iter().rev().map(|number| number.0).collect())
+    }
+
+    fn next_number(&self) -> Result<FileId> {
+        let Some(last) = self.numbers()?.last().copied() else {
+            return Ok(FileId(1));
+        };
+        let next = last.0.checked_add(1).map(FileId);
+        next.ok_or_else(|| {
+            Error::corruption("record of a backup with the last number that there is")
+                .at(self.fs.path(FileName::Point(last)))
+                .advice("No backup made it: remove it.")
+        })
     }
 
     /// The numbers of all records, ascending.
@@ -372,12 +408,15 @@ impl BackupDirectory {
         let mut store = Store::read(&self.fs)?;
         match points.collect::<Result<Vec<Point>>>() {
             Ok(points) => store.sweep(Some(&points), wanted),
-            Err(error) => match error.kind() {
-                ErrorKind::Corruption | ErrorKind::Unsupported => store.sweep(None, wanted),
-                _ => Err(error),
-            },
+            Err(error) if is_unreadable(&error) => store.sweep(None, wanted),
+            Err(error) => Err(error),
         }
     }
+}
+
+/// True when a record is there and says nothing: damaged, or of a newer format.
+fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported)
 }
 
 /// True for a directory of backups, false for an empty one.

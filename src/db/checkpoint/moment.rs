@@ -7,6 +7,7 @@
 
 use super::{CheckpointOptions, CheckpointReport, no_such_keyspace};
 use crate::base::error::Result;
+use crate::base::hooks::Folding;
 use crate::base::ranges::Pieces;
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
@@ -40,6 +41,8 @@ struct Held {
     version: Arc<Version>,
     /// Frozen, newest first: they hold what no table of the version does.
     memtables: Vec<Arc<Memtable>>,
+    /// What its merges meant then.
+    folding: Folding,
     /// Name, options and what else the manifest says; the tables of the copy, and their places.
     edit: KeyspaceEdit,
 }
@@ -97,6 +100,7 @@ impl Core {
                 edit: edit_of(tree.id(), &view.version),
                 version: Arc::clone(&view.version),
                 memtables: view.immutables.clone(),
+                folding: view.folding.clone(),
                 tree,
             })
             .collect();
@@ -163,7 +167,7 @@ impl Moment {
                 },
                 keyspace: held.tree.id(),
                 options: held.tree.options(),
-                folding: held.tree.view().folding.clone(),
+                folding: held.folding.clone(),
                 // Nothing is dropped.
                 snapshots: &[],
                 stop: core.board.stopped(),
