@@ -2,7 +2,7 @@
 
 mod crash;
 
-use crate::support::{ROOT, TempDir};
+use crate::support::{ROOT, TempDir, quiet_options};
 use alluvium::fs::sim::{Fault, FaultRule, SimFs};
 use alluvium::fs::{FileName, Fs};
 use alluvium::{
@@ -26,11 +26,7 @@ fn quiet() -> KeyspaceOptions {
 }
 
 fn options() -> Options {
-    Options::new()
-        .memory_bytes(8 << 20)
-        .log_segment_bytes(16 << 10)
-        .background_threads(0)
-        .default_keyspace(quiet())
+    quiet_options(quiet()).log_segment_bytes(16 << 10)
 }
 
 fn open(sim: &SimFs, root: &str) -> Db {

@@ -14,7 +14,7 @@ mod reads;
 mod slips;
 mod work;
 
-use crate::support::{ROOT, TempDir};
+use crate::support::{ROOT, TempDir, quiet_options};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, SimFs};
 use alluvium::{
@@ -46,11 +46,7 @@ fn busy() -> KeyspaceOptions {
 }
 
 fn options() -> Options {
-    Options::new()
-        .memory_bytes(8 << 20)
-        .log_segment_bytes(64 << 10)
-        .background_threads(0)
-        .default_keyspace(quiet())
+    quiet_options(quiet())
 }
 
 fn open(sim: &SimFs, options: &Options) -> Db {

@@ -1,6 +1,6 @@
 //! Checkpoints: a copy shows one instant, is a database of its own, and is there whole or not at all.
 
-use crate::support::{ROOT, TempDir};
+use crate::support::{ROOT, TempDir, quiet_options};
 use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, SimFs};
 use alluvium::fs::{FileName, Fs};
 use alluvium::{
@@ -24,11 +24,7 @@ fn small() -> KeyspaceOptions {
 }
 
 fn options() -> Options {
-    Options::new()
-        .memory_bytes(8 << 20)
-        .log_segment_bytes(64 << 10)
-        .background_threads(0)
-        .default_keyspace(small())
+    quiet_options(small())
 }
 
 fn open(sim: &SimFs, root: &str) -> alluvium::Result<Db> {

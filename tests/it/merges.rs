@@ -1,6 +1,6 @@
 //! Merges: what operands make of a value, wherever they lie and whoever asks.
 
-use crate::support::ROOT;
+use crate::support::{ROOT, quiet_options};
 use alluvium::fs::sim::SimFs;
 use alluvium::fs::{FileName, Fs};
 use alluvium::merge;
@@ -17,11 +17,7 @@ pub(crate) fn keyspace(operator: &str) -> KeyspaceOptions {
 }
 
 pub(crate) fn options(operator: &str) -> Options {
-    Options::new()
-        .memory_bytes(8 << 20)
-        .log_segment_bytes(64 << 10)
-        .background_threads(0)
-        .default_keyspace(keyspace(operator))
+    quiet_options(keyspace(operator))
 }
 
 pub(crate) fn open(sim: &SimFs, options: Options) -> Db {

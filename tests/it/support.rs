@@ -9,12 +9,23 @@ use alluvium::fs::{FileName, Fs};
 use alluvium::table::{BlockCache, TableContext};
 use alluvium::version::{VersionEdit, VersionSet};
 use alluvium::wal::{Predecessor, Writer, WriterOptions};
-use alluvium::{Db, InKeyspace, LogMode, Options, ReadMode, Result, SeqNo, Verify, WriteBatch};
+use alluvium::{
+    Db, InKeyspace, KeyspaceOptions, LogMode, Options, ReadMode, Result, SeqNo, Verify, WriteBatch,
+};
 use std::path::Path;
 use std::sync::Arc;
 
 /// The directory of a database in the simulator.
 pub(crate) const ROOT: &str = "/db";
+
+/// A small database whose upkeep runs on the caller's thread.
+pub(crate) fn quiet_options(default_keyspace: KeyspaceOptions) -> Options {
+    Options::new()
+        .memory_bytes(8 << 20)
+        .log_segment_bytes(64 << 10)
+        .background_threads(0)
+        .default_keyspace(default_keyspace)
+}
 
 /// The real disk or the simulator.
 pub(crate) enum Disk {
