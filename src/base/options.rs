@@ -318,9 +318,7 @@ impl Options {
             return Err(Error::invalid("option sync_every is out of range")
                 .expected("at least 1 ms", "less"));
         }
-        if let Some(rate) = self.rate_limit {
-            check_rate("rate_limit", rate)?;
-        }
+        check_rate("rate_limit", self.rate_limit)?;
         self.default_keyspace.check()
     }
 }
@@ -474,8 +472,11 @@ impl KeyspaceOptions {
 }
 
 /// Fails when no limit can be so many bytes a second.
-pub(crate) fn check_rate(name: &str, bytes_per_second: u64) -> Result<()> {
-    within(name, bytes_per_second, RATE_LIMIT_MIN, 1 << 50)
+pub(crate) fn check_rate(name: &str, bytes_per_second: Option<u64>) -> Result<()> {
+    match bytes_per_second {
+        Some(rate) => within(name, rate, RATE_LIMIT_MIN, 1 << 50),
+        None => Ok(()),
+    }
 }
 
 fn within(name: &str, value: u64, least: u64, most: u64) -> Result<()> {

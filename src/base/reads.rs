@@ -133,21 +133,15 @@ impl ReadSet {
         let reads = self.keyspaces.get(&keyspace);
         reads.is_some_and(|reads| reads.contains(key))
     }
-}
 
-impl ReadSet {
     /// A key of `range` that was read, by itself or in a range.
     pub fn any_within(&self, keyspace: KeyspaceId, range: &HalfOpen) -> Option<Box<[u8]>> {
         let reads = self.keyspaces.get(&keyspace)?;
-        let end = match &range.end {
-            Some(end) => Bound::Excluded(end.as_slice()),
-            None => Bound::Unbounded,
-        };
-        let bounds = (Bound::Included(range.start.as_slice()), end);
-        if let Some(key) = reads.keys.range::<[u8], _>(bounds).next() {
+        let (lower, upper) = range.bounds();
+        if let Some(key) = reads.keys.range::<[u8], _>((lower, upper)).next() {
             return Some(key.clone());
         }
-        let (from, to) = (Cut::before(&range.start), Cut::upper(end));
+        let (from, to) = (Cut::before(&range.start), Cut::upper(upper));
         let mut ranges = reads.ranges.iter();
         let (first, _) = ranges.find(|(start, end)| *start < to && from < *end)?;
         let key = first.key.as_slice().max(&range.start);

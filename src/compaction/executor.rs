@@ -117,10 +117,8 @@ pub fn flush(memtables: &[Arc<Memtable>], workshop: &Workshop<'_>) -> Result<Out
         table_bytes
     };
     let mut deleted = DeletedRanges::default();
-    memtables
-        .iter()
-        .for_each(|memtable| deleted.extend(&memtable.deleted()));
-    let deleted = deleted.joined();
+    deleted.extend(memtables.iter().map(|memtable| memtable.deleted()));
+    let deleted = deleted.joined().seen_at(workshop.snapshots);
     let mut rules = DropRules::new(workshop.snapshots, Below::Unknown, &deleted);
     let splitter = Splitter::new(&[], table_bytes, bytes);
     let mut outputs = Outputs::new(workshop, 0, (workshop.allocate_order)(), splitter);

@@ -139,7 +139,7 @@ impl Core {
 
     /// The same at a pace, for hours if need be: so it does not hold on to what is replaced meanwhile.
     pub(super) fn scrub(&self, bytes_per_second: u64) -> Result<VerifyReport> {
-        check_rate("bytes_per_second", bytes_per_second)?;
+        check_rate("bytes_per_second", Some(bytes_per_second))?;
         self.health.check_open()?;
         let pace = Pace::new(Some(bytes_per_second));
         let read = |bytes| {
@@ -177,9 +177,7 @@ impl Core {
     }
 
     pub(super) fn set_rate_limit(&self, bytes_per_second: Option<u64>) -> Result<()> {
-        if let Some(rate) = bytes_per_second {
-            check_rate("bytes_per_second", rate)?;
-        }
+        check_rate("bytes_per_second", bytes_per_second)?;
         self.pace.set_rate(bytes_per_second);
         self.board.notify();
         Ok(())

@@ -59,7 +59,7 @@ impl Note {
         NOTE_OVERHEAD
             + match self {
                 Note::Key(key) => key.len(),
-                Note::Range(range) => range.start.len() + range.end.as_ref().map_or(0, Vec::len),
+                Note::Range(range) => range.bytes(),
             }
     }
 

@@ -107,7 +107,7 @@ impl Core {
         }
         if self.log.inherits() {
             self.settle(Part::Log, self.outlive_segments());
-            self.after_change(Ok(()));
+            self.settle(Part::Files, self.sweep_dead());
             return !self.log.inherits();
         }
         let trees = self.trees.load_full();

@@ -64,8 +64,6 @@ use std::ops::Bound;
 
 /// Steps down a chain of versions before a snapshot read goes to the ordered part.
 const CHAIN_STEPS_MAX: usize = 16;
-/// What a deleted range takes beside its keys.
-const RANGE_OVERHEAD: usize = 128;
 /// Bytes that are cut off the common prefix for the successor: its keys may go a little further.
 const PREFIX_MARGIN: usize = 2;
 
@@ -165,11 +163,14 @@ impl Memtable {
 
     /// Every key of `range` is absent from `seqno` on. Callers hold the database's write lock.
     ///
-    /// Cost: the logarithm of the number of such deletions, on the average of many.
+    /// Cost: the logarithm of the number of such deletions, on the average of many side by side. Those
+    /// that lie over one another cost as much as there are pieces and numbers in them, which are counted
+    /// as bytes, so that many fill it.
     pub fn delete_range(&self, range: HalfOpen, seqno: SeqNo) {
         let _writer = self.writer.lock();
-        let bytes = RANGE_OVERHEAD + range.start.len() + range.end.as_ref().map_or(0, Vec::len);
-        let deleted = self.deleted.load().with(range, seqno);
+        let before = self.deleted.load();
+        let deleted = before.with(range, seqno);
+        let bytes = deleted.bytes().saturating_sub(before.bytes());
         self.deleted.store(Arc::new(deleted));
         add(&self.deletions, 1);
         self.count(bytes, seqno);
@@ -181,6 +182,11 @@ impl Memtable {
             true => DeletedRanges::clone(&self.deleted.load()),
             false => DeletedRanges::default(),
         }
+    }
+
+    /// The number of the newest deletion of a range with `key` in it, not newer than `at`.
+    pub fn deletion_of(&self, key: &[u8], at: SeqNo) -> Option<SeqNo> {
+        self.deleted.load().newest_at(key, at)
     }
 
     /// True when a range was deleted.
@@ -318,10 +324,11 @@ impl Memtable {
         (self.bytes() as f64 * share) as u64
     }
 
-    /// Bytes of memory held: arena chunks, index, the order's heads and references.
+    /// Bytes of memory held: arena chunks, index, the order's heads and references, deleted ranges.
     pub fn memory(&self) -> u64 {
         let order = self.entries() * size_of::<Placed>() as u64;
-        self.arena.memory() + self.index.memory() + order
+        let deleted = self.deleted.load().bytes() as u64;
+        self.arena.memory() + self.index.memory() + order + deleted
     }
 
     /// Number of versions.

@@ -582,3 +582,18 @@ fn a_cursor_outlives_merges() {
     }
     assert_eq!(seen, 100);
 }
+
+#[test]
+fn deleted_ranges_over_one_another_fill_it_with_what_they_hold() {
+    let memtable = memtable(MemtableOptions {
+        capacity_bytes: 1 << 20,
+        ..options()
+    });
+    let mut n = 0u64;
+    while !memtable.is_full() {
+        n += 1;
+        let (start, end) = (Vec::new(), Some(n.to_be_bytes().to_vec()));
+        memtable.delete_range(HalfOpen { start, end }, SeqNo::new(n));
+    }
+    assert!(n < 1_000 && 1 << 20 <= memtable.memory(), "after {n}");
+}

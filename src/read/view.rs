@@ -57,9 +57,7 @@ impl View {
     /// The same with other memtables that wait, and another version.
     pub fn over(&self, immutables: Vec<Arc<Memtable>>, version: Arc<Version>) -> View {
         let mut deleted = DeletedRanges::from(&version.deleted);
-        immutables
-            .iter()
-            .for_each(|memtable| deleted.extend(&memtable.deleted()));
+        deleted.extend(immutables.iter().map(|memtable| memtable.deleted()));
         View {
             immutables,
             version,
@@ -77,7 +75,7 @@ impl View {
     /// All ranges that are deleted.
     pub fn all_deleted(&self) -> DeletedRanges {
         let mut deleted = self.deleted.clone();
-        deleted.extend(&self.active.deleted());
+        deleted.extend([self.active.deleted()]);
         deleted
     }
 
@@ -85,10 +83,11 @@ impl View {
     /// [`SeqNo::ZERO`] when there is none.
     #[inline]
     pub fn deletion_of(&self, key: &[u8], at: SeqNo) -> SeqNo {
-        match self.has_deleted() {
-            true => self.all_deleted().newest_at(key, at).unwrap_or_default(),
-            false => SeqNo::ZERO,
+        if !self.has_deleted() {
+            return SeqNo::ZERO;
         }
+        let newest = self.deleted.newest_at(key, at);
+        (newest.max(self.active.deletion_of(key, at))).unwrap_or_default()
     }
 
     /// The memtables, newest first.

@@ -13,7 +13,6 @@ use crate::base::sync::plain::AtomicU64;
 use crate::base::types::{KeyspaceId, SeqNo};
 use crate::read::Bounds;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::atomic::Ordering;
 
 /// A point in a transaction; see [`Transaction::savepoint`](super::Transaction::savepoint).
@@ -145,16 +144,9 @@ impl Writes {
     /// Removes every key of `range`.
     pub(super) fn delete_range(&mut self, keyspace: KeyspaceId, range: HalfOpen) {
         let own = self.keyspaces.entry(keyspace).or_default();
-        let end = match &range.end {
-            Some(end) => Bound::Excluded(end.clone()),
-            None => Bound::Unbounded,
-        };
-        let within = (Bound::Included(range.start.clone()), end);
-        let keys = own.keys.range(within).map(|(key, _)| key.clone());
-        let mut replaced = Vec::new();
-        for key in keys.collect::<Vec<_>>() {
-            replaced.extend(own.keys.remove_entry(&key));
-        }
+        let (lower, upper) = range.bounds();
+        let within = (lower.map(<[u8]>::to_vec), upper.map(<[u8]>::to_vec));
+        let replaced: Vec<Written> = own.keys.extract_if(within, |_, _| true).collect();
         let deleted = own.deleted.merged(&Pieces::of([(range, DELETED_AT)]));
         let before = std::mem::replace(&mut own.deleted, Arc::new(deleted));
         for (key, own) in replaced {

@@ -311,6 +311,32 @@ fn a_deletion_is_forgotten_when_it_has_been_applied() {
     assert_eq!((remembered(&db), keys(&db)), (0, "abcwxyz".into()));
 }
 
+/// A queue that is trimmed: each deletion lies over all before it. What no snapshot tells apart is one
+/// deletion once it is flushed, and before that they fill the memtable.
+#[test]
+fn deletions_over_one_another_take_no_more_room_than_the_last() {
+    let (sim, db) = appending();
+    for n in 0..2_000u32 {
+        db.put(n.to_be_bytes(), "in the queue").unwrap();
+    }
+    db.flush().unwrap();
+    let snapshot = db.snapshot();
+    for n in 1..1_999u32 {
+        db.delete_range(..n.to_be_bytes()).unwrap();
+    }
+    db.flush().unwrap();
+    let names = Fs::sim(&sim, Path::new(ROOT)).list().unwrap().into_iter();
+    let manifests = names.filter(|entry| entry.name.ends_with(".manifest"));
+    let bytes: u64 = manifests.map(|entry| entry.len).sum();
+    assert!(bytes < 512 << 10, "{bytes} bytes of manifest");
+    assert_eq!(snapshot.iter().count(), 2_000);
+    assert_eq!(db.iter().count(), 2);
+    drop(snapshot);
+    db.close().unwrap();
+    let db = open(&sim, options(merge::APPEND));
+    assert_eq!(db.iter().count(), 2);
+}
+
 /// Nobody asks for a compaction, and yet they do not become more and more.
 #[test]
 fn many_small_deletions_are_applied_when_nobody_writes() {

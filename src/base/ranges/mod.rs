@@ -46,6 +46,18 @@ impl HalfOpen {
         let holds_keys = end.as_ref().is_none_or(|end| start < *end);
         holds_keys.then_some(HalfOpen { start, end })
     }
+
+    /// The same as two bounds.
+    pub fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        let end = self.end.as_deref();
+        let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
+        (Bound::Included(self.start.as_slice()), upper)
+    }
+
+    /// Bytes of its ends.
+    pub fn bytes(&self) -> usize {
+        self.start.len() + self.end.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// The next key: nothing lies between it and `key`.
@@ -89,8 +101,7 @@ impl Piece {
     }
 
     fn bytes(&self) -> usize {
-        let end = self.range.end.as_ref().map_or(0, Vec::len);
-        size_of::<Piece>() + self.range.start.len() + end + self.seqnos.len() * size_of::<SeqNo>()
+        size_of::<Piece>() + self.range.bytes() + self.seqnos.len() * size_of::<SeqNo>()
     }
 }
 
@@ -107,16 +118,24 @@ pub struct Span<'a> {
 
 /// Pieces in key order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pieces(Vec<Piece>);
+pub struct Pieces {
+    pieces: Vec<Piece>,
+    bytes: usize,
+}
 
 impl Pieces {
+    fn new(pieces: Vec<Piece>) -> Pieces {
+        let bytes = pieces.iter().map(Piece::bytes).sum();
+        Pieces { pieces, bytes }
+    }
+
     /// Cuts deletions in any order into pieces.
     pub fn of(deletions: impl IntoIterator<Item = (HalfOpen, SeqNo)>) -> Pieces {
         let pieces = deletions.into_iter().map(|(range, seqno)| Piece {
             range,
             seqnos: vec![seqno],
         });
-        let mut all: Vec<Pieces> = pieces.map(|piece| Pieces(vec![piece])).collect();
+        let mut all: Vec<Pieces> = pieces.map(|piece| Pieces::new(vec![piece])).collect();
         // Halves, as a merge sort does.
         while 1 < all.len() {
             let pairs = all.chunks(2).map(|pair| match pair {
@@ -139,13 +158,13 @@ impl Pieces {
         };
         let apart = |a: &Piece, b: &Piece| !is_before(&b.range.start, a.range.end.as_deref());
         let ascend = pieces.is_sorted_by(apart);
-        (ascend && pieces.iter().all(is_whole)).then_some(Pieces(pieces))
+        (ascend && pieces.iter().all(is_whole)).then(|| Pieces::new(pieces))
     }
 
     /// The pieces of both.
     pub fn merged(&self, other: &Pieces) -> Pieces {
-        let mut out: Vec<Piece> = Vec::with_capacity(self.0.len() + other.0.len());
-        let (mut a, mut b) = (self.0.iter().cloned(), other.0.iter().cloned());
+        let mut out: Vec<Piece> = Vec::with_capacity(self.pieces.len() + other.pieces.len());
+        let (mut a, mut b) = (self.pieces.iter().cloned(), other.pieces.iter().cloned());
         let (mut x, mut y) = (a.next(), b.next());
         loop {
             (x, y) = match (x, y) {
@@ -169,31 +188,36 @@ impl Pieces {
                     push(&mut out, q);
                     (None, b.next())
                 }
-                (None, None) => return Pieces(out),
+                (None, None) => return Pieces::new(out),
             };
         }
     }
 
     /// True when nothing is deleted.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pieces.is_empty()
     }
 
     /// The piece at `i`, in key order.
     pub fn get(&self, i: usize) -> Option<&Piece> {
-        self.0.get(i)
+        self.pieces.get(i)
     }
 
     /// In key order.
     pub fn iter(&self) -> impl Iterator<Item = &Piece> {
-        self.0.iter()
+        self.pieces.iter()
     }
 
     /// Where `key` lies. One binary search.
     pub fn find(&self, key: &[u8]) -> Span<'_> {
-        let behind = (self.0).partition_point(|piece| piece.range.start.as_slice() <= key);
-        let before = behind.checked_sub(1).and_then(|i| self.0.get(i));
-        let next = self.0.get(behind).map(|piece| piece.range.start.as_slice());
+        let behind = self
+            .pieces
+            .partition_point(|piece| piece.range.start.as_slice() <= key);
+        let before = behind.checked_sub(1).and_then(|i| self.pieces.get(i));
+        let next = self
+            .pieces
+            .get(behind)
+            .map(|piece| piece.range.start.as_slice());
         match before {
             Some(piece) if is_before(key, piece.range.end.as_deref()) => Span {
                 piece: Some(piece),
@@ -215,20 +239,19 @@ impl Pieces {
 
     /// The newest deletion that is not newer than `at`; [`SeqNo::ZERO`] when there is none.
     pub fn newest_until(&self, at: SeqNo) -> SeqNo {
-        let newest = self.0.iter().filter_map(|piece| piece.newest_at(at));
+        let newest = self.pieces.iter().filter_map(|piece| piece.newest_at(at));
         newest.max().unwrap_or_default()
     }
 
     /// Pieces in it.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.pieces.len()
     }
 
     /// The deletions of keys among `from..=to`.
     pub fn touching<'a>(&'a self, from: &[u8], to: &'a [u8]) -> impl Iterator<Item = SeqNo> + 'a {
-        let first = (self.0).partition_point(|piece| !is_before(from, piece.range.end.as_deref()));
-        let rest = self.0.get(first..).unwrap_or_default().iter();
-        let pieces = rest.take_while(move |piece| piece.range.start.as_slice() <= to);
+        let behind = self.not_before(from).iter();
+        let pieces = behind.take_while(move |piece| piece.range.start.as_slice() <= to);
         pieces.flat_map(|piece| piece.seqnos.iter().copied())
     }
 
@@ -251,18 +274,21 @@ impl Pieces {
 
     /// The pieces that have a key within `range`, in order.
     pub fn overlapping(&self, range: &HalfOpen) -> impl Iterator<Item = &Piece> {
-        let first = (self.0).partition_point(|piece| {
-            compare_ends(piece.range.end.as_deref(), Some(&range.start)) != Ordering::Greater
-        });
+        let behind = self.not_before(&range.start).iter();
         let end = range.end.clone();
-        let rest = self.0.get(first..).unwrap_or_default().iter();
-        rest.take_while(move |piece| is_before(&piece.range.start, end.as_deref()))
+        behind.take_while(move |piece| is_before(&piece.range.start, end.as_deref()))
+    }
+
+    /// The pieces that do not lie wholly before `key`.
+    fn not_before(&self, key: &[u8]) -> &[Piece] {
+        let before = |piece: &Piece| !is_before(key, piece.range.end.as_deref());
+        &self.pieces[self.pieces.partition_point(before)..]
     }
 
     /// Those that `keeps` keeps, number by number; pieces that are alike afterwards are joined.
     pub fn filtered(&self, keeps: impl Fn(&HalfOpen, SeqNo) -> bool) -> Pieces {
         let mut out = Vec::new();
-        for piece in &self.0 {
+        for piece in &self.pieces {
             let seqnos = piece.seqnos.iter().copied();
             let seqnos: Vec<SeqNo> = seqnos.filter(|s| keeps(&piece.range, *s)).collect();
             if !seqnos.is_empty() {
@@ -275,12 +301,32 @@ impl Pieces {
                 );
             }
         }
-        Pieces(out)
+        Pieces::new(out)
+    }
+
+    /// What readers at these snapshots and later see of it: of the numbers that no snapshot tells apart
+    /// the newest.
+    ///
+    /// `snapshots` ascend; who is not among them reads at the last one or later.
+    pub fn seen_at(&self, snapshots: &[SeqNo]) -> Pieces {
+        let stripe = |seqno: SeqNo| snapshots.partition_point(|snapshot| *snapshot < seqno);
+        let mut out = Vec::new();
+        for piece in &self.pieces {
+            let mut seqnos = piece.seqnos.clone();
+            // Newest first, so the newest of a stripe stays. What is newer than all of them has none.
+            seqnos.dedup_by_key(|seqno| match stripe(*seqno) {
+                last if last == snapshots.len() => Err(*seqno),
+                stripe => Ok(stripe),
+            });
+            let range = piece.range.clone();
+            push(&mut out, Piece { range, seqnos });
+        }
+        Pieces::new(out)
     }
 
     /// Memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(Piece::bytes).sum()
+        self.bytes
     }
 }
 
@@ -300,7 +346,7 @@ fn push(out: &mut Vec<Piece>, piece: Piece) {
 /// have; what is left of each comes back.
 fn cut_first(
     mut first: Piece,
-    mut second: Piece,
+    second: Piece,
     out: &mut Vec<Piece>,
 ) -> (Option<Piece>, Option<Piece>) {
     if !is_before(&second.range.start, first.range.end.as_deref()) {
@@ -344,13 +390,7 @@ fn cut_first(
     };
     match order {
         Ordering::Equal => (None, None),
-        Ordering::Less => {
-            second = match rest(second) {
-                Some(second) => second,
-                None => return (None, None),
-            };
-            (None, Some(second))
-        }
+        Ordering::Less => (None, rest(second)),
         Ordering::Greater => (rest(first), None),
     }
 }
@@ -382,16 +422,11 @@ impl DeletedRanges {
 
     fn joined_with(&self, mut newest: Pieces) -> DeletedRanges {
         let mut lists = self.0.clone();
-        while let Some(last) = lists.pop_if(|last| last.0.len() <= newest.0.len()) {
+        while let Some(last) = lists.pop_if(|last| last.len() <= newest.len()) {
             newest = last.merged(&newest);
         }
         lists.push(Arc::new(newest));
         DeletedRanges(lists)
-    }
-
-    /// Adds the lists of another source.
-    pub fn extend(&mut self, other: &DeletedRanges) {
-        self.0.extend(other.0.iter().cloned());
     }
 
     /// True when nothing is deleted.
@@ -424,6 +459,13 @@ impl DeletedRanges {
     /// Memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.iter().map(|list| list.bytes()).sum()
+    }
+}
+
+/// Adds the lists of other sources.
+impl Extend<DeletedRanges> for DeletedRanges {
+    fn extend<I: IntoIterator<Item = DeletedRanges>>(&mut self, others: I) {
+        self.0.extend(others.into_iter().flat_map(|other| other.0));
     }
 }
 

@@ -143,3 +143,17 @@ proptest! {
         }
     }
 }
+
+/// What is told apart by no snapshot is one deletion: the newest. One that is newer than all stays.
+#[test]
+fn of_the_numbers_between_two_snapshots_the_newest_is_kept() {
+    let all = pieces("a-m:3 a-m:5 a-m:8 c-f:9 a-m:12 k-*:6 a-m:25 a-m:26");
+    let snapshots: Vec<SeqNo> = [6, 10, 20].map(SeqNo::new).into();
+    assert_eq!(
+        text(&all.seen_at(&snapshots)),
+        "a-c:26,25,12,8,5 c-f:26,25,12,9,5 f-k:26,25,12,8,5 k-m:26,25,12,8,6 m-*:6"
+    );
+    assert_eq!(all.seen_at(&[]), all);
+    let now = [SeqNo::new(30)];
+    assert_eq!(text(&all.seen_at(&now)), "a-m:26 m-*:6", "joined again");
+}

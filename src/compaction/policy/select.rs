@@ -110,6 +110,11 @@ impl<'v> Ground<'v> {
         runs.map(|run| (level, run)).collect()
     }
 
+    /// The runs of all levels, newest first.
+    fn all_runs(&self) -> impl DoubleEndedIterator<Item = Placed<'v>> {
+        (0..=self.deepest()).flat_map(|level| self.runs(level))
+    }
+
     /// Removes tables of one run of which every key was deleted with a range, where no snapshot is
     /// older than that (`oldest`).
     pub(super) fn drop_deleted(&self, oldest: SeqNo) -> Option<Job> {
@@ -122,9 +127,7 @@ impl<'v> Ground<'v> {
             let is_busy = self.busy.reads(table.meta().file);
             !is_busy && deleted.covers(smallest(table), largest(table), newest, oldest)
         };
-        let runs = (0..).zip(&self.version.levels);
-        let mut runs = runs.flat_map(|(level, runs)| runs.iter().map(move |run| (level, run)));
-        runs.find_map(|(level, run)| {
+        self.all_runs().find_map(|(level, run)| {
             let tables = run.tables.iter().filter(is_dead).take(MOVE_TABLES);
             let tables: Vec<Arc<TableEntry>> = tables.cloned().collect();
             if tables.is_empty() {
@@ -285,8 +288,7 @@ impl<'v> Ground<'v> {
             let mut touching = (self.version.deleted).touching(smallest(table), largest(table));
             touching.any(|seqno| seqno <= oldest && table.meta().may_miss(seqno))
         };
-        let levels = (0..=self.deepest()).rev();
-        let mut runs = levels.flat_map(|level| self.runs(level));
+        let mut runs = self.all_runs().rev();
         runs.find_map(|placed| self.rewrite_in(placed, Reason::Deleted, &may_miss))
     }
 

@@ -197,7 +197,9 @@ proptest! {
         let (lower, upper) = bounds.clone();
         let bounds_of = Bounds::new(lower, upper);
         let mut model = Model::new(&map, &bounds);
-        let mut cursor = Visible::new(Merge::new(sources), SeqNo::new(at), bounds_of, Folding::default(), DeletedRanges::default());
+        let (merge, at) = (Merge::new(sources), SeqNo::new(at));
+        let (folding, deleted) = (Folding::default(), DeletedRanges::default());
+        let mut cursor = Visible::new(merge, at, bounds_of, folding, deleted);
         for step in &moves {
             let burnt = fuse.is_burnt();
             let moved = act(&mut cursor, step);
