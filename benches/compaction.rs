@@ -65,6 +65,7 @@ impl Bench {
             keyspace: KeyspaceId::DEFAULT,
             options: &self.options,
             snapshots: &[SeqNo::MAX],
+            expired: None,
             stop: &AtomicBool::new(false),
             breathe: &|_| {},
             progressed: &|| {},

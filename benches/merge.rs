@@ -199,8 +199,9 @@ fn steps(c: &mut Criterion) {
                         let merge = Merge::new(cursors(sources));
                         let mut visible = Visible::new(
                             merge,
-                            SeqNo::MAX,
+                            SeqNo::MAX.into(),
                             Bounds::unbounded(),
+                            Default::default(),
                             Default::default(),
                             Default::default(),
                         );

@@ -127,6 +127,26 @@
 //! # Ok::<(), alluvium::Error>(())
 //! ```
 //!
+//! # Expiry
+//!
+//! A value can have a time to live, its own ([`WriteOptions::ttl`]) or its keyspace's
+//! ([`KeyspaceOptions::ttl`]). From its end on no read that begins sees it, as if it had been deleted then;
+//! the background gives its space back.
+//!
+//! ```
+//! # use alluvium::{Db, KeyspaceOptions, WriteOptions};
+//! # use std::time::Duration;
+//! # let dir = std::env::temp_dir().join(format!("alluvium-doc-tt-{}", std::process::id()));
+//! # let db = Db::open(&dir)?;
+//! let hour = Duration::from_secs(3600);
+//! let sessions = db.keyspace("sessions", KeyspaceOptions::new().ttl(Some(hour)))?;
+//! sessions.put("ann", "7f3a")?; // for an hour
+//! sessions.put_with("bob", "", WriteOptions::new().ttl(Duration::ZERO))?; // already over
+//! assert!(sessions.contains_key("ann")? && !sessions.contains_key("bob")?);
+//! # db.close()?; Db::destroy(&dir)?;
+//! # Ok::<(), alluvium::Error>(())
+//! ```
+//!
 //! # Checkpoints and backups
 //!
 //! [`Db::checkpoint`] makes a database of its own out of one instant, of hard links where it can, while
@@ -189,9 +209,10 @@ mod txn;
 
 pub use base::batch::{InKeyspace, WriteBatch};
 pub use base::error::{Error, ErrorKind, Result};
+pub use base::key_range::KeyRange;
 pub use base::options::{
-    CompactionStyle, Compression, Durability, KeyRange, KeyspaceOptions, LogMode, Options,
-    ReadMode, Verify, WriteOptions,
+    CompactionStyle, Compression, Durability, KeyspaceOptions, LogMode, Options, ReadMode, Verify,
+    WriteOptions,
 };
 pub use base::slice::Slice;
 pub use base::types::SeqNo;

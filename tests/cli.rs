@@ -96,6 +96,18 @@ fn words(test: &str) -> Cli {
 }
 
 #[test]
+fn a_value_that_is_put_with_a_ttl_is_there_for_so_long() {
+    let cli = Cli::new("ttl");
+    cli.ok(&["put", "ant", "small", "--ttl", "3600"]);
+    cli.ok(&["put", "bee", "busy", "--ttl", "0"]);
+    assert_eq!(cli.ok(&["get", "ant"]), "small\n");
+    assert_eq!(cli.ok(&["scan"]), "ant\tsmall\n");
+    let (status, errors) = cli.fails(&["get", "bee"]);
+    assert_eq!(status, 1);
+    assert!(errors.contains("bee is not there"), "{errors}");
+}
+
+#[test]
 fn a_key_is_put_got_and_deleted() {
     let cli = Cli::new("entries");
     assert_eq!(cli.ok(&["put", "ant", "small"]), "");

@@ -4,11 +4,13 @@
 //! between the digits ignored, and a line `zeros N` for N zero bytes.
 #![expect(clippy::unwrap_used, reason = "here it is an assertion")]
 
-use alluvium::base::batch::{InKeyspace, Operations};
+use alluvium::base::batch::InKeyspace;
 use alluvium::base::checksum::{KeyHasher, crc};
 use alluvium::base::cursor::Cursor;
+use alluvium::base::expiring::expiry_and_value;
 use alluvium::base::operand::span_and_operand;
-use alluvium::base::types::{FileId, KeyspaceId, Tag, ValueKind};
+use alluvium::base::operation::Operations;
+use alluvium::base::types::{FileId, KeyspaceId, Tag, Time, ValueKind};
 use alluvium::fs::{FileName, Fs};
 use alluvium::table::{BirthIdentity, BlockCache, Builder, BuilderOptions, Table, TableContext};
 use alluvium::version::{recode, recode_current};
@@ -18,6 +20,7 @@ use alluvium::{Compression, LogMode, ReadMode, SeqNo, Verify, WriteBatch, recode
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const DESIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/DESIGN.md");
 const NAMES: [&str; 6] = [
@@ -115,10 +118,14 @@ fn the_reader_of_samples_knows_hex_zeros_and_white_space() {
 
 #[test]
 fn the_sample_of_a_batch() {
-    struct Place(KeyspaceId);
+    struct Place(KeyspaceId, Option<Time>);
     impl InKeyspace for Place {
         fn target(&self) -> (KeyspaceId, u64) {
             (self.0, 1)
+        }
+
+        fn expiry(&self, _: Option<Duration>) -> Option<Time> {
+            self.1
         }
     }
     let bytes = sample("batch");
@@ -126,7 +133,7 @@ fn the_sample_of_a_batch() {
     let mut count = 0;
     for operation in Operations::decode(&bytes).unwrap() {
         let operation = operation.unwrap();
-        let place = Place(operation.keyspace);
+        let place = Place(operation.keyspace, None);
         match operation.kind {
             ValueKind::Put => batch.put(&place, operation.key, operation.value),
             ValueKind::Delete => batch.delete(&place, operation.key),
@@ -139,11 +146,17 @@ fn the_sample_of_a_batch() {
                 let range = operation.range();
                 batch.delete_range(&place, range.start..range.end.unwrap());
             }
+            ValueKind::PutExpiring => {
+                let (expiry, value) = expiry_and_value(operation.value).unwrap();
+                assert_eq!(expiry, Time(77));
+                let place = Place(operation.keyspace, Some(expiry));
+                batch.put_with_ttl(&place, operation.key, value, Duration::MAX);
+            }
             kind => panic!("{kind:?} cannot be written yet"),
         }
         count += 1;
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
     assert_eq!(batch.encoded(), bytes);
 }
 

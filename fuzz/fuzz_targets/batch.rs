@@ -4,7 +4,7 @@
 //! Input: the payload.
 #![no_main]
 
-use alluvium::base::batch::Operations;
+use alluvium::base::operation::Operations;
 use alluvium_fuzz::guard;
 use libfuzzer_sys::fuzz_target;
 

@@ -8,7 +8,7 @@
 //!            Put: value: bytes              Delete: nothing
 //!            Merge: bytes, which are a span and an operand (operand.rs)
 //!            DeleteRange: end: bytes, the first key behind; empty: there is none
-//!            PutExpiring: expiry: u64 LE, value: bytes
+//!            PutExpiring: bytes, which are an expiry and a value (expiring.rs)
 //!            PutBlob: reference: bytes
 //! bytes: length varint, then the bytes
 //! ```
@@ -21,16 +21,17 @@
     deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
-use super::coding::{Decoder, put_bytes, put_varint};
+use super::coding::{put_bytes, put_varint};
 use super::error::{Error, ErrorKind, Result};
+use super::expiring::{EXPIRING_BYTES_MAX, put_expiring};
 use super::key::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use super::operand::{OPERAND_BYTES_MAX, put_written, span_and_operand};
-use super::options::KeyRange;
+use super::key_range::KeyRange;
+use super::operand::{OPERAND_BYTES_MAX, put_written};
+use super::operation::{Operations, RANGE_END_BYTES_MAX};
 use super::ranges::HalfOpen;
-use super::types::{KeyspaceId, ValueKind};
+use super::types::{KeyspaceId, Time, ValueKind};
+use std::time::Duration;
 
-/// The key behind the longest one may be where a range begins or ends.
-const RANGE_END_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
 const COUNT_BYTES: usize = 4;
 
 /// Something that names a keyspace of an open database: a `Keyspace`, or a `Db` for its default.
@@ -38,11 +39,20 @@ pub trait InKeyspace {
     /// The keyspace's number and the database's identity, which `write` checks.
     #[doc(hidden)]
     fn target(&self) -> (KeyspaceId, u64);
+
+    /// When a value expires that is written now to live for `ttl`, or without one for as long as
+    /// the keyspace says; `None`: never.
+    #[doc(hidden)]
+    fn expiry(&self, ttl: Option<Duration>) -> Option<Time>;
 }
 
 impl<T: InKeyspace> InKeyspace for &T {
     fn target(&self) -> (KeyspaceId, u64) {
         (**self).target()
+    }
+
+    fn expiry(&self, ttl: Option<Duration>) -> Option<Time> {
+        (**self).expiry(ttl)
     }
 }
 
@@ -100,7 +110,8 @@ impl WriteBatch {
         }
     }
 
-    /// Sets `key` to `value`.
+    /// Sets `key` to `value`. In a keyspace with a [`ttl`](crate::KeyspaceOptions::ttl) it expires
+    /// so long after this call.
     pub fn put(
         &mut self,
         keyspace: impl InKeyspace,
@@ -109,7 +120,23 @@ impl WriteBatch {
     ) {
         let (id, database) = keyspace.target();
         self.belongs_to(database);
-        self.push_put(id, key.as_ref(), value.as_ref());
+        let expiry = keyspace.expiry(None);
+        self.push_put_until(id, key.as_ref(), value.as_ref(), expiry);
+    }
+
+    /// Sets `key` to `value`, which expires `ttl` after this call, whenever the batch is written and
+    /// however often; see [`WriteOptions::ttl`](crate::WriteOptions::ttl).
+    pub fn put_with_ttl(
+        &mut self,
+        keyspace: impl InKeyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) {
+        let (id, database) = keyspace.target();
+        self.belongs_to(database);
+        let expiry = keyspace.expiry(Some(ttl));
+        self.push_put_until(id, key.as_ref(), value.as_ref(), expiry);
     }
 
     /// Removes `key`.
@@ -175,6 +202,30 @@ impl WriteBatch {
         }
         if self.push_key(ValueKind::Put, keyspace, key) {
             put_bytes(&mut self.bytes, value);
+        }
+    }
+
+    /// As `push_put`, of a value that expires; `None`: never.
+    #[inline]
+    pub(crate) fn push_put_until(
+        &mut self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: &[u8],
+        expiry: Option<Time>,
+    ) {
+        match expiry {
+            None => self.push_put(keyspace, key, value),
+            Some(expiry) => self.push_put_expiring(keyspace, key, value, expiry),
+        }
+    }
+
+    #[inline(never)]
+    fn push_put_expiring(&mut self, id: KeyspaceId, key: &[u8], value: &[u8], expiry: Time) {
+        if value.len() > EXPIRING_BYTES_MAX {
+            (self.fault).get_or_insert(Fault::ValueTooLarge(value.len()));
+        } else if self.push_key(ValueKind::PutExpiring, id, key) {
+            put_expiring(&mut self.bytes, expiry, value);
         }
     }
 
@@ -312,139 +363,24 @@ impl WriteBatch {
     /// The operations in order.
     #[inline]
     pub(crate) fn operations(&self) -> Operations<'_> {
-        Operations {
-            decoder: Decoder::new(self.bytes.get(COUNT_BYTES..).unwrap_or_default()),
-            left: self.count(),
-        }
-    }
-}
-
-/// True for the ends of a range that has keys; an empty end is none.
-#[cold]
-fn is_range(start: &[u8], end: &[u8]) -> bool {
-    let longest = start.len().max(end.len());
-    longest <= RANGE_END_BYTES_MAX && (end.is_empty() || start < end)
-}
-
-/// One decoded operation, borrowing from the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operation<'a> {
-    /// The keyspace it changes.
-    pub keyspace: KeyspaceId,
-    /// What it does.
-    pub kind: ValueKind,
-    /// The key, or the first key of a range.
-    pub key: &'a [u8],
-    /// The value, the entry of an operand, end key or blob reference; empty for a deletion.
-    pub value: &'a [u8],
-    /// Milliseconds since the epoch, for [`ValueKind::PutExpiring`] only.
-    pub expiry: u64,
-}
-
-impl Operation<'_> {
-    /// The keys that it removes, for [`ValueKind::DeleteRange`].
-    pub fn range(&self) -> HalfOpen {
-        HalfOpen {
-            start: self.key.to_vec(),
-            end: (!self.value.is_empty()).then(|| self.value.to_vec()),
-        }
-    }
-}
-
-/// Decodes operations one after the other; yields one error and ends where the bytes are wrong.
-#[derive(Clone, Debug)]
-pub struct Operations<'a> {
-    decoder: Decoder<'a>,
-    left: u32,
-}
-
-impl<'a> Operations<'a> {
-    /// Reads the payload of a log record.
-    ///
-    /// # Errors
-    /// `Corruption` when there is no count.
-    pub fn decode(payload: &'a [u8]) -> Result<Self> {
-        let mut decoder = Decoder::new(payload);
-        match decoder.u32() {
-            Some(left) => Ok(Operations { decoder, left }),
-            None => Err(Error::corruption("batch without a count")),
-        }
-    }
-
-    /// How many operations are left, as the header says.
-    pub fn left(&self) -> u32 {
-        self.left
-    }
-
-    #[inline]
-    fn one(&mut self) -> Option<Operation<'a>> {
-        let d = &mut self.decoder;
-        let kind = ValueKind::from_byte(d.u8()?)?;
-        let keyspace = KeyspaceId(d.varint32()?);
-        let key = d.bytes()?;
-        let (expiry, value): (u64, &[u8]) = match kind {
-            ValueKind::Delete => (0, &[]),
-            ValueKind::PutExpiring => (d.u64()?, d.bytes()?),
-            ValueKind::Merge => {
-                let entry = d.bytes()?;
-                span_and_operand(entry)?;
-                (0, entry)
-            }
-            ValueKind::Put | ValueKind::PutBlob | ValueKind::DeleteRange => (0, d.bytes()?),
-        };
-        let is_of_keys = kind == ValueKind::DeleteRange;
-        if is_of_keys || key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
-            (is_of_keys && is_range(key, value)).then_some(())?;
-        }
-        Some(Operation {
-            keyspace,
-            kind,
-            key,
-            value,
-            expiry,
-        })
-    }
-}
-
-impl<'a> Iterator for Operations<'a> {
-    type Item = Result<Operation<'a>>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let Some(left) = self.left.checked_sub(1) else {
-            if self.decoder.is_empty() {
-                return None;
-            }
-            self.decoder = Decoder::new(&[]);
-            return Some(Err(Error::corruption(
-                "batch with bytes behind its last operation",
-            )));
-        };
-        match self.one() {
-            Some(operation) => {
-                self.left = left;
-                Some(Ok(operation))
-            }
-            None => {
-                self.left = 0;
-                self.decoder = Decoder::new(&[]);
-                Some(Err(Error::corruption(
-                    "batch with an operation that cannot be decoded",
-                )))
-            }
-        }
+        let bytes = self.bytes.get(COUNT_BYTES..).unwrap_or_default();
+        Operations::of(self.count(), bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::base::expiring::expiry_and_value;
 
     struct Place(u32, u64);
     impl InKeyspace for Place {
         fn target(&self) -> (KeyspaceId, u64) {
             (KeyspaceId(self.0), self.1)
+        }
+
+        fn expiry(&self, ttl: Option<Duration>) -> Option<Time> {
+            Time(1000).after(ttl?)
         }
     }
 
@@ -494,17 +430,6 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_ends_before_it_begins_is_damage() {
-        for (end, is_good) in [(&b"b"[..], true), (b"", true), (b"a", false), (b"A", false)] {
-            let mut payload = 1u32.to_le_bytes().to_vec();
-            payload.extend_from_slice(&[5, 1, 1, b'a']);
-            put_bytes(&mut payload, end);
-            let operation = Operations::decode(&payload).unwrap().next().unwrap();
-            assert_eq!(operation.is_ok(), is_good, "{end:?}");
-        }
-    }
-
-    #[test]
     fn limits_are_kept_in_mind_until_the_write() {
         let mut batch = WriteBatch::new();
         batch.put(Place(0, 1), vec![0; KEY_BYTES_MAX + 1], b"");
@@ -525,61 +450,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_last_operation_keys_over_the_limit_and_merges_without_a_span_are_damage() {
-        let mut batch = WriteBatch::default();
-        batch.put(Place(3, 9), b"k", b"v");
-        let longer = [batch.encoded(), b"!"].concat();
-        let mut decoded = Operations::decode(&longer).unwrap();
-        assert!(decoded.next().unwrap().is_ok());
-        let error = decoded.next().unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corruption);
-        assert!(decoded.next().is_none(), "once");
-
-        let without_span = [&1u32.to_le_bytes()[..], &[2, 1, 1, b'a', 0]].concat();
-        let error = Operations::decode(&without_span).unwrap().next().unwrap();
-        assert_eq!(error.unwrap_err().kind(), ErrorKind::Corruption);
-
-        let mut huge = [&1u32.to_le_bytes()[..], &[1, 1]].concat();
-        crate::base::coding::put_bytes(&mut huge, &vec![b'k'; KEY_BYTES_MAX + 1]);
-        huge.push(0);
-        let error = Operations::decode(&huge).unwrap().next().unwrap();
-        assert_eq!(error.unwrap_err().kind(), ErrorKind::Corruption);
-    }
-
-    /// Every kind has its place in the format, those that nothing writes yet too.
-    #[test]
-    fn kinds_of_later_features_decode() {
-        let mut payload = 5u32.to_le_bytes().to_vec();
-        for kind in [2u8, 4, 5] {
-            payload.extend_from_slice(&[kind, 1, 1, b'a', 1, b'b']);
-        }
-        payload.extend_from_slice(&[3, 1, 1, b'a']);
-        payload.extend_from_slice(&77u64.to_le_bytes());
-        payload.extend_from_slice(&[1, b'b']);
-        payload.extend_from_slice(&[0, 1, 1, b'a']);
-        let kinds: Vec<_> = Operations::decode(&payload)
-            .unwrap()
-            .map(|o| o.unwrap())
-            .map(|o| (o.kind, o.expiry))
-            .collect();
-        assert_eq!(
-            kinds,
-            [
-                (ValueKind::Merge, 0),
-                (ValueKind::PutBlob, 0),
-                (ValueKind::DeleteRange, 0),
-                (ValueKind::PutExpiring, 77),
-                (ValueKind::Delete, 0)
-            ]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_decode_without_panic(payload in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(operations) = Operations::decode(&payload) {
-                prop_assert!(operations.take(100).count() < 100);
-            }
-        }
+    fn a_value_with_a_ttl_is_written_with_its_expiry() {
+        let mut batch = WriteBatch::new();
+        batch.put_with_ttl(Place(3, 9), b"k", b"v", Duration::from_millis(77));
+        batch.put_with_ttl(Place(3, 9), b"k", b"v", Duration::MAX);
+        let all: Vec<_> = batch.operations().map(|o| o.unwrap()).collect();
+        assert_eq!(all[0].kind, ValueKind::PutExpiring);
+        let parts = expiry_and_value(all[0].value);
+        assert_eq!(parts, Some((Time(1077), &b"v"[..])));
+        assert_eq!((all[1].kind, all[1].value), (ValueKind::Put, &b"v"[..]));
     }
 }

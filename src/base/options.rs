@@ -5,7 +5,6 @@
 
 use super::error::{Error, Result};
 use super::hooks::{MergeOperator, MergeOperators};
-use std::ops::Bound;
 use std::time::Duration;
 
 /// Default of [`Options::memory_bytes`]: 512 MiB.
@@ -338,6 +337,7 @@ pub struct KeyspaceOptions {
     pub(crate) size_ratio: u32,
     /// Empty: no merges.
     pub(crate) merge_operator: String,
+    pub(crate) ttl: Option<Duration>,
     /// Which options were set by the caller: one bit each, in the order above.
     pub(crate) set: u16,
 }
@@ -356,6 +356,7 @@ impl Default for KeyspaceOptions {
             tier_runs: TIER_RUNS,
             size_ratio: SIZE_RATIO,
             merge_operator: String::new(),
+            ttl: None,
             set: 0,
         }
     }
@@ -423,6 +424,16 @@ impl KeyspaceOptions {
         self
     }
 
+    keyspace_setter! {
+        /// How long a value lives that is put without a [`WriteOptions::ttl`] of its own. Default
+        /// `None`: for ever. Can change at any time, for what is written from then on
+        /// ([`Db::keyspace`](crate::Db::keyspace)).
+        ///
+        /// A keyspace whose values expire has no merges: an operand has no expiry, so what it makes
+        /// would stay for ever.
+        11, ttl: Option<Duration>
+    }
+
     /// The codec for tables of `level`.
     pub(crate) fn compression_at(&self, level: usize) -> Compression {
         let last = self.compression.last().copied().unwrap_or_default();
@@ -459,6 +470,12 @@ impl KeyspaceOptions {
             0,
             255,
         )?;
+        if self.ttl.is_some() && !self.merge_operator.is_empty() {
+            return Err(
+                Error::invalid("options ttl and merge_operator exclude each other")
+                    .advice("Give single values a ttl: `WriteOptions::ttl`."),
+            );
+        }
         for codec in &self.compression {
             if !codec.is_supported() {
                 return Err(
@@ -491,6 +508,7 @@ fn within(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     pub(crate) durability: Option<Durability>,
+    pub(crate) ttl: Option<Duration>,
 }
 
 impl WriteOptions {
@@ -505,42 +523,38 @@ impl WriteOptions {
         self.durability = Some(durability);
         self
     }
-}
 
-/// A range of keys: `..`, every std range of `K: AsRef<[u8]>`, and a pair of bounds.
-///
-/// An inverted range is empty.
-pub trait KeyRange {
-    /// The two bounds.
-    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>);
-}
-
-impl KeyRange for std::ops::RangeFull {
-    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
-        (Bound::Unbounded, Bound::Unbounded)
+    /// How long a value lives that is put. Default [`KeyspaceOptions::ttl`]; [`Duration::MAX`] and
+    /// whatever else ends beyond the year 500,000,000: for ever.
+    ///
+    /// Counted in milliseconds from the call on. No read that begins later sees it, and compactions give
+    /// its space back; a [`Snapshot`](crate::Snapshot) or an iterator goes on to see what it saw. The
+    /// database's clock is the wall clock as it was when it was opened, and goes on from there by
+    /// itself: setting the wall clock changes nothing before the next open, and then never brings a
+    /// value back that a read has found expired (but those of the last second or two before a
+    /// crash).
+    ///
+    /// Only a put takes it. Costs 8 bytes a value, a look at the clock when it is written and one when
+    /// it is read.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
     }
-}
 
-impl<K: AsRef<[u8]>> KeyRange for (Bound<K>, Bound<K>) {
-    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
-        (
-            self.0.as_ref().map(AsRef::as_ref),
-            self.1.as_ref().map(AsRef::as_ref),
-        )
-    }
-}
-
-macro_rules! key_range {
-    ($($range:ident),*) => {$(
-        impl<K: AsRef<[u8]>> KeyRange for std::ops::$range<K> {
-            fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
-                use std::ops::RangeBounds;
-                (self.start_bound().map(AsRef::as_ref), self.end_bound().map(AsRef::as_ref))
-            }
+    /// Fails for what writes no value.
+    pub(crate) fn check_no_ttl(&self) -> Result<()> {
+        match self.ttl {
+            None => Ok(()),
+            Some(_) => Err(
+                Error::invalid("a ttl is given to what is not a put").advice(
+                    "Nothing was written. Give it where the value is: `put_with`, \
+                 `WriteBatch::put_with_ttl`, `Transaction::put_with_ttl`.",
+                ),
+            ),
         }
-    )*};
+    }
 }
-key_range!(Range, RangeFrom, RangeInclusive, RangeTo, RangeToInclusive);
 
 #[cfg(test)]
 mod tests {
@@ -554,25 +568,5 @@ mod tests {
         let error = Options::new().default_keyspace(small).check().unwrap_err();
         assert!(error.to_string().contains("block_bytes"), "{error}");
         assert!(Options::new().check().is_ok());
-    }
-
-    #[test]
-    fn every_shape_of_range_has_its_bounds() {
-        fn of(range: impl KeyRange) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-            let (start, end) = range.bounds();
-            (start.map(<[u8]>::to_vec), end.map(<[u8]>::to_vec))
-        }
-        let a = || b"a".to_vec();
-        assert_eq!(of(..), (Bound::Unbounded, Bound::Unbounded));
-        assert_eq!(of("a".."a"), (Bound::Included(a()), Bound::Excluded(a())));
-        assert_eq!(
-            of(b"a"..=b"a"),
-            (Bound::Included(a()), Bound::Included(a()))
-        );
-        assert_eq!(of(a()..), (Bound::Included(a()), Bound::Unbounded));
-        assert_eq!(
-            of((Bound::Excluded("a"), Bound::Unbounded)),
-            (Bound::Excluded(a()), Bound::Unbounded)
-        );
     }
 }

@@ -1,6 +1,7 @@
 //! Numbers with names, so that a sequence number is never passed where a file number belongs.
 
 use std::fmt;
+use std::time::Duration;
 
 /// The position of a write in the one global order: 56 bits, from 1 upwards.
 ///
@@ -75,6 +76,30 @@ impl fmt::Display for KeyspaceId {
     }
 }
 
+/// A time of the database's clock (fs's `clock`), in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// What no clock comes to.
+    pub const NEVER: Time = Time(u64::MAX);
+
+    /// So long after this one, a part of a millisecond counted whole; `None` when that is beyond
+    /// what can be told: never.
+    pub fn after(self, length: Duration) -> Option<Time> {
+        match millis(length) {
+            u64::MAX => None,
+            millis => self.0.checked_add(millis).map(Time),
+        }
+    }
+}
+
+/// A length in milliseconds, a part of one counted whole; `u64::MAX` for one without an end.
+pub fn millis(length: Duration) -> u64 {
+    let millis = length.as_nanos().div_ceil(1_000_000);
+    u64::try_from(millis).unwrap_or(u64::MAX)
+}
+
 /// What an entry says about its key. The discriminants are part of every format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -85,7 +110,8 @@ pub enum ValueKind {
     Put = 1,
     /// An operand for the keyspace's merge operator.
     Merge = 2,
-    /// As [`ValueKind::Put`]; the value is preceded by its expiry, 8 bytes (format only).
+    /// As [`ValueKind::Put`] before its expiry, which precedes the value (`expiring`), and as
+    /// [`ValueKind::Delete`] from then on.
     PutExpiring = 3,
     /// The value lies in a blob file; the bytes are a reference to it (format only).
     PutBlob = 4,
@@ -106,6 +132,18 @@ impl ValueKind {
             5 => ValueKind::DeleteRange,
             _ => return None,
         })
+    }
+
+    /// True for the kinds that say all by themselves: put and deletion.
+    #[inline]
+    pub const fn is_plain(self) -> bool {
+        matches!(self, ValueKind::Delete | ValueKind::Put)
+    }
+
+    /// True for what entries of this version's tables can be; the others are for later.
+    #[inline]
+    pub const fn is_known(self) -> bool {
+        !matches!(self, ValueKind::PutBlob | ValueKind::DeleteRange)
     }
 }
 

@@ -9,6 +9,8 @@
 //! - a deletion goes when the oldest snapshot sees it and no table beneath the job may hold the
 //!   key: in its stripe everything older goes with it;
 //! - a version goes that was deleted with a range in its own stripe;
+//! - a value that expires is a put until it has expired for everybody, and a deletion then
+//!   (`expired`);
 //! - an equal key and tag from a second source is the same entry, and kept once.
 //!
 //! Kinds that this version only knows the format of are an error, never dropped.
@@ -175,7 +177,7 @@ impl<'a> DropRules<'a> {
     #[inline]
     pub(super) fn judge(&mut self, key: &[u8], tag: Tag) -> Result<Verdict> {
         let kind = tag.kind();
-        if !matches!(kind, ValueKind::Put | ValueKind::Delete | ValueKind::Merge) {
+        if !kind.is_known() {
             return Err(unsupported(kind));
         }
         let stripe = self.stripe(tag.seqno());

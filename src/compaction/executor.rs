@@ -11,6 +11,7 @@
 //! Threads: a job is one thread's. Not here: which job (`policy`), installing (version).
 
 use super::drop_rules::{Below, DropRules, Verdict};
+use super::expired::Expired;
 use super::fold::Fold;
 use super::job::Job;
 use super::split::Splitter;
@@ -222,6 +223,7 @@ impl<'a> Outputs<'a> {
         promised: u64,
         tell: impl Fn(f64),
     ) -> Result<u64> {
+        let cursor = &mut Expired::new(cursor, self.workshop.expired);
         let (mut seen, mut dropped) = (0u64, 0u64);
         let (mut breath, mut tell_at) = (0, promised / STEPS);
         let mut fold = Fold::default();

@@ -65,6 +65,8 @@ impl Fold {
             Some(tag) if rules.is_deleted(&self.key, tag) => None,
             Some(tag) if tag.kind() == ValueKind::Put => Some(cursor.value()),
             Some(tag) if tag.kind() == ValueKind::Delete => None,
+            // The operands outlive it, so they stay operands.
+            Some(tag) if tag.kind() == ValueKind::PutExpiring => return self.combined(folding),
             // It will be refused when it is judged.
             Some(_) => return None,
             None if rules.may_lie_below(&self.key) => return self.combined(folding),

@@ -28,6 +28,8 @@ pub enum Reason {
     Size,
     /// Many tombstones.
     Tombstones,
+    /// Much of it has expired.
+    Expired,
     /// All its keys are deleted with ranges.
     Deleted,
     /// Asked for.

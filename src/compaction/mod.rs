@@ -10,13 +10,15 @@
 //!
 //! Invariants: C1 a job that fails leaves its inputs as they are and removes what it made (P9);
 //! C2 an entry goes only where a newer version hides it from every snapshot, or where it is a
-//! deletion with nothing older beneath (`drop_rules`); C3 all versions of a user key are in one
+//! deletion with nothing older beneath (`drop_rules`; what has expired for everybody is one,
+//! `expired`); C3 all versions of a user key are in one
 //! table of a run (`split`); C4 every entry of the inputs was seen, counted against the manifest.
 //! Threads: jobs run side by side as far as `Busy` lets them. Not here: when to ask (tree), where
 //! the edit goes (version), which files are dead.
 
 mod drop_rules;
 mod executor;
+mod expired;
 mod fold;
 mod job;
 pub mod policy;
@@ -28,7 +30,7 @@ use crate::base::error::Result;
 use crate::base::hooks::Folding;
 use crate::base::options::KeyspaceOptions;
 use crate::base::sync::atomic::AtomicBool;
-use crate::base::types::{FileId, KeyspaceId, SeqNo};
+use crate::base::types::{FileId, KeyspaceId, SeqNo, Time};
 use crate::fs::Fs;
 use crate::table::BirthIdentity;
 use crate::version::KeyspaceEdit;
@@ -55,6 +57,8 @@ pub struct Workshop<'a> {
     pub folding: Folding,
     /// Live snapshots ascending, the last is what is visible now. Empty: nothing is dropped.
     pub snapshots: &'a [SeqNo],
+    /// What expires up to then has expired for all of them; `None`: nothing has.
+    pub expired: Option<Time>,
     /// Set when the job should give up (close).
     pub stop: &'a AtomicBool,
     /// Called every thousand entries or mebibyte, with the bytes written since the last time: lets a

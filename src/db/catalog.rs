@@ -13,9 +13,10 @@ use crate::base::coding::{Decoder, put_bytes, put_varint};
 use crate::base::error::{Error, Result};
 use crate::base::options::{CompactionStyle, Compression, KeyspaceOptions};
 use crate::base::sync::Arc;
-use crate::base::types::KeyspaceId;
+use crate::base::types::{KeyspaceId, millis};
 use crate::tree::Tree;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 /// The name of the keyspace that `Db` derefs to.
 pub(crate) const DEFAULT_NAME: &str = "default";
@@ -62,6 +63,9 @@ pub(crate) fn encode(options: &KeyspaceOptions) -> Vec<u8> {
     if !options.merge_operator.is_empty() {
         field(10, options.merge_operator.as_bytes());
     }
+    if let Some(ttl) = options.ttl {
+        field(11, &millis(ttl).to_le_bytes());
+    }
     out
 }
 
@@ -104,6 +108,7 @@ fn decode_fields(bytes: &[u8]) -> Option<KeyspaceOptions> {
             8 => options.tier_runs = small()?,
             9 => options.size_ratio = small()?,
             10 => options.merge_operator = String::from_utf8(value.to_vec()).ok()?,
+            11 => options.ttl = Some(Duration::from_millis(number()?)),
             _ => {}
         }
     }
@@ -142,7 +147,8 @@ pub(crate) fn resolve(
         )*};
     }
     take!(0 write_buffer_bytes, 1 immutables_max, 2 compression, 3 filter_bits_per_key,
-          5 table_bytes, 6 compaction, 7 level0_runs, 8 tier_runs, 9 size_ratio, 10 merge_operator);
+          5 table_bytes, 6 compaction, 7 level0_runs, 8 tier_runs, 9 size_ratio, 10 merge_operator,
+          11 ttl);
     options.set = 0;
     options.check()?;
     Ok(options)
@@ -172,10 +178,14 @@ mod tests {
     fn every_option_is_stored_and_read_back() {
         let stored = decode(&encode(&odd())).unwrap();
         assert_eq!(KeyspaceOptions { set: 0, ..odd() }, stored);
-        assert_eq!(
-            decode(&encode(&KeyspaceOptions::new())).unwrap(),
-            KeyspaceOptions::new()
-        );
+        let hour = Duration::from_secs(3600);
+        for plain in [
+            KeyspaceOptions::new(),
+            KeyspaceOptions::new().ttl(Some(hour)),
+        ] {
+            let stored = decode(&encode(&plain)).unwrap();
+            assert_eq!(KeyspaceOptions { set: 0, ..plain }, stored);
+        }
     }
 
     #[test]

@@ -102,11 +102,13 @@ impl Keyspace {
             // The number first: what a compaction drops after that, it does not see (I5).
             let at = core.snapshots.register(|| core.visible());
             let view = self.tree.view_owned();
-            let found = read::get(&view, key, at.seqno())?;
+            let found = read::get(&view, key, at.at())?;
             let value = next(found.bytes())?;
             batch.clear();
             match &value {
-                Some(bytes) => batch.push_put(id, key, bytes.as_ref()),
+                Some(bytes) => {
+                    batch.push_put_until(id, key, bytes.as_ref(), self.tree.expiry(None));
+                }
                 // It is as it shall be.
                 None if found.bytes().is_none() => return Ok(None),
                 None => batch.push_delete(id, key),

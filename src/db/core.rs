@@ -21,7 +21,7 @@ use crate::base::sync::atomic::AtomicU64;
 use crate::base::sync::{Arc, ArcSwap, Mutex, thread};
 use crate::base::types::{KeyspaceId, SeqNo};
 use crate::fs::{DirLock, Fs};
-use crate::read::SnapshotList;
+use crate::read::{Horizon, SnapshotList};
 use crate::table::TableContext;
 use crate::tree::{Tree, TreeContext};
 use crate::version::VersionSet;
@@ -90,14 +90,9 @@ impl Core {
         })
     }
 
-    /// Live snapshots, ascending, and last what is visible now.
-    pub(crate) fn live_snapshots(&self) -> Vec<SeqNo> {
-        self.snapshots.live(|| self.visible())
-    }
-
-    /// The oldest number that any reader may ask for.
-    pub(crate) fn oldest_snapshot(&self) -> SeqNo {
-        self.live_snapshots().first().copied().unwrap_or_default()
+    /// What no reader tells apart any more.
+    pub(crate) fn horizon(&self) -> Horizon {
+        self.snapshots.horizon(|| self.visible())
     }
 
     /// Reads the trees' pressures and sets the writers' pace; and how much free memory is kept for

@@ -7,16 +7,18 @@ use super::snapshot::bounds_of;
 use crate::base::batch::InKeyspace;
 use crate::base::error::{Error, Result};
 use crate::base::hooks::Folding;
-use crate::base::options::{KeyRange, KeyspaceOptions, WriteOptions};
+use crate::base::key_range::KeyRange;
+use crate::base::options::{KeyspaceOptions, WriteOptions};
 use crate::base::ranges::HalfOpen;
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
-use crate::base::types::KeyspaceId;
-use crate::read::{self, Iter, RangeCursor};
+use crate::base::types::{KeyspaceId, Time};
+use crate::read::{self, At, Iter, RangeCursor};
 use crate::tree::Tree;
 use crate::version::{KeyspaceEdit, VersionEdit, check_name};
 use std::fmt;
 use std::ops::Bound;
+use std::time::Duration;
 
 /// An ordered map of byte strings inside a database; see the crate's front page.
 ///
@@ -42,6 +44,11 @@ impl fmt::Debug for Keyspace {
 impl InKeyspace for Keyspace {
     fn target(&self) -> (KeyspaceId, u64) {
         (self.tree.id(), self.core().instance)
+    }
+
+    #[inline]
+    fn expiry(&self, ttl: Option<Duration>) -> Option<Time> {
+        self.tree.expiry(ttl)
     }
 }
 
@@ -84,7 +91,7 @@ impl Keyspace {
         self.check()?;
         let view = self.tree.view();
         let at = self.core().visible();
-        Ok(read::get(&view, key.as_ref(), at)?.to_slice())
+        Ok(read::get(&view, key.as_ref(), at.into())?.to_slice())
     }
 
     /// Calls `read` with the value of `key` in place: no copy, no reference count.
@@ -111,7 +118,7 @@ impl Keyspace {
         self.check()?;
         let view = self.tree.view();
         let at = self.core().visible();
-        let found = read::get(&view, key.as_ref(), at)?;
+        let found = read::get(&view, key.as_ref(), at.into())?;
         Ok(read(found.bytes()))
     }
 
@@ -130,7 +137,11 @@ impl Keyspace {
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         let mut values = vec![None; keys.len()];
         let view = self.tree.view();
-        let at = self.core().visible();
+        let visible = self.core().visible();
+        let at = At {
+            seqno: visible,
+            time: self.core().versions.clock().reading(), // one for all of them
+        };
         read::get_many(&view, &keys, at, &mut |i, found| {
             values[i] = found.to_slice()
         })?;
@@ -166,9 +177,10 @@ impl Keyspace {
         options: WriteOptions,
     ) -> Result<()> {
         let (key, value, id) = (key.as_ref(), value.as_ref(), self.tree.id());
+        let expiry = self.tree.expiry(options.ttl);
         self.core()
             .write_one(&self.tree, options.durability, |batch| {
-                batch.push_put(id, key, value)
+                batch.push_put_until(id, key, value, expiry)
             })
             .map(|_| ())
     }
@@ -186,6 +198,7 @@ impl Keyspace {
     /// # Errors
     /// As [`Keyspace::put_with`].
     pub fn delete_with(&self, key: impl AsRef<[u8]>, options: WriteOptions) -> Result<()> {
+        options.check_no_ttl()?;
         let (key, id) = (key.as_ref(), self.tree.id());
         self.core()
             .write_one(&self.tree, options.durability, |batch| {
@@ -222,6 +235,7 @@ impl Keyspace {
     /// # Errors
     /// As [`Keyspace::put`].
     pub fn delete_range_with(&self, range: impl KeyRange, options: WriteOptions) -> Result<()> {
+        options.check_no_ttl()?;
         let (lower, upper) = range.bounds();
         let (range, id) = (HalfOpen::between(lower, upper), self.tree.id());
         self.core()
@@ -267,6 +281,7 @@ impl Keyspace {
         operand: impl AsRef<[u8]>,
         options: WriteOptions,
     ) -> Result<()> {
+        options.check_no_ttl()?;
         let (key, operand, id) = (key.as_ref(), operand.as_ref(), self.tree.id());
         self.core()
             .write_one(&self.tree, options.durability, |batch| {
@@ -407,15 +422,7 @@ impl Core {
         self.mend_inline();
         let _admin = self.admin.lock();
         if let Some(tree) = self.trees.load().by_name.get(name) {
-            // What shapes files can be refused, and a merge operator given; the rest takes effect at
-            // the next open.
-            let mut options = tree.options().clone();
-            options.merge_operator = tree.merge_operator();
-            let resolved = catalog::resolve(name, options.clone(), asked)?;
-            if options.merge_operator != resolved.merge_operator {
-                options.merge_operator = resolved.merge_operator;
-                self.give_merge_operator(tree, &options)?;
-            }
+            self.change_options(tree, asked)?;
             return Ok(Arc::clone(tree));
         }
         self.health.check()?;
@@ -446,17 +453,30 @@ impl Core {
         Ok(tree)
     }
 
-    fn give_merge_operator(&self, tree: &Tree, options: &KeyspaceOptions) -> Result<()> {
+    /// Gives an open keyspace what is asked for: a merge operator and a ttl at once, the rest takes
+    /// effect at the next open. What shapes files can be refused.
+    fn change_options(&self, tree: &Tree, asked: &KeyspaceOptions) -> Result<()> {
+        let Some(state) = self.versions.keyspace(tree.id()) else {
+            return tree.check_open();
+        };
+        let stored = catalog::decode(&state.options)?;
+        let resolved = catalog::resolve(tree.name(), stored.clone(), asked)?;
+        if resolved == stored {
+            return Ok(());
+        }
         self.health.check()?;
         self.install(VersionEdit {
             keyspaces: vec![KeyspaceEdit {
                 id: tree.id(),
-                options: Some(catalog::encode(options)),
+                options: Some(catalog::encode(&resolved)),
                 ..KeyspaceEdit::default()
             }],
             ..VersionEdit::default()
         })?;
-        tree.give_merge_operator(&options.merge_operator);
+        if resolved.merge_operator != stored.merge_operator {
+            tree.give_merge_operator(&resolved.merge_operator);
+        }
+        tree.set_ttl(resolved.ttl);
         Ok(())
     }
 

@@ -57,11 +57,12 @@ use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::{KeyspaceOptions, Options, WriteOptions};
 use crate::base::reads::ReadSet;
 use crate::base::sync::Arc;
-use crate::base::types::{KeyspaceId, SeqNo};
+use crate::base::types::{KeyspaceId, SeqNo, Time};
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
+use std::time::Duration;
 
 /// An open database. Cloning is cheap; every clone is the same database.
 ///
@@ -84,6 +85,11 @@ impl Deref for Db {
 impl InKeyspace for Db {
     fn target(&self) -> (KeyspaceId, u64) {
         self.default.target()
+    }
+
+    #[inline]
+    fn expiry(&self, ttl: Option<Duration>) -> Option<Time> {
+        self.default.expiry(ttl)
     }
 }
 
@@ -121,7 +127,8 @@ impl Db {
         self.engine().report.clone()
     }
 
-    /// The keyspace `name`, opened or made. Options left unset take the stored values.
+    /// The keyspace `name`, opened or made. Options left unset take the stored values. Of a keyspace that
+    /// is open, another merge operator or ttl takes effect at once, everything else at the next open.
     ///
     /// # Errors
     /// `InvalidArgument` for a name that is empty, over 255 bytes or has control characters, and
@@ -156,6 +163,7 @@ impl Db {
     /// was dropped; `InvalidArgument` for keyspaces of another database; `ReadOnly`, `NoSpace`,
     /// `Io`. Nothing was written then, except where a sync failed: see [`Keyspace::put_with`].
     pub fn write(&self, batch: impl Borrow<WriteBatch>, options: WriteOptions) -> Result<SeqNo> {
+        options.check_no_ttl()?;
         self.engine()
             .write_batch(batch.borrow(), options.durability)
     }
@@ -283,7 +291,8 @@ impl Db {
         let sealed = sealed.and_then(|()| {
             core.log.give_up_recycled(&core.leftovers);
             core.tidy()?;
-            core.versions.close()
+            let marked = core.versions.mark_clock();
+            marked.and(core.versions.close())
         });
         core.dir_lock.lock().take();
         sealed

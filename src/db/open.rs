@@ -127,6 +127,7 @@ impl Options {
             hasher,
             closed: Arc::default(),
             merge_operators: self.merge_operators.clone(),
+            clock: Arc::clone(versions.clock()),
         });
         let trees = open_trees(&tree_context, &self)?;
         recover::replay(&fs, &versions, &trees, hasher, &replayed)?;
@@ -160,7 +161,7 @@ impl Options {
             trees: ArcSwap::from_pointee(trees),
             admin: Mutex::new(()),
             group: Group::default(),
-            snapshots: SnapshotList::default(),
+            snapshots: SnapshotList::new(Arc::clone(versions.clock())),
             health: Health::new(Arc::clone(&tree_context.closed)),
             stall: Stall::new(fs.env()),
             pace: Pace::new(self.rate_limit),

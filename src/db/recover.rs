@@ -21,12 +21,13 @@
 )]
 
 use super::catalog::Trees;
-use crate::base::batch::Operations;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, REPAIR, Result};
+use crate::base::operation::Operations;
 use crate::base::sync::atomic::AtomicBool;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
+use crate::read::Horizon;
 use crate::tree::{Work, check_kind};
 use crate::version::{Found, VersionEdit, VersionSet};
 use crate::wal::format::SEGMENT_HEADER_BYTES;
@@ -375,7 +376,7 @@ fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId) -> Result<()> {
     let stop = AtomicBool::new(false);
     let work = Work {
         // Nobody has a snapshot yet: only the newest version of a key can be asked for.
-        snapshots: &|| vec![SeqNo::MAX],
+        horizon: &|| Horizon::at(SeqNo::MAX),
         stop: &stop,
         breathe: &|_| {},
         progressed: &|| {},

@@ -375,6 +375,7 @@ impl<'f> Repair<'f> {
                 .max(self.remains.keyspace_ceiling)
                 .max(1),
             seqnos: SeqNo::new(used.get().saturating_add(ahead)),
+            clock: self.remains.clock,
             edit: VersionEdit {
                 keyspaces: kept.clone(),
                 logs_added: logs.clone(),

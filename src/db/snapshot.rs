@@ -3,7 +3,7 @@
 use super::core::Lease;
 use super::keyspace::{Keyspace, prefix_bounds};
 use crate::base::error::Result;
-use crate::base::options::KeyRange;
+use crate::base::key_range::KeyRange;
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
 use crate::base::types::SeqNo;
@@ -131,7 +131,7 @@ impl SnapshotKeyspace {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         self.check()?;
         let view = self.tree.view();
-        Ok(read::get(&view, key.as_ref(), self.at.seqno())?.to_slice())
+        Ok(read::get(&view, key.as_ref(), self.at.at())?.to_slice())
     }
 
     /// Calls `read` with the value in place; see [`Keyspace::get_with`].
@@ -145,7 +145,7 @@ impl SnapshotKeyspace {
     ) -> Result<T> {
         self.check()?;
         let view = self.tree.view();
-        let found = read::get(&view, key.as_ref(), self.at.seqno())?;
+        let found = read::get(&view, key.as_ref(), self.at.at())?;
         Ok(read(found.bytes()))
     }
 

@@ -167,7 +167,7 @@ impl LevelStats {
 impl Core {
     pub(super) fn stats(&self) -> Stats {
         let trees = self.trees.load_full();
-        let oldest = self.oldest_snapshot();
+        let horizon = self.horizon();
         let mut pending_jobs = self.board.running();
         let mut keyspaces: Vec<KeyspaceStats> = trees
             .by_name
@@ -175,7 +175,7 @@ impl Core {
             .map(|tree| {
                 let view = tree.view_owned();
                 let pressure = tree.pressure();
-                pending_jobs += pressure.immutables as u64 + u64::from(tree.has_job_due(oldest));
+                pending_jobs += pressure.immutables as u64 + u64::from(tree.has_job_due(&horizon));
                 let reads = view.counters.snapshot();
                 KeyspaceStats {
                     name: tree.name().to_owned(),

@@ -13,8 +13,9 @@
 
 use super::commit::visible_but_not_synced;
 use super::core::Core;
-use crate::base::batch::{Operation, WriteBatch};
+use crate::base::batch::WriteBatch;
 use crate::base::error::Result;
+use crate::base::operation::Operation;
 use crate::base::options::Durability;
 use crate::base::ranges::HalfOpen;
 use crate::base::reads::ReadSet;

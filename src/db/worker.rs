@@ -110,6 +110,10 @@ impl Core {
             self.settle(Part::Files, self.sweep_dead());
             return !self.log.inherits();
         }
+        if self.versions.clock().owes_mark() {
+            // A failure is the manifest's, which is mended.
+            self.settle(Part::Manifest, self.versions.mark_clock());
+        }
         let trees = self.trees.load_full();
         let mut waiting: Vec<_> = trees.by_id.values().filter(|t| t.wants_flush()).collect();
         waiting.sort_by_key(|tree| std::cmp::Reverse(tree.immutables()));
@@ -184,8 +188,7 @@ impl Core {
 
     /// Runs the most urgent compaction of `tree`; `None` when none is due.
     fn compact_one(&self, tree: &Tree, idle: bool) -> Option<Result<()>> {
-        let oldest = self.oldest_snapshot();
-        let job = tree.next_job(oldest, idle)?;
+        let job = tree.next_job(&self.horizon(), idle)?;
         let is_due = matches!(job.reason, Reason::Runs | Reason::Size);
         let level0_runs = job.inputs.iter().filter(|(level, ..)| *level == 0).count();
         let (env, running) = (self.board.env(), self.board.compacting());
@@ -264,7 +267,7 @@ impl Core {
     /// Gives upkeep what it needs from here.
     pub(crate) fn with_work<T>(&self, tree: &Tree, run: impl FnOnce(&Work<'_>) -> T) -> T {
         let work = Work {
-            snapshots: &|| self.live_snapshots(),
+            horizon: &|| self.horizon(),
             stop: self.board.stopped(),
             breathe: &|bytes| self.take_breath(bytes),
             progressed: &|| self.update_stall(),

@@ -4,7 +4,8 @@
 //! Fs    a directory, on the real disk (disk.rs) or in the simulator (sim/, feature `sim`)
 //! File  an open file in it
 //! Region, LogRegion  its bytes in memory (region.rs)
-//! Env   the clock of the same machine (env.rs)
+//! Env   the clocks of the same machine (env.rs)
+//! Clock what expiry is measured by, which never goes back (clock.rs)
 //! ```
 //!
 //! This file is the one place that loops over short counts and EINTR, that checks lengths before
@@ -21,6 +22,7 @@
 //! Threads: everything takes `&self` and may be called from any thread. Not here: retries after
 //! real errors, buffering, and what the files mean.
 
+mod clock;
 mod disk;
 mod env;
 pub mod name;
@@ -37,6 +39,7 @@ mod tests;
 
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::Arc;
+pub use clock::Clock;
 use disk::{Disk, DiskFile, DiskLock};
 pub use env::{Env, Instant, SystemTime};
 pub use name::FileName;

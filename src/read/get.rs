@@ -7,11 +7,13 @@
 
 use super::counters::Shard;
 use super::operands::Operands;
+use super::snapshot::At;
 use super::unsupported;
 use super::view::View;
 use crate::base::checksum::KeyHasher;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
+use crate::base::expiring::{EXPIRY_BYTES, expiry_and_value, no_expiry};
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
 use crate::base::types::{SeqNo, Tag, ValueKind};
@@ -62,6 +64,19 @@ impl Lookup<'_> {
         };
         Some(Slice::copy(bytes))
     }
+
+    /// The value without its first `count` bytes.
+    fn without_first(self, count: usize) -> Self {
+        match self {
+            Lookup::Absent => Lookup::Absent,
+            Lookup::Memory(bytes) => Lookup::Memory(bytes.get(count..).unwrap_or_default()),
+            Lookup::Table(value) => Lookup::Table(value.without_first(count)),
+            Lookup::Folded(mut bytes) => {
+                bytes.drain(..count.min(bytes.len()));
+                Lookup::Folded(bytes)
+            }
+        }
+    }
 }
 
 /// The newest version of `key` visible at `at`.
@@ -71,7 +86,7 @@ impl Lookup<'_> {
 ///
 /// # Errors
 /// Those of the tables that must be asked, and `Unsupported`.
-pub fn get<'v>(view: &'v View, key: &[u8], at: SeqNo) -> Result<Lookup<'v>> {
+pub fn get<'v>(view: &'v View, key: &[u8], at: At) -> Result<Lookup<'v>> {
     let counts = view.counters.of_thread();
     counts.gets.add(1);
     let hash = view.hasher.hash(key);
@@ -91,14 +106,14 @@ pub fn get<'v>(view: &'v View, key: &[u8], at: SeqNo) -> Result<Lookup<'v>> {
         len
     };
     let mut len = look_ahead(&mut ahead);
-    if let Some(found) = in_memtables(view, key, hash, at) {
+    if let Some(found) = in_memtables(view, key, hash, at.seqno) {
         counts.memtable_hits.add(1);
         return decide(view, key, found.tag, at, Lookup::Memory(found.value));
     }
     loop {
         for candidate in ahead[..len].iter().flatten() {
             if let Some((table, hash)) = candidate.passing(view, key, hash, counts)?
-                && let Some(value) = counted(table.get(key, hash, at)?, counts)
+                && let Some(value) = counted(table.get(key, hash, at.seqno)?, counts)
             {
                 return decide(view, key, value.tag, at, Lookup::Table(value));
             }
@@ -146,7 +161,7 @@ pub fn is_written(view: &View, key: &[u8], since: SeqNo, until: SeqNo) -> Result
 pub fn get_many<'v>(
     view: &'v View,
     keys: &[&[u8]],
-    at: SeqNo,
+    at: At,
     found: &mut dyn FnMut(usize, Lookup<'v>),
 ) -> Result<()> {
     let counts = view.counters.of_thread();
@@ -164,7 +179,7 @@ pub fn get_many<'v>(
 fn find_group<'v>(
     view: &'v View,
     keys: &[&[u8]],
-    at: SeqNo,
+    at: At,
     counts: &Shard,
 ) -> Result<[Option<Lookup<'v>>; GROUP]> {
     debug_assert!(keys.len() <= GROUP);
@@ -176,7 +191,7 @@ fn find_group<'v>(
             .for_each(|memtable| memtable.prefetch(*hash));
     }
     for ((answer, key), &hash) in answers.iter_mut().zip(keys).zip(&hashes) {
-        if let Some(found) = in_memtables(view, key, hash, at) {
+        if let Some(found) = in_memtables(view, key, hash, at.seqno) {
             counts.memtable_hits.add(1);
             let value = Lookup::Memory(found.value);
             *answer = Some(decide(view, key, found.tag, at, value)?);
@@ -196,7 +211,7 @@ fn find_group<'v>(
                 continue;
             };
             if let Some((table, hash)) = candidate.passing(view, key, hashes[i], counts)? {
-                places[i] = Some((table, hash, table.place(key, at)?));
+                places[i] = Some((table, hash, table.place(key, at.seqno)?));
             }
         }
         for (table, hash, place) in places.iter().flatten() {
@@ -204,7 +219,7 @@ fn find_group<'v>(
         }
         for (i, key) in keys.iter().enumerate() {
             if let Some((table, hash, place)) = places[i]
-                && let Some(value) = counted(table.get_at(place, key, hash, at)?, counts)
+                && let Some(value) = counted(table.get_at(place, key, hash, at.seqno)?, counts)
             {
                 answers[i] = Some(decide(view, key, value.tag, at, Lookup::Table(value))?);
             }
@@ -283,19 +298,34 @@ fn decide<'v>(
     view: &'v View,
     key: &[u8],
     tag: Tag,
-    at: SeqNo,
+    at: At,
     value: Lookup<'v>,
 ) -> Result<Lookup<'v>> {
-    debug_assert!(tag.seqno() <= at, "a read sees nothing newer than itself");
-    if view.has_deleted() && tag.seqno() < view.deletion_of(key, at) {
+    debug_assert!(
+        tag.seqno() <= at.seqno,
+        "a read sees nothing newer than itself"
+    );
+    if view.has_deleted() && tag.seqno() < view.deletion_of(key, at.seqno) {
         return Ok(Lookup::Absent);
     }
     match tag.kind() {
         ValueKind::Put => Ok(value),
         ValueKind::Delete => Ok(Lookup::Absent),
         ValueKind::Merge => fold(view, key, at),
+        ValueKind::PutExpiring => unless_expired(view, at, value),
         kind => Err(unsupported(kind)),
     }
+}
+
+/// Of the entry of a value that expires, the value, if it is not too late for it.
+#[inline(never)]
+fn unless_expired<'v>(view: &View, at: At, entry: Lookup<'v>) -> Result<Lookup<'v>> {
+    let parts = entry.bytes().and_then(expiry_and_value);
+    let (expiry, _) = parts.ok_or_else(no_expiry)?;
+    Ok(match view.has_expired(expiry, at) {
+        true => Lookup::Absent,
+        false => entry.without_first(EXPIRY_BYTES),
+    })
 }
 
 /// The value of a key whose newest visible version is a merge: every version down to the first that
@@ -304,10 +334,10 @@ fn decide<'v>(
 /// Cost: a step for each operand in a memtable; in a table, where mostly one is left, a get, and a
 /// cursor over the others.
 #[cold]
-fn fold(view: &View, key: &[u8], at: SeqNo) -> Result<Lookup<'static>> {
+fn fold(view: &View, key: &[u8], at: At) -> Result<Lookup<'static>> {
     let mut operands = Operands::default();
-    gather(view, key, at, &mut operands)?;
-    let value = operands.value(&view.folding, key)?;
+    gather(view, key, at.seqno, &mut operands)?;
+    let value = operands.value(&view.folding, key, |expiry| view.has_expired(expiry, at))?;
     Ok(value.map_or(Lookup::Absent, Lookup::Folded))
 }
 

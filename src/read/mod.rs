@@ -39,7 +39,7 @@ pub use get::{Lookup, get, get_many, is_written};
 pub use merge::Merge;
 pub use operands::Operands;
 pub use scan::{Iter, RangeCursor};
-pub use snapshot::{SnapshotGuard, SnapshotList};
+pub use snapshot::{At, Horizon, SnapshotGuard, SnapshotList};
 pub use source::Source;
 pub use view::View;
 pub use visible::Visible;

@@ -7,9 +7,10 @@
 
 use super::unsupported;
 use crate::base::error::{Error, Result};
+use crate::base::expiring::{expiry_and_value, no_expiry};
 use crate::base::hooks::Folding;
 use crate::base::operand::{entry_of, span_and_operand};
-use crate::base::types::{SeqNo, Tag, ValueKind};
+use crate::base::types::{SeqNo, Tag, Time, ValueKind};
 use std::ops::Range;
 
 /// Versions of one key, each source's given newest first.
@@ -17,7 +18,7 @@ use std::ops::Range;
 pub struct Operands {
     /// Newest first.
     operands: Vec<Operand>,
-    /// What they are merged into, once it is known: a put or a deletion.
+    /// What they are merged into, once it is known: a put, which may expire, or a deletion.
     base: Option<(Tag, Range<usize>)>,
     bytes: Vec<u8>,
 }
@@ -43,13 +44,17 @@ impl Operands {
     /// Adds the next older version.
     ///
     /// # Errors
-    /// `Corruption` when a merge has no span; `Unsupported` for what a later version writes.
+    /// `Corruption` when a merge has no span or a value no expiry; `Unsupported` for what a later version writes.
     pub fn add(&mut self, tag: Tag, value: &[u8]) -> Result<()> {
         if self.is_complete() {
             return Ok(());
         }
         let (from, operand) = match tag.kind() {
             ValueKind::Put | ValueKind::Delete => (SeqNo::ZERO, value),
+            ValueKind::PutExpiring => {
+                let (_, value) = expiry_and_value(value).ok_or_else(no_expiry)?;
+                (SeqNo::ZERO, value)
+            }
             ValueKind::Merge => {
                 let (span, operand) = span_and_operand(value).ok_or_else(no_entry)?;
                 (SeqNo::new(tag.seqno().get().saturating_sub(span)), operand)
@@ -120,13 +125,26 @@ impl Operands {
     }
 
     /// The value, when there are no older versions that matter; `None` for a deletion without merges.
+    /// A value that `has_expired` is a deletion: what was merged into it stays.
     ///
     /// # Errors
     /// Those of [`Folding::value`].
-    pub fn value(&self, folding: &Folding, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub fn value(
+        &self,
+        folding: &Folding,
+        key: &[u8],
+        has_expired: impl FnOnce(Time) -> bool,
+    ) -> Result<Option<Vec<u8>>> {
         let base = self.base.as_ref();
-        let base = base.filter(|(tag, _)| tag.kind() == ValueKind::Put);
-        let base = base.map(|(_, value)| &self.bytes[value.clone()]);
+        let base = base.map(|(tag, entry)| (tag.kind(), &self.bytes[entry.clone()]));
+        let base = match base {
+            Some((ValueKind::Put, value)) => Some(value),
+            Some((ValueKind::PutExpiring, entry)) => {
+                let (expiry, value) = expiry_and_value(entry).ok_or_else(no_expiry)?;
+                (!has_expired(expiry)).then_some(value)
+            }
+            _ => None,
+        };
         if self.operands.is_empty() {
             return Ok(base.map(<[u8]>::to_vec));
         }
@@ -164,7 +182,9 @@ mod tests {
             };
             operands.add(tag, &value).unwrap();
         }
-        let value = operands.value(&MergeOperators::default().folding("append"), b"k");
+        let value = operands.value(&MergeOperators::default().folding("append"), b"k", |_| {
+            false
+        });
         String::from_utf8(value.unwrap().unwrap_or_else(|| b"nothing".to_vec())).unwrap()
     }
 

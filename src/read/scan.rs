@@ -218,7 +218,8 @@ impl RangeCursor {
             let merge = Merge::new(sources);
             let (bounds, folding) = (self.bounds.clone(), self.view.folding.clone());
             let deleted = self.view.all_deleted();
-            let entries = Visible::new(merge, self.at.seqno(), bounds, folding, deleted);
+            let clock = Arc::clone(&self.view.clock);
+            let entries = Visible::new(merge, self.at.at(), bounds, folding, deleted, clock);
             self.entries = Some(entries);
         }
         Ok(self.entries.as_mut().expect("it was made just now"))

@@ -6,6 +6,7 @@
 
 use super::bounds::Bounds;
 use super::counters::ReadCounters;
+use super::snapshot::At;
 use super::source::Source;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
@@ -13,7 +14,8 @@ use crate::base::hooks::Folding;
 use crate::base::ranges::DeletedRanges;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
-use crate::base::types::SeqNo;
+use crate::base::types::{SeqNo, Time};
+use crate::fs::Clock;
 use crate::memtable::Memtable;
 use crate::version::{SortedRun, Version};
 
@@ -36,6 +38,8 @@ pub struct View {
     pub closed: Arc<AtomicBool>,
     /// What the keyspace's merges mean.
     pub folding: Folding,
+    /// What says whether a value has expired.
+    pub clock: Arc<Clock>,
 }
 
 impl View {
@@ -88,6 +92,12 @@ impl View {
         }
         let newest = self.deleted.newest_at(key, at);
         (newest.max(self.active.deletion_of(key, at))).unwrap_or_default()
+    }
+
+    /// True when what expires at `expiry` is not seen at `at` any more.
+    pub fn has_expired(&self, expiry: Time, at: At) -> bool {
+        let time = at.time.unwrap_or_else(|| self.clock.now());
+        self.clock.has_expired(expiry, time)
     }
 
     /// The memtables, newest first.

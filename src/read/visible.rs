@@ -12,18 +12,23 @@
 //! ten million deletions in a row cost time and no stack. Keys with very many versions are crossed
 //! by a seek after [`SKIPS_MAX`] steps. Threads: one at a time.
 //! Where the newest visible version is a merge, its operands are walked forward, whichever way the
-//! reader goes, and key and value are kept as going backward.
+//! reader goes, and key and value are kept as going backward. So are those of a value that expires: what
+//! is shown is a part of its entry. What time it is, is asked once, if it is not known from the start.
 //! Kinds that belong to later features are an `Unsupported` error where they decide an answer.
 
 use super::bounds::Bounds;
 use super::kept::KeptKey;
 use super::operands::Operands;
+use super::snapshot::At;
 use super::unsupported;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
+use crate::base::expiring::{EXPIRY_BYTES, expiry_and_value, no_expiry};
 use crate::base::hooks::Folding;
 use crate::base::ranges::{Asked, DeletedRanges};
-use crate::base::types::{SeqNo, Tag, ValueKind};
+use crate::base::sync::Arc;
+use crate::base::types::{SeqNo, Tag, Time, ValueKind};
+use crate::fs::Clock;
 use std::ops::Bound;
 
 /// Versions of one key that are passed one by one before a seek passes the rest: about what a seek
@@ -38,6 +43,9 @@ const SKIPS_MAX: usize = 32;
 pub struct Visible<C> {
     inner: C,
     at: SeqNo,
+    /// What has expired by then is not shown; `None`: not asked for yet.
+    time: Option<Time>,
+    clock: Arc<Clock>,
     bounds: Bounds,
     place: Place,
     /// `Buffered`, `Folded`: the key shown.
@@ -64,8 +72,8 @@ enum Place {
     Backward,
     /// On the buffered entry; the inner cursor is before all of its versions.
     Buffered,
-    /// On the buffered entry, which was put together from merges; the inner cursor is among its
-    /// versions, or behind them.
+    /// On the buffered entry, which was put together from merges or is part of one that expires; the
+    /// inner cursor is among its versions, or behind them.
     Folded,
     PastEnd,
 }
@@ -74,21 +82,24 @@ impl<C: Cursor> Visible<C> {
     /// What is visible of `inner` at `at`, within `bounds`. Not positioned.
     pub fn new(
         inner: C,
-        at: SeqNo,
+        at: At,
         bounds: Bounds,
         folding: Folding,
         deleted: DeletedRanges,
+        clock: Arc<Clock>,
     ) -> Visible<C> {
         Visible {
             inner,
-            at,
+            at: at.seqno,
+            time: at.time,
+            clock,
             bounds,
             place: Place::Nowhere,
             key: Vec::new(),
             kept: KeptKey::default(),
             value: Vec::new(),
             folding,
-            deleted: Asked::new(deleted, at),
+            deleted: Asked::new(deleted, at.seqno),
             hidden: 0,
         }
     }
@@ -315,20 +326,33 @@ impl<C: Cursor> Visible<C> {
                     skips = 0;
                     self.inner.next()?;
                 }
-                ValueKind::Merge => {
+                kind => {
                     self.keep_key();
-                    if self.fold()? {
+                    if self.keep_other(kind)? {
                         self.place = Place::Folded;
                         return Ok(());
                     }
                     passing = true;
                     skips = 0;
                 }
-                kind => return Err(unsupported(kind)),
             }
         }
         self.place = Place::PastEnd;
         Ok(())
+    }
+
+    /// Keeps the value of `self.key`, the newest visible version of which, neither a put nor a deletion, the
+    /// inner cursor stands on; false when it has none.
+    #[cold]
+    fn keep_other(&mut self, kind: ValueKind) -> Result<bool> {
+        match kind {
+            ValueKind::Merge => self.fold(),
+            ValueKind::PutExpiring => {
+                self.keep_value();
+                self.is_unexpired()
+            }
+            kind => Err(unsupported(kind)),
+        }
     }
 
     /// From the newest visible version of `self.key`, a merge, down to the one that it is merged
@@ -341,10 +365,22 @@ impl<C: Cursor> Visible<C> {
             operands.add_under(deletion, self.inner.tag(), self.inner.value())?;
             self.inner.next()?;
         }
-        let value = operands.value(&self.folding, &self.key)?;
+        let (time, clock) = (&mut self.time, &self.clock);
+        let has_expired = |expiry| has_expired(clock, time, expiry);
+        let value = operands.value(&self.folding, &self.key, has_expired)?;
         let has_one = value.is_some();
         self.value = value.unwrap_or_default();
         Ok(has_one)
+    }
+
+    /// Makes the entry of a value that expires, which was kept, that value; false when it has expired.
+    fn is_unexpired(&mut self) -> Result<bool> {
+        let (expiry, _) = expiry_and_value(&self.value).ok_or_else(no_expiry)?;
+        if has_expired(&self.clock, &mut self.time, expiry) {
+            return Ok(false);
+        }
+        self.value.drain(..EXPIRY_BYTES);
+        Ok(true)
     }
 
     /// Over a version that was deleted with a range; over all that lie in the range with it, and are not
@@ -389,6 +425,12 @@ impl<C: Cursor> Visible<C> {
                     return Ok(());
                 }
                 Some(ValueKind::Delete) | None => {}
+                Some(ValueKind::PutExpiring) => {
+                    if self.is_unexpired()? {
+                        self.place = Place::Buffered;
+                        return Ok(());
+                    }
+                }
                 Some(kind) => return Err(unsupported(kind)),
             }
         }
@@ -458,8 +500,20 @@ impl<C: Cursor> Visible<C> {
             return Err(unsupported(kind));
         }
         *newest = Some(kind);
-        self.value.clear();
-        self.value.extend_from_slice(self.inner.value());
+        self.keep_value();
         Ok(())
     }
+
+    /// Keeps the value of the entry that the inner cursor stands on.
+    #[inline]
+    fn keep_value(&mut self) {
+        self.value.clear();
+        self.value.extend_from_slice(self.inner.value());
+    }
+}
+
+/// True when what expires at `expiry` has expired, by the time that is asked for once.
+fn has_expired(clock: &Clock, time: &mut Option<Time>, expiry: Time) -> bool {
+    let time = *time.get_or_insert_with(|| clock.now());
+    clock.has_expired(expiry, time)
 }

@@ -16,6 +16,7 @@
 
 use super::block::builder::{BlockBuilder, Pending, single};
 use super::compression::compress;
+use super::expiring::Expiries;
 use super::format::{
     FOOTER_BYTES, Footer, SECTION_ALIGN, SECTION_FILTER, SECTION_INDEX, SECTION_PROPERTIES,
     SECTION_ROW_BYTES, Section, TRAILER_BYTES, bound_checksum,
@@ -110,6 +111,7 @@ pub struct Builder {
     /// One for each distinct user key.
     hashes: Vec<u64>,
     properties: Properties,
+    expiries: Expiries,
     last: Option<(Tag, u64)>,
     last_key: Vec<u8>,
     /// Last key of the block before the one that is open.
@@ -148,6 +150,7 @@ impl Builder {
                 ..Properties::default()
             },
             options,
+            expiries: Expiries::default(),
             last: None,
             last_key: Vec::new(),
             block_last_key: None,
@@ -251,6 +254,7 @@ impl Builder {
         properties.value_bytes += entry.value.len() as u64;
         properties.seqno_min = properties.seqno_min.min(entry.tag.seqno());
         properties.seqno_max = properties.seqno_max.max(entry.tag.seqno());
+        self.expiries.note(entry.tag, entry.value);
     }
 
     /// Lays out the open block, if there is one.
@@ -354,6 +358,7 @@ impl Builder {
         let blocks_end = self.output.position();
         self.properties.blocks = self.index.count() as u64;
         self.properties.largest = std::mem::take(&mut self.last_key);
+        self.properties.expiring = std::mem::take(&mut self.expiries).total();
         if self.properties.entries == 0 {
             self.properties.seqno_min = SeqNo::ZERO;
         }
@@ -381,6 +386,7 @@ impl Builder {
             smallest: properties.smallest,
             largest: properties.largest,
             seqnos: (properties.seqno_min, properties.seqno_max),
+            expiring: properties.expiring,
         })
     }
 

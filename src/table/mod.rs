@@ -20,6 +20,7 @@ mod builder;
 mod cache;
 mod compression;
 mod cursor;
+mod expiring;
 mod filter;
 mod format;
 mod index;
@@ -36,6 +37,7 @@ pub use block::probe::{Probe, probe};
 pub use builder::Builder;
 pub use cache::BlockCache;
 pub use cursor::TableCursor;
+pub use expiring::Expiring;
 pub use filter::FilterLine;
 pub use reader::Table;
 pub use salvage::{LostPart, Neighbours, SalvagedTable, TableFacts, salvage, stated_identity};
@@ -86,6 +88,8 @@ pub struct TableSummary {
     pub largest: Vec<u8>,
     /// Lowest and highest sequence number.
     pub seqnos: (SeqNo, SeqNo),
+    /// What of it expires.
+    pub expiring: Expiring,
 }
 
 /// What all tables of a database share.

@@ -11,8 +11,9 @@
     deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+use super::expiring::Expiring;
 use crate::base::coding::{Decoder, put_bytes, put_varint};
-use crate::base::types::{KeyspaceId, SeqNo};
+use crate::base::types::{KeyspaceId, SeqNo, Time};
 
 /// What a table says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(super) struct Properties {
     pub(super) codec: u64,
     /// The keyspace it was written for: what tells a lost table's owner when the manifest is lost.
     pub(super) keyspace: Option<KeyspaceId>,
+    /// What of it expires; not told when nothing does.
+    pub(super) expiring: Expiring,
 }
 
 impl Properties {
@@ -62,11 +65,19 @@ impl Properties {
             put_varint(out, tag);
             put_bytes(out, key);
         }
-        if let Some(keyspace) = self.keyspace {
-            number.clear();
-            put_varint(&mut number, u64::from(keyspace.0));
-            put_varint(out, 13);
-            put_bytes(out, &number);
+        let expires = self.expiring.entries != 0;
+        let optional = [
+            (13, self.keyspace.map(|keyspace| u64::from(keyspace.0))),
+            (14, expires.then_some(self.expiring.entries)),
+            (15, expires.then_some(self.expiring.half_at.0)),
+        ];
+        for (tag, n) in optional {
+            if let Some(n) = n {
+                number.clear();
+                put_varint(&mut number, n);
+                put_varint(out, tag);
+                put_bytes(out, &number);
+            }
         }
     }
 
@@ -92,6 +103,8 @@ impl Properties {
                 11 => properties.smallest = bytes.to_vec(),
                 12 => properties.largest = bytes.to_vec(),
                 13 => properties.keyspace = Some(KeyspaceId(u32::try_from(number()?).ok()?)),
+                14 => properties.expiring.entries = number()?,
+                15 => properties.expiring.half_at = Time(number()?),
                 _ => {}
             }
         }
@@ -120,6 +133,10 @@ mod tests {
             filter_bits_per_key: 12,
             codec: 1,
             keyspace: Some(KeyspaceId(300)),
+            expiring: Expiring {
+                entries: 7,
+                half_at: Time(1 << 41),
+            },
         };
         let mut section = Vec::new();
         properties.encode(&mut section);

@@ -119,6 +119,7 @@ impl Table {
             smallest: properties.smallest,
             largest: properties.largest,
             seqnos: (properties.seqno_min, properties.seqno_max),
+            expiring: properties.expiring,
         })
     }
 }

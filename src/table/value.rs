@@ -52,6 +52,14 @@ impl TableValue<'_> {
     pub fn to_slice(&self) -> Slice {
         slice_of(&self.block, &self.value)
     }
+
+    /// The same without its first `count` bytes.
+    #[must_use]
+    pub fn without_first(self, count: usize) -> Self {
+        let start = self.value.start.saturating_add(count).min(self.value.end);
+        let value = start..self.value.end;
+        TableValue { value, ..self }
+    }
 }
 
 /// `body[value]` as a slice of its own.

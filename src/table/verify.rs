@@ -9,6 +9,7 @@
 )]
 
 use super::block::Layout;
+use super::expiring::Expiries;
 use super::filter::Filter;
 use super::index::{Index, separator_tag};
 use super::properties::Properties;
@@ -48,6 +49,7 @@ struct Walk<'t> {
     index: &'t Loaded<Index>,
     filter: Option<&'t Loaded<Filter>>,
     found: Properties,
+    expiries: Expiries,
     key: Vec<u8>,
     last: Option<(Vec<u8>, Tag)>,
 }
@@ -62,6 +64,7 @@ impl<'t> Walk<'t> {
                 seqno_min: SeqNo::MAX,
                 ..Properties::default()
             },
+            expiries: Expiries::default(),
             key: Vec::new(),
             last: None,
         }
@@ -105,7 +108,7 @@ impl<'t> Walk<'t> {
             if !self.filter.is_none_or(|f| f.may_contain(hash)) {
                 return Err(table.damaged("key that the filter does not know", offset));
             }
-            self.entry(entry.tag, entry.value.len(), offset)?;
+            self.entry(entry.tag, entry.value, offset)?;
         }
         Ok(len as u64)
     }
@@ -114,7 +117,7 @@ impl<'t> Walk<'t> {
         clippy::arithmetic_side_effects,
         reason = "sums of bytes that were copied or read one after the other: 2^64 take centuries"
     )]
-    fn entry(&mut self, tag: Tag, value_len: usize, offset: u64) -> Result<()> {
+    fn entry(&mut self, tag: Tag, value: &[u8], offset: u64) -> Result<()> {
         let (last_key, last_tag) = self.last.get_or_insert_with(|| {
             self.found.smallest = self.key.clone();
             (Vec::new(), Tag::MAX)
@@ -129,9 +132,10 @@ impl<'t> Walk<'t> {
         found.entries += 1;
         found.tombstones += u64::from(tag.kind() == ValueKind::Delete);
         found.key_bytes += self.key.len() as u64;
-        found.value_bytes += value_len as u64;
+        found.value_bytes += value.len() as u64;
         found.seqno_min = found.seqno_min.min(tag.seqno());
         found.seqno_max = found.seqno_max.max(tag.seqno());
+        self.expiries.note(tag, value);
         Ok(())
     }
 
@@ -145,6 +149,7 @@ impl<'t> Walk<'t> {
         self.found.filter_bits_per_key = stored.filter_bits_per_key;
         self.found.codec = stored.codec;
         self.found.keyspace = stored.keyspace;
+        self.found.expiring = self.expiries.total();
         if self.found == *stored {
             return Ok(());
         }

@@ -3,23 +3,24 @@
 //! Lock order: the database's write lock, then the switch's (switch.rs), then nothing. Views are
 //! read without either.
 
-use crate::base::batch::Operation;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::hooks::MergeOperators;
+use crate::base::operation::Operation;
 use crate::base::options::KeyspaceOptions;
 use crate::base::ranges::DeletedRanges;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::sync::{Arc, Guard, Mutex};
-use crate::base::types::{FileId, KeyspaceId, SeqNo, Tag, ValueKind};
+use crate::base::types::{FileId, KeyspaceId, SeqNo, Tag, Time, ValueKind, millis};
 use crate::compaction::{Busy, policy};
-use crate::fs::Fs;
+use crate::fs::{Clock, Fs};
 use crate::memtable::{Memtable, MemtableOptions, Pool};
 use crate::read::{ReadCounters, View};
 use crate::version::{KeyspaceState, Version, VersionSet};
 
 use super::switch::{Layers, Switch, is_one_of};
 use std::cmp;
+use std::time::Duration;
 
 /// What all trees of a database share.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct TreeContext {
     pub closed: Arc<AtomicBool>,
     /// Those that are registered.
     pub merge_operators: MergeOperators,
+    /// What says when values expire.
+    pub clock: Arc<Clock>,
 }
 
 /// See the room's text.
@@ -45,6 +48,8 @@ pub struct Tree {
     id: KeyspaceId,
     name: String,
     options: KeyspaceOptions,
+    /// In milliseconds; `u64::MAX`: none.
+    ttl: AtomicU64,
     pub(super) views: Switch<View>,
     pub(super) busy: Mutex<Busy>,
     pub(super) flushing: AtomicBool,
@@ -127,11 +132,13 @@ impl Tree {
             counters: Arc::new(ReadCounters::default()),
             closed: Arc::clone(&context.closed),
             folding: context.merge_operators.folding(&options.merge_operator),
+            clock: Arc::clone(&context.clock),
         };
         Tree {
             context,
             id: state.id,
             name: state.name.clone(),
+            ttl: AtomicU64::new(options.ttl.map_or(u64::MAX, millis)),
             options,
             views: Switch::new(view, state.log_floor),
             busy: Mutex::new(Busy::default()),
@@ -151,9 +158,31 @@ impl Tree {
         &self.name
     }
 
-    /// The keyspace's options, as it was opened: see [`Tree::merge_operator`].
+    /// The keyspace's options, as it was opened: see [`Tree::merge_operator`] and [`Tree::expiry`].
     pub fn options(&self) -> &KeyspaceOptions {
         &self.options
+    }
+
+    /// When a value expires that is written now to live for `ttl`, or without one for as long as the
+    /// keyspace says; `None`: never.
+    #[inline]
+    pub fn expiry(&self, ttl: Option<Duration>) -> Option<Time> {
+        // Relaxed, as its store: no other data hangs on it.
+        match self.ttl.load(Ordering::Relaxed) {
+            u64::MAX if ttl.is_none() => None,
+            millis => self.expiry_of(ttl.unwrap_or(Duration::from_millis(millis))),
+        }
+    }
+
+    #[inline(never)]
+    fn expiry_of(&self, ttl: Duration) -> Option<Time> {
+        self.context.clock.now().after(ttl)
+    }
+
+    /// How long a value lives from now on for which nothing is said.
+    pub fn set_ttl(&self, ttl: Option<Duration>) {
+        let millis = ttl.map_or(u64::MAX, millis);
+        self.ttl.store(millis, Ordering::Relaxed);
     }
 
     /// What a point read looks at; held for the read only.
@@ -332,7 +361,8 @@ impl Tree {
 #[inline]
 pub fn check_kind(kind: ValueKind) -> Result<()> {
     match kind {
-        ValueKind::Put | ValueKind::Delete | ValueKind::Merge | ValueKind::DeleteRange => Ok(()),
+        ValueKind::DeleteRange => Ok(()),
+        kind if kind.is_known() => Ok(()),
         kind => Err(Error::new(
             ErrorKind::Unsupported,
             format!("an operation of kind {kind:?}"),
@@ -351,15 +381,27 @@ impl Active {
     /// `Unsupported` for kinds that only a newer version writes; nothing was added.
     #[inline]
     pub fn apply(&self, operation: &Operation<'_>, hash: u64, seqno: SeqNo) -> Result<bool> {
-        check_kind(operation.kind)?;
         let active = &self.0.active;
-        if operation.kind == ValueKind::DeleteRange {
-            active.delete_range(operation.range(), seqno);
-            return Ok(active.is_full());
+        if operation.kind.is_plain() || self.is_entry(operation, seqno)? {
+            let tag = Tag::new(seqno, operation.kind);
+            active.insert(operation.key, hash, tag, operation.value);
         }
-        let tag = Tag::new(seqno, operation.kind);
-        active.insert(operation.key, hash, tag, operation.value);
         Ok(active.is_full())
+    }
+
+    /// Of the kinds that come less often: true for one that is an entry. What is none is applied.
+    #[cold]
+    fn is_entry(&self, operation: &Operation<'_>, seqno: SeqNo) -> Result<bool> {
+        check_kind(operation.kind)?;
+        match operation.kind {
+            ValueKind::DeleteRange => {
+                self.0.active.delete_range(operation.range(), seqno);
+                return Ok(false);
+            }
+            ValueKind::PutExpiring => self.0.clock.begin_use(),
+            _ => {}
+        }
+        Ok(true)
     }
 
     /// Brings the index line for `hash` into the cache.

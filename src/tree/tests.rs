@@ -1,9 +1,9 @@
 //! What a tree does when the world around it changes in the midst of its work.
 
 use super::*;
-use crate::base::batch::Operation;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::Result;
+use crate::base::operation::Operation;
 use crate::base::options::{KeyspaceOptions, ReadMode, Verify};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use crate::base::types::{KeyspaceId, SeqNo, ValueKind};
 use crate::fs::Fs;
 use crate::fs::sim::SimFs;
 use crate::memtable::Pool;
+use crate::read::Horizon;
 use crate::table::{BlockCache, TableContext};
 use crate::version::{KeyspaceEdit, VersionEdit, VersionSet};
 use std::path::Path;
@@ -30,7 +31,6 @@ fn put() -> Operation<'static> {
         kind: ValueKind::Put,
         key: b"k",
         value: b"v",
-        expiry: 0,
     }
 }
 
@@ -56,6 +56,7 @@ fn world() -> (Arc<VersionSet>, Tree) {
         hasher: KeyHasher::new(versions.hash_seed()),
         closed: Arc::default(),
         merge_operators: Default::default(),
+        clock: Arc::default(),
     });
     let state = versions.keyspace(ORDERS).unwrap();
     let tree = Tree::open(Arc::clone(&context), &state, KeyspaceOptions::new());
@@ -68,7 +69,7 @@ fn world() -> (Arc<VersionSet>, Tree) {
 
 fn work<'a>(stop: &'a AtomicBool, sync_log: &'a dyn Fn() -> Result<()>) -> Work<'a> {
     Work {
-        snapshots: &|| vec![SeqNo::MAX],
+        horizon: &|| Horizon::at(SeqNo::MAX),
         stop,
         breathe: &|_| {},
         progressed: &|| {},
@@ -138,9 +139,12 @@ fn a_job_that_fails_has_merged_nothing() {
     let hash = KeyHasher::new(versions.hash_seed()).hash(b"k");
     let stop = AtomicBool::new(false);
     // Snapshots of all of them, so that every version is kept.
-    let all = || (1..9_000).map(SeqNo::new).collect();
+    let all = || Horizon {
+        snapshots: (1..9_000).map(SeqNo::new).collect(),
+        expired: None,
+    };
     let work = Work {
-        snapshots: &all,
+        horizon: &all,
         ..work(&stop, &|| Ok(()))
     };
     for run in 0..4 {
@@ -151,7 +155,7 @@ fn a_job_that_fails_has_merged_nothing() {
         tree.rotate(versions.allocate_file().unwrap());
         while tree.flush(&work).unwrap().is_some() {}
     }
-    let job = tree.next_job(SeqNo::new(1), false).unwrap();
+    let job = tree.next_job(&Horizon::at(SeqNo::new(1)), false).unwrap();
     let unmerged = || {
         job.tables()
             .map(|table| table.bytes_unmerged())

@@ -7,6 +7,7 @@ use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::types::{FileId, SeqNo};
 use crate::compaction::{self, Job, Outcome, Workshop, policy};
 use crate::memtable::Memtable;
+use crate::read::Horizon;
 use crate::table::BirthIdentity;
 use crate::version::{KeyspaceEdit, VersionEdit, VersionSet};
 use std::cell::RefCell;
@@ -14,8 +15,8 @@ use std::cell::RefCell;
 /// What upkeep asks of whoever runs it.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
-    /// Live snapshots ascending, the last is what is visible now; asked when a job starts.
-    pub snapshots: &'a dyn Fn() -> Vec<SeqNo>,
+    /// What no reader tells apart any more; asked when a job starts.
+    pub horizon: &'a dyn Fn() -> Horizon,
     /// Set when the work should be given up.
     pub stop: &'a AtomicBool,
     /// Called now and then inside a compaction, with the bytes written since the last time: a flush
@@ -99,7 +100,7 @@ impl Tree {
     fn workshop<'a>(
         &'a self,
         work: &Work<'a>,
-        snapshots: &'a [SeqNo],
+        horizon: &'a Horizon,
         allocate_file: &'a dyn Fn() -> Result<FileId>,
         allocate_order: &'a dyn Fn() -> u64,
     ) -> Workshop<'a> {
@@ -116,7 +117,8 @@ impl Tree {
             keyspace: self.id(),
             options: self.options(),
             folding: self.view().folding.clone(),
-            snapshots,
+            snapshots: &horizon.snapshots,
+            expired: horizon.expired,
             stop: work.stop,
             breathe: work.breathe,
             progressed: work.progressed,
@@ -187,7 +189,7 @@ impl Tree {
             self.refresh_view(&memtables);
             return Ok(None);
         };
-        let snapshots = (work.snapshots)();
+        let horizon = (work.horizon)();
         let versions = &self.context.versions;
         let allocations = Allocations::new(versions);
         let allocate_file = || allocations.file();
@@ -198,7 +200,7 @@ impl Tree {
             progressed: &|| {},
             ..*work
         };
-        let workshop = self.workshop(&urgent, &snapshots, &allocate_file, &allocate_order);
+        let workshop = self.workshop(&urgent, &horizon, &allocate_file, &allocate_order);
         let mut outcome = compaction::flush(&memtables, &workshop)?;
         outcome.edit.id = self.id();
         outcome.edit.flushed_through = Some(through);
@@ -229,14 +231,14 @@ impl Tree {
 
     /// The most urgent compaction, reserved for the caller, who must give it to [`Tree::run_job`].
     ///
-    /// `oldest`: the oldest live snapshot. `idle`: nobody writes, so levels are merged down.
-    pub fn next_job(&self, oldest: SeqNo, idle: bool) -> Option<Job> {
+    /// `idle`: nobody writes, so levels are merged down.
+    pub fn next_job(&self, horizon: &Horizon, idle: bool) -> Option<Job> {
         if self.is_dropped() {
             return None;
         }
         let mut busy = self.busy.lock();
         let version = self.context.versions.version(self.id())?;
-        let job = policy::pick(&version, &busy, self.options(), oldest, idle)?;
+        let job = policy::pick(&version, &busy, self.options(), horizon, idle)?;
         busy.reserve(&job);
         Some(job)
     }
@@ -261,12 +263,12 @@ impl Tree {
     }
 
     fn run_reserved(&self, job: &Job, work: &Work<'_>) -> Result<Outcome> {
-        let snapshots = (work.snapshots)();
+        let horizon = (work.horizon)();
         let versions = &self.context.versions;
         let allocations = Allocations::new(versions);
         let allocate_file = || allocations.file();
         let allocate_order = || versions.allocate_order();
-        let workshop = self.workshop(work, &snapshots, &allocate_file, &allocate_order);
+        let workshop = self.workshop(work, &horizon, &allocate_file, &allocate_order);
         let mut outcome = compaction::execute(job, &workshop)?;
         outcome.edit.id = self.id();
         if self.install(outcome.edit.clone())? {
@@ -279,10 +281,10 @@ impl Tree {
 
 impl Tree {
     /// True when a compaction is due, whether or not anything runs.
-    pub fn has_job_due(&self, oldest: SeqNo) -> bool {
+    pub fn has_job_due(&self, horizon: &Horizon) -> bool {
         let busy = self.busy.lock();
         let version = self.context.versions.version(self.id());
-        version.is_some_and(|v| policy::pick(&v, &busy, self.options(), oldest, false).is_some())
+        version.is_some_and(|v| policy::pick(&v, &busy, self.options(), horizon, false).is_some())
     }
 
     /// Begins a manual compaction of what the tables hold of a range now.

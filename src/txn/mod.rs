@@ -20,18 +20,19 @@ pub use writes::Savepoint;
 
 use crate::base::batch::InKeyspace;
 use crate::base::error::{Error, ErrorKind, Result, shown};
-use crate::base::options::{KeyRange, WriteOptions};
+use crate::base::key_range::KeyRange;
+use crate::base::options::WriteOptions;
 use crate::base::ranges::HalfOpen;
 use crate::base::reads::ReadSet;
 use crate::base::slice::Slice;
 use crate::base::sync::{Arc, Mutex, thread};
-use crate::base::types::{KeyspaceId, SeqNo};
+use crate::base::types::{KeyspaceId, SeqNo, Time};
 use crate::db::{Answer, Db, Keyspace, Snapshot, bounds_of, prefix_bounds};
 use crate::read::Bounds;
 use scan::{OwnWrites, Shown};
 use std::fmt;
 use std::time::Duration;
-use writes::Writes;
+use writes::{OwnValue, Writes};
 
 /// How often [`Db::transaction`] runs a transaction that meets conflicts before it gives up.
 pub const TRANSACTION_TRIES: u32 = 100;
@@ -240,11 +241,34 @@ impl Transaction {
         TransactionIter::new(entries, own, shown)
     }
 
-    /// Sets `key` to `value`, once it commits.
+    /// Sets `key` to `value`, once it commits. In a keyspace with a
+    /// [`ttl`](crate::KeyspaceOptions::ttl) it expires so long after this call.
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        let value = Slice::copy(value.as_ref());
+        self.put_until(
+            keyspace,
+            key.as_ref(),
+            value.as_ref(),
+            keyspace.expiry(None),
+        );
+    }
+
+    /// Sets `key` to `value`, once it commits, which expires `ttl` after this call; see
+    /// [`WriteOptions::ttl`]. The transaction itself sees it to its end.
+    pub fn put_with_ttl(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) {
+        let expiry = keyspace.expiry(Some(ttl));
+        self.put_until(keyspace, key.as_ref(), value.as_ref(), expiry);
+    }
+
+    fn put_until(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8], expiry: Option<Time>) {
+        let value = Slice::copy(value);
         self.write(keyspace, |writes, id| {
-            writes.set(id, key.as_ref(), Some(value))
+            writes.set(id, key, Some(OwnValue { value, expiry }))
         });
     }
 
@@ -322,6 +346,7 @@ impl Transaction {
     /// # Errors
     /// As [`Transaction::commit`]; one whose sync failed is logged and visible all the same.
     pub fn commit_with(self, options: WriteOptions) -> Result<SeqNo> {
+        options.check_no_ttl()?;
         if self.is_foreign {
             return Err(foreign().advice("Nothing was written."));
         }

@@ -10,7 +10,7 @@ use crate::base::ranges::{HalfOpen, Pieces};
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
 use crate::base::sync::plain::AtomicU64;
-use crate::base::types::{KeyspaceId, SeqNo};
+use crate::base::types::{KeyspaceId, SeqNo, Time};
 use crate::read::Bounds;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -24,11 +24,19 @@ pub struct Savepoint {
 /// Numbers of savepoints, so that one is not taken for another transaction's.
 static NEXT_SAVEPOINT: AtomicU64 = AtomicU64::new(0);
 
+/// A value that was put.
+#[derive(Clone, Debug)]
+pub(super) struct OwnValue {
+    pub(super) value: Slice,
+    /// When it expires for others, if it does.
+    pub(super) expiry: Option<Time>,
+}
+
 /// What was written to a key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Own {
     /// Its value, or that it has none; `None`: that of the database.
-    value: Option<Option<Slice>>,
+    value: Option<Option<OwnValue>>,
     /// Merged into that, oldest first.
     operands: Vec<Slice>,
 }
@@ -47,10 +55,10 @@ impl Own {
         folding: &Folding,
     ) -> Result<Option<Slice>> {
         if let (Some(value), true) = (&self.value, self.operands.is_empty()) {
-            return Ok(value.clone());
+            return Ok(value.as_ref().map(|own| own.value.clone()));
         }
         let base = match &self.value {
-            Some(value) => value.as_deref(),
+            Some(value) => value.as_ref().map(|own| own.value.as_bytes()),
             None => stored,
         };
         let operands: Vec<&[u8]> = self.operands.iter().map(Slice::as_bytes).collect();
@@ -128,7 +136,7 @@ impl Writes {
     }
 
     /// Sets `key` to `value`, or removes it.
-    pub(super) fn set(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<Slice>) {
+    pub(super) fn set(&mut self, keyspace: KeyspaceId, key: &[u8], value: Option<OwnValue>) {
         let keys = &mut self.keyspaces.entry(keyspace).or_default().keys;
         let own = Own {
             value: Some(value),
@@ -224,7 +232,9 @@ impl Writes {
             }
             for (key, own) in &own.keys {
                 match &own.value {
-                    Some(Some(value)) => batch.push_put(keyspace, key, value),
+                    Some(Some(own)) => {
+                        batch.push_put_until(keyspace, key, &own.value, own.expiry);
+                    }
                     Some(None) => batch.push_delete(keyspace, key),
                     None => {}
                 }

@@ -22,8 +22,8 @@ use super::file_meta::FileMeta;
 use crate::base::coding::{Decoder, put_bytes, put_varint};
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::ranges::{HalfOpen, Piece, Pieces};
-use crate::base::types::{FileId, KeyspaceId, SeqNo};
-use crate::table::{BirthIdentity, TableSummary};
+use crate::base::types::{FileId, KeyspaceId, SeqNo, Time};
+use crate::table::{BirthIdentity, Expiring, TableSummary};
 
 /// The format that this code writes, and the newest it reads.
 pub(super) const FORMAT: u64 = 1;
@@ -94,6 +94,8 @@ pub(super) struct Ceilings {
     pub(super) keyspaces: Option<u32>,
     pub(super) orders: Option<u64>,
     pub(super) seqnos: Option<SeqNo>,
+    /// The clock's mark: it has had this time. `None`: nothing expires.
+    pub(super) clock: Option<Time>,
 }
 
 /// One record of a manifest.
@@ -116,6 +118,7 @@ mod tag {
     pub(super) const LOG_ADDED: u64 = 7 << 1 | 1;
     pub(super) const LOG_REMOVED: u64 = 8 << 1 | 1;
     pub(super) const KEYSPACE: u64 = 9 << 1 | 1;
+    pub(super) const CLOCK: u64 = 10 << 1 | 1;
     /// Empty, and the last of every record: `7f 00`. Many bits in its tag, so that a record torn
     /// at any byte never looks like one with a flipped bit.
     pub(super) const END: u64 = 63 << 1 | 1;
@@ -162,6 +165,7 @@ impl Record {
                 encode_keyspace(out, keyspace)
             });
         }
+        put_optional(&mut out, tag::CLOCK, ceilings.clock.map(|time| time.0));
         put_field(&mut out, tag::END, |_| {});
         out
     }
@@ -191,6 +195,7 @@ impl Record {
                 tag::LOG_ADDED => edit.logs_added.push(FileId(whole(body.varint())?)),
                 tag::LOG_REMOVED => edit.logs_removed.push(FileId(whole(body.varint())?)),
                 tag::KEYSPACE => edit.keyspaces.push(decode_keyspace(body.rest())?),
+                tag::CLOCK => ceilings.clock = Some(Time(whole(body.varint())?)),
                 tag::END => ended = true,
                 unknown => {
                     skip_unknown(unknown)?;
@@ -356,8 +361,13 @@ fn encode_added(out: &mut Vec<u8>, added: &AddedTable) {
     put_bytes(out, &summary.largest);
     put_varint(out, summary.seqnos.0.get());
     put_varint(out, summary.seqnos.1.get());
-    if added.meta.deleted_through != SeqNo::ZERO {
+    let expires = summary.expiring.entries != 0;
+    if expires || added.meta.deleted_through != SeqNo::ZERO {
         put_varint(out, added.meta.deleted_through.get());
+    }
+    if expires {
+        put_varint(out, summary.expiring.entries);
+        put_varint(out, summary.expiring.half_at.0);
     }
 }
 
@@ -370,7 +380,7 @@ fn decode_added(body: &mut Decoder<'_>) -> Result<AddedTable> {
         file: FileId(whole(body.varint())?),
         hash_seed: whole(body.u64())?,
     };
-    let summary = TableSummary {
+    let mut summary = TableSummary {
         bytes: whole(body.varint())?,
         entries: whole(body.varint())?,
         tombstones: whole(body.varint())?,
@@ -378,11 +388,21 @@ fn decode_added(body: &mut Decoder<'_>) -> Result<AddedTable> {
         smallest: whole(body.bytes())?.to_vec(),
         largest: whole(body.bytes())?.to_vec(),
         seqnos: (seqno(body)?, seqno(body)?),
+        expiring: Expiring::default(),
     };
-    let deleted_through = match body.is_empty() {
-        true => SeqNo::ZERO,
-        false => seqno(body)?,
-    };
+    let mut deleted_through = SeqNo::ZERO;
+    if !body.is_empty() {
+        deleted_through = seqno(body)?;
+        let mut is_told = deleted_through != SeqNo::ZERO;
+        if !body.is_empty() {
+            summary.expiring = Expiring {
+                entries: whole(body.varint())?,
+                half_at: Time(whole(body.varint())?),
+            };
+            is_told = summary.expiring.entries != 0;
+        }
+        whole(is_told.then_some(()))?;
+    }
     Ok(AddedTable {
         level,
         order,

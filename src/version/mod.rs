@@ -7,6 +7,7 @@
 //! - `ledger` what an edit may do
 //! - `manifest` the files that hold the edits, and CURRENT
 //! - `set` the live set: install, numbers, dead files
+//! - `snapshot` the record that tells all of it
 //! - `recover` opening a directory
 //! - `salvage` what is left of a damaged manifest
 //!
@@ -24,6 +25,7 @@ mod run;
 mod salvage;
 mod set;
 mod sketch;
+mod snapshot;
 mod tidy;
 #[expect(
     clippy::module_inception,

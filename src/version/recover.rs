@@ -21,14 +21,15 @@ use super::edit::{Ceilings, Identity, Record};
 use super::file_meta::{FileMeta, Shelf, TableEntry};
 use super::ledger::{KeyspaceState, Ledger, Limits};
 use super::manifest::{self, Current, ManifestEnd};
-use super::set::{Numbers, ROLLOVER_BYTES_MIN, State, VersionSet, Writing, joined};
+use super::set::{Numbers, ROLLOVER_BYTES_MIN, State, VersionSet, Writing};
+use super::snapshot::joined;
 use super::version::Version;
 use crate::base::error::{Error, ErrorKind, REPAIR, Result};
 use crate::base::ranges::DeletedRanges;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64};
 use crate::base::sync::{Arc, ArcSwap, Mutex};
-use crate::base::types::{FileId, KeyspaceId, SeqNo};
-use crate::fs::{FileName, Fs};
+use crate::base::types::{FileId, KeyspaceId, SeqNo, Time};
+use crate::fs::{Clock, FileName, Fs};
 use crate::table::TableContext;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -277,6 +278,7 @@ impl Default for Read {
                 keyspaces: Some(1),
                 orders: Some(1),
                 seqnos: Some(SeqNo::ZERO),
+                clock: None,
             },
             ledger: Ledger::default(),
             metas: HashMap::new(),
@@ -378,6 +380,10 @@ impl Read {
             return Err(Error::corruption("manifest without an identity").at(fs.root()));
         };
         let shelf = Shelf::new(fs, context);
+        // A repair may have lost the mark of tables that expire.
+        let mut metas = self.metas.values();
+        let expires = metas.any(|meta| meta.summary.expiring.entries != 0);
+        let mark = self.stored.clock.or(expires.then(Time::default));
         let state = self.state(&shelf).map_err(|error| {
             // The bytes were whole, and what they say cannot be.
             error.with_kind(ErrorKind::Corruption).at(fs.root())
@@ -408,6 +414,7 @@ impl Read {
             poisoned: AtomicBool::new(false),
             manifest_id: AtomicU64::new(0),
             manifest_bytes: AtomicU64::new(0),
+            clock: Arc::new(Clock::new(fs.env(), mark)),
         })
     }
 

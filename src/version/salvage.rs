@@ -14,11 +14,12 @@
 use super::edit::{Ceilings, Identity, KeyspaceEdit, Record, VersionEdit};
 use super::manifest::Current;
 use super::recover::{Found, Read, Survey, begin};
-use super::set::{FILES_AHEAD, VersionSet, snapshot};
+use super::set::{FILES_AHEAD, VersionSet};
+use super::snapshot::snapshot;
 use crate::base::error::{Error, ErrorKind, Result, readable};
 use crate::base::slice::Pin;
 use crate::base::sync::Arc;
-use crate::base::types::{FileId, KeyspaceId, SeqNo};
+use crate::base::types::{FileId, KeyspaceId, SeqNo, Time};
 use crate::fs::{FileName, Fs, Region};
 use crate::table::TableContext;
 use crate::wal::salvage::{Piece, salvage};
@@ -37,6 +38,8 @@ pub struct Remains {
     pub files: u64,
     /// Sequence numbers up to this one may have been used.
     pub seqnos: SeqNo,
+    /// The clock's mark, if anything expires.
+    pub clock: Option<Time>,
     /// Keyspace numbers below were given: one that is missing was dropped.
     pub keyspace_ceiling: u32,
     /// The keyspaces; `added` are their tables with level and run, as far as is known.
@@ -99,6 +102,7 @@ impl Remains {
             seqnos: versions.seqno_ceiling(),
             keyspace_ceiling: numbers.keyspace,
             logs: versions.logs().into_iter().collect(),
+            clock: versions.clock().reading(),
             ..Remains::default()
         };
         let state = versions.state.load();
@@ -164,6 +168,7 @@ impl Remains {
         let ceilings = &record.ceilings;
         self.files = self.files.max(ceilings.files.unwrap_or(0));
         self.seqnos = self.seqnos.max(ceilings.seqnos.unwrap_or_default());
+        self.clock = self.clock.max(ceilings.clock);
         let keyspaces = ceilings.keyspaces.unwrap_or(0);
         self.keyspace_ceiling = self.keyspace_ceiling.max(keyspaces);
         self.logs.extend(&record.edit.logs_added);
@@ -219,6 +224,8 @@ pub struct Rebuild {
     pub keyspaces: u32,
     /// Sequence numbers up to this one were used.
     pub seqnos: SeqNo,
+    /// The clock's mark, if anything expires.
+    pub clock: Option<Time>,
     /// Makes everything from nothing.
     pub edit: VersionEdit,
 }
@@ -235,6 +242,7 @@ impl Rebuild {
                 keyspaces: Some(self.keyspaces),
                 orders: Some(self.orders()),
                 seqnos: Some(self.seqnos),
+                clock: self.clock,
             },
             edit: self.edit.clone(),
         }
@@ -268,6 +276,7 @@ impl Rebuild {
             files: ceilings.files.ok_or_else(incomplete)?,
             keyspaces: ceilings.keyspaces.ok_or_else(incomplete)?,
             seqnos: ceilings.seqnos.ok_or_else(incomplete)?,
+            clock: ceilings.clock,
             edit: record.edit,
         };
         match ceilings.orders == Some(rebuild.orders()) {

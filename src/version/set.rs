@@ -15,17 +15,17 @@
 //! shelf's books. Threads: any; `version` and `keyspace` never wait for a sync.
 //! Not here: opening a directory (`recover`), removing tables and logs (they are given to the owner).
 
-use super::edit::{AddedTable, Ceilings, Identity, KeyspaceEdit, Record, VersionEdit};
+use super::edit::{Ceilings, Identity, Record, VersionEdit};
 use super::file_meta::{Shelf, TableEntry};
 use super::ledger::{KeyspaceState, Ledger, Limits};
 use super::manifest::{self, Current, Manifest, SwitchError};
+use super::snapshot::{joined, ridden, snapshot};
 use super::version::Version;
 use crate::base::error::{Error, ErrorKind, Result};
-use crate::base::ranges::Pieces;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::base::sync::{Arc, ArcSwap, Mutex};
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
-use crate::fs::{FileName, Fs};
+use crate::fs::{Clock, FileName, Fs};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,6 +85,7 @@ pub struct VersionSet {
     pub(super) poisoned: AtomicBool,
     pub(super) manifest_id: AtomicU64,
     pub(super) manifest_bytes: AtomicU64,
+    pub(super) clock: Arc<Clock>,
 }
 
 impl VersionSet {
@@ -110,7 +111,10 @@ impl VersionSet {
         let (next, removed) = self.after(&edit)?;
         let record = Record {
             identity: None,
-            ceilings: ridden(&writing.stored, &edit),
+            ceilings: Ceilings {
+                clock: self.clock.reading(),
+                ..ridden(&writing.stored, &edit)
+            },
             edit,
         };
         if let Err(error) = self.commit(&mut writing, &record, &next) {
@@ -191,7 +195,7 @@ impl VersionSet {
         let stored = joined(&writing.stored, &record.ceilings);
         match appended {
             Ok(()) => {
-                writing.stored = stored;
+                self.store(writing, stored);
                 self.note(writing);
                 Ok(())
             }
@@ -204,6 +208,12 @@ impl VersionSet {
                 })
             }
         }
+    }
+
+    /// These ceilings are durable.
+    fn store(&self, writing: &mut Writing, stored: Ceilings) {
+        self.clock.marked(stored.clock.unwrap_or_default());
+        writing.stored = stored;
     }
 
     /// Never touches the manifest in use again; it is removed after the next good switch.
@@ -230,6 +240,7 @@ impl VersionSet {
             .map_err(SwitchError::Unswitched)?;
         let ceilings = Ceilings {
             files: Some(ceiling),
+            clock: stored.clock.max(self.clock.reading()),
             ..*stored
         };
         let snapshot = snapshot(self.identity, ceilings, state);
@@ -263,7 +274,7 @@ impl VersionSet {
         if let Some(old) = writing.manifest.replace(manifest) {
             writing.stale.push(FileName::Manifest(old.id()));
         }
-        writing.stored = ceilings;
+        self.store(writing, ceilings);
         self.numbers.lock().file_ceiling = ceiling;
         self.note(writing);
         let long = self.manifest_bytes().saturating_mul(ROLLOVER_RATIO);
@@ -443,6 +454,27 @@ impl VersionSet {
         Ok(())
     }
 
+    /// The database's clock, whose mark goes along with every edit.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    /// Writes the clock's mark, if anything expires. One sync.
+    ///
+    /// # Errors
+    /// As [`Self::install`].
+    pub fn mark_clock(&self) -> Result<()> {
+        let mut writing = self.writing.lock();
+        let Some(mark) = self.clock.reading() else {
+            return Ok(());
+        };
+        let ceilings = Ceilings {
+            clock: Some(mark),
+            ..Ceilings::default()
+        };
+        self.raise(&mut writing, ceilings)
+    }
+
     /// The database's identity.
     pub fn database(&self) -> u64 {
         self.identity.database
@@ -530,62 +562,4 @@ impl VersionSet {
 fn used_up() -> Error {
     Error::new(ErrorKind::Unsupported, "no file number is left")
         .advice("Look for a file with a huge number in the directory, and move it away.")
-}
-
-/// The ceilings that an edit must bring along for the numbers it uses.
-fn ridden(stored: &Ceilings, edit: &VersionEdit) -> Ceilings {
-    let created = edit.keyspaces.iter().filter(|k| k.created.is_some());
-    let keyspaces = created.map(|k| k.id.0.saturating_add(1)).max();
-    let added = edit.keyspaces.iter().flat_map(|k| &k.added);
-    let orders = added.map(|a| a.order.saturating_add(1)).max();
-    Ceilings {
-        keyspaces: keyspaces.filter(|n| stored.keyspaces < Some(*n)),
-        orders: orders.filter(|n| stored.orders < Some(*n)),
-        ..Ceilings::default()
-    }
-}
-
-/// The ceilings in force after a record. They never fall.
-pub(super) fn joined(stored: &Ceilings, new: &Ceilings) -> Ceilings {
-    Ceilings {
-        files: stored.files.max(new.files),
-        keyspaces: stored.keyspaces.max(new.keyspaces),
-        orders: stored.orders.max(new.orders),
-        seqnos: stored.seqnos.max(new.seqnos),
-    }
-}
-
-/// The first record of a manifest: makes `state` from nothing.
-pub(super) fn snapshot(identity: Identity, ceilings: Ceilings, state: &State) -> Record {
-    let keyspaces = state.keyspaces.values().map(|keyspace| KeyspaceEdit {
-        id: keyspace.id,
-        created: Some((keyspace.name.clone(), keyspace.options.clone())),
-        options: None,
-        dropped: false,
-        added: keyspace
-            .version
-            .tables()
-            .map(|(level, order, table)| AddedTable {
-                level,
-                order,
-                meta: table.meta().clone(),
-                fresh: false,
-            })
-            .collect(),
-        removed: Vec::new(),
-        log_floor: Some(keyspace.log_floor),
-        flushed_through: Some(keyspace.flushed_through),
-        commit_pin: keyspace.commit_pin,
-        hidden: keyspace.hidden.clone(),
-        deleted: Pieces::clone(&keyspace.version.deleted),
-    });
-    Record {
-        identity: Some(identity),
-        ceilings,
-        edit: VersionEdit {
-            keyspaces: keyspaces.collect(),
-            logs_added: state.logs.iter().copied().collect(),
-            logs_removed: Vec::new(),
-        },
-    }
 }

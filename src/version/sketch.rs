@@ -6,8 +6,9 @@
 //! L2.1 a-d:1M n=5000 #17
 //! ```
 //! A line is a level, the run's order, and its tables: smallest and largest key, file size. Behind
-//! a table may stand its tombstones `t=`, its entries `n=` (default: one for each 64 bytes) and its
-//! file number `#` (default: the next one free). Display writes the same, without `n=` and `#`.
+//! a table may stand its tombstones `t=`, its entries `n=` (default: one for each 64 bytes), those that
+//! expire and when half of them have `e=30@1000`, and its file number `#` (default: the next one
+//! free). Display writes the same, without `n=` and `#`.
 //!
 //! Not here: files. A sketched table cannot be opened.
 
@@ -19,8 +20,8 @@
 use super::file_meta::{FileMeta, TableEntry};
 use super::version::Version;
 use crate::base::error::{Error, Result};
-use crate::base::types::{FileId, SeqNo};
-use crate::table::{BirthIdentity, TableSummary};
+use crate::base::types::{FileId, SeqNo, Time};
+use crate::table::{BirthIdentity, Expiring, TableSummary};
 use std::fmt;
 
 impl Version {
@@ -62,6 +63,12 @@ fn parse_line(line: &str, tables: &mut Vec<(u8, u64, FileMeta)>) -> Option<()> {
             summary.entries = summary.entries.max(summary.tombstones);
         } else if let Some(count) = word.strip_prefix("n=") {
             last?.2.summary.entries = count.parse().ok()?;
+        } else if let Some(expiring) = word.strip_prefix("e=") {
+            let (entries, half_at) = expiring.split_once('@')?;
+            last?.2.summary.expiring = Expiring {
+                entries: entries.parse().ok()?,
+                half_at: Time(half_at.parse().ok()?),
+            };
         } else if let Some(number) = word.strip_prefix('#') {
             let meta = &mut last?.2;
             meta.file = FileId(number.parse().ok()?);
@@ -98,6 +105,7 @@ fn sketch(file: u64, smallest: &str, largest: &str, bytes: u64) -> FileMeta {
             smallest: smallest.into(),
             largest: largest.into(),
             seqnos: (SeqNo::new(1), SeqNo::new(1)),
+            expiring: Expiring::default(),
         },
         deleted_through: SeqNo::ZERO,
     }
@@ -143,6 +151,10 @@ impl fmt::Display for Version {
                     )?;
                     if summary.tombstones != 0 {
                         write!(f, " t={}", summary.tombstones)?;
+                    }
+                    let Expiring { entries, half_at } = summary.expiring;
+                    if entries != 0 {
+                        write!(f, " e={entries}@{}", half_at.0)?;
                     }
                 }
                 writeln!(f)?;

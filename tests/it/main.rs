@@ -23,3 +23,4 @@ mod spec;
 mod support;
 mod temp_dir;
 mod transactions;
+mod ttl;

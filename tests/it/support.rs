@@ -3,7 +3,7 @@
 pub(crate) use crate::temp_dir::TempDir;
 
 use alluvium::base::checksum::crc;
-use alluvium::base::types::KeyspaceId;
+use alluvium::base::types::{KeyspaceId, Time};
 use alluvium::fs::sim::SimFs;
 use alluvium::fs::{FileName, Fs};
 use alluvium::table::{BlockCache, TableContext};
@@ -14,6 +14,7 @@ use alluvium::{
 };
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The directory of a database in the simulator.
 pub(crate) const ROOT: &str = "/db";
@@ -79,6 +80,10 @@ struct Default;
 impl InKeyspace for Default {
     fn target(&self) -> (KeyspaceId, u64) {
         (KeyspaceId::DEFAULT, 1)
+    }
+
+    fn expiry(&self, _: Option<Duration>) -> Option<Time> {
+        None
     }
 }
 

@@ -61,7 +61,12 @@ pub(crate) struct Value {
     pub(crate) len: u32,
     pub(crate) write: u32,
     pub(crate) merged: Option<u64>,
+    /// When it expires, in milliseconds of the machine's clock; [`NEVER`].
+    pub(crate) expiry: u64,
 }
+
+/// What no clock comes to.
+pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Value {
     /// Replaces what `out` holds by the value's bytes.
@@ -87,6 +92,7 @@ impl Value {
             len: 0,
             write: 0,
             merged: None,
+            expiry: NEVER,
         });
         Value {
             merged: Some(map.of(base.merged.unwrap_or(0))),

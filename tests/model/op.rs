@@ -157,6 +157,12 @@ kinds! {
     DeleteRangeSynced 5,
     /// Ranges, puts, deletes and merges of keys side by side, in their order.
     BatchRange 20,
+    /// A value that expires: in the simulator after some seconds.
+    PutExpiring 80,
+    /// Changes over all keyspaces, puts that expire among them.
+    BatchExpiring 20,
+    /// Time goes on, some seconds of it. In the simulator only.
+    Later 20,
 }
 
 /// One operation.

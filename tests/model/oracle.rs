@@ -5,10 +5,12 @@
 //! journal   the changes since then, in write order, each with the version of its batch
 //! maps      (key, version) -> value: base plus journal, and older versions while one is pinned
 //! ```
-//! A version is the number of a batch here, not the engine's. A keyspace that was dropped takes
+//! A version is the number of a batch here, not the engine's. What has expired is deleted by a batch
+//! of its own when time goes on, which is no write of the engine's: at a restart an expired value
+//! and none are the same. A keyspace that was dropped takes
 //! its changes with it: a drop is durable when it returns. Knows nothing of the engine.
 
-use super::keys::{KEYS, Value};
+use super::keys::{KEYS, NEVER, Value};
 use super::operator::Map;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -49,6 +51,8 @@ pub(crate) struct Oracle {
     pins: Vec<u32>,
     lives: u32,
     writes: u32,
+    /// The time now, in milliseconds.
+    now: u64,
 }
 
 impl Oracle {
@@ -68,6 +72,7 @@ impl Oracle {
             pins: Vec::new(),
             lives: 0,
             writes: 0,
+            now: 0,
         }
     }
 
@@ -78,6 +83,37 @@ impl Oracle {
             len: len as u32,
             write: self.writes,
             merged: None,
+            expiry: NEVER,
+        }
+    }
+
+    /// A value that no write had before, and that expires so many milliseconds from now.
+    pub(crate) fn value_until(&mut self, len: usize, millis: u64) -> Value {
+        let expiry = self.now + millis;
+        Value {
+            expiry,
+            ..self.value(len)
+        }
+    }
+
+    /// So late is it now.
+    pub(crate) fn go_on(&mut self, now: u64) {
+        self.now = now;
+        let mut expired = Vec::new();
+        for space in 0..self.spaces.len() {
+            let all = self.all(space).into_iter();
+            let gone = all.filter(|(_, value)| value.expiry <= now);
+            expired.extend(gone.map(|(key, _)| (space, key)));
+        }
+        if !expired.is_empty() {
+            let is_all_acknowledged = self.acknowledged == self.version;
+            self.begin();
+            for (space, key) in expired {
+                self.record(space, key, None);
+            }
+            if is_all_acknowledged {
+                self.acknowledge();
+            }
         }
     }
 
@@ -267,15 +303,19 @@ impl Oracle {
                 map.insert((change.key, Reverse(change.version)), change.value);
             }
         }
+        self.go_on(self.now);
         Ok(())
     }
 
     /// The newest version from `least` on at which the contents were those found.
     fn prefix(&self, found: &[Found], least: u32) -> Result<u32, String> {
         let mut state: Vec<Contents> = self.spaces.iter().map(|s| s.base.clone()).collect();
-        let is_found = |space: usize, key: u8, value: Option<Value>| match found[space].get(&key) {
-            Some(bytes) => value.is_some_and(|value| value.is(bytes)),
-            None => value.is_none(),
+        let is_found = |space: usize, key: u8, value: Option<Value>| {
+            let value = value.filter(|value| self.now < value.expiry);
+            match found[space].get(&key) {
+                Some(bytes) => value.is_some_and(|value| value.is(bytes)),
+                None => value.is_none(),
+            }
         };
         let mut wrong: usize = (0..self.spaces.len())
             .map(|space| {

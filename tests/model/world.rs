@@ -14,6 +14,7 @@ use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
 use alluvium::{Db, ErrorKind, Keyspace, Result, SeqNo, Slice, Snapshot};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The directory of a database in the simulator.
 pub(crate) const ROOT: &str = "/db";
@@ -100,6 +101,7 @@ impl World {
     /// # Panics
     /// At a wrong answer.
     pub(crate) fn step(&mut self, op: &Op) {
+        self.look_at_the_clock();
         let result = self.apply(op);
         if self.is_crashed() {
             self.lose_power(op);
@@ -109,11 +111,19 @@ impl World {
         }
     }
 
+    /// The oracle has the machine's time, where that stands still between operations.
+    pub(super) fn look_at_the_clock(&mut self) {
+        if let Place::Simulated(_) = self.place {
+            self.oracle.go_on(self.place.fs().env().wall_ms());
+        }
+    }
+
     /// Compares everything, closes, opens again, and compares once more.
     ///
     /// # Panics
     /// When something differs, or lies around.
     pub(crate) fn finish(&mut self) {
+        self.look_at_the_clock();
         let end = Op::decode([Kind::Verify as u8, 0, 0, 0, 0, 0, 0]);
         if self.has_fault_struck() {
             self.restart_on_a_good_disk(&end);
@@ -207,12 +217,18 @@ impl World {
     fn apply(&mut self, op: &Op) -> Result<()> {
         use Kind::*;
         match op.kind {
-            Put | PutLogged | PutSynced | PutLarge | PutEmpty => self.put(op),
+            Put | PutLogged | PutSynced | PutLarge | PutEmpty | PutExpiring => self.put(op),
             Delete | DeleteSynced => self.delete(op),
             DeleteRange | DeleteRangeSynced => self.delete_range(op),
             Merge | MergeSynced => self.merge(op),
             Batch | BatchSynced | BatchOneKey | BatchMerge | BatchRange | BatchEmpty
-            | BatchEmptySynced | BatchBig => self.batch(op),
+            | BatchEmptySynced | BatchBig | BatchExpiring => self.batch(op),
+            Later => {
+                if let Some(sim) = self.sim() {
+                    sim.advance(Duration::from_secs(1 + u64::from(op.len) % 16));
+                }
+                Ok(())
+            }
             BatchTooLarge | KeyTooLarge => self.too_large(op),
             Get | GetWith | ContainsKey | GetMany | HoldSlice => self.get(op),
             CheckSlices => {

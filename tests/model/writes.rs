@@ -10,6 +10,7 @@ use alluvium::{
     Durability, ErrorKind, KeyspaceOptions, KeyspaceStats, Result, WriteBatch, WriteOptions,
 };
 use std::ops::Range;
+use std::time::Duration;
 
 /// A key is at most this long.
 const KEY_BYTES_MAX: usize = 64 << 10;
@@ -22,16 +23,34 @@ impl World {
             Kind::PutEmpty => 0,
             _ => usize::from(op.len) % 48,
         };
-        let value = self.oracle.value(len);
+        let mut options = WriteOptions::new();
+        let value = match op.kind {
+            Kind::PutExpiring if !self.takes_merges(n) => {
+                let millis = self.millis(op.seed.into());
+                options = options.ttl(Duration::from_millis(millis));
+                self.oracle.value_until(len, millis)
+            }
+            _ => self.oracle.value(len),
+        };
         value.fill(&mut self.scratch);
         self.oracle.begin();
         self.oracle.record(n, op.a, Some(value));
         let (space, bytes) = (self.handle(n), &self.scratch);
         let written = match durability(op.kind) {
+            None if op.kind == Kind::PutExpiring => space.put_with(key(op.a), bytes, options),
             None => space.put(key(op.a), bytes),
             Some(it) => space.put_with(key(op.a), bytes, WriteOptions::new().durability(it)),
         };
         self.written(op.kind, written)
+    }
+
+    /// How long a value lives: in the simulator some seconds and a half, so that none expires in the
+    /// millisecond of a read; elsewhere, where time goes on by itself, longer than any test.
+    fn millis(&self, seed: u64) -> u64 {
+        match self.sim() {
+            Some(_) => seed % 20 * 1000 + 500,
+            None => 1 << 40,
+        }
     }
 
     pub(super) fn delete(&mut self, op: &Op) -> Result<()> {
@@ -132,6 +151,13 @@ impl World {
                 let map = self.oracle.map(random.next() as u16);
                 batch.merge(self.handle(n), key(rank), map.encode());
                 self.oracle.record_merge(n, rank, map);
+            } else if op.kind == Kind::BatchExpiring && what < 5 && !self.takes_merges(n) {
+                let millis = self.millis(random.next());
+                let value = self.oracle.value_until(random.below(40), millis);
+                value.fill(&mut self.scratch);
+                let ttl = Duration::from_millis(millis);
+                batch.put_with_ttl(self.handle(n), key(rank), &self.scratch, ttl);
+                self.oracle.record(n, rank, Some(value));
             } else if what < 7 {
                 let value = self.oracle.value(batch_value_bytes(op.kind, &mut random));
                 value.fill(&mut self.scratch);

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 use std::io::{BufWriter, Write};
 use std::ops::Bound;
+use std::time::Duration;
 
 #[derive(Args)]
 pub(crate) struct Get {
@@ -36,6 +37,9 @@ impl Get {
 pub(crate) struct Put {
     key: String,
     value: String,
+    /// How long the value lives. Default: as the keyspace says.
+    #[arg(long, value_name = "SECONDS")]
+    ttl: Option<u64>,
     /// How key and value are written.
     #[arg(long, value_enum, default_value_t)]
     form: Form,
@@ -44,7 +48,11 @@ pub(crate) struct Put {
 impl Put {
     pub(crate) fn run(&self, context: &Context) -> Result<(), Error> {
         let (key, value) = (self.form.parse(&self.key)?, self.form.parse(&self.value)?);
-        context.keyspace(true)?.put_with(key, value, synced())?;
+        let options = match self.ttl {
+            None => synced(),
+            Some(seconds) => synced().ttl(Duration::from_secs(seconds)),
+        };
+        context.keyspace(true)?.put_with(key, value, options)?;
         done(context, "put")
     }
 }

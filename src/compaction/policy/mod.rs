@@ -17,7 +17,8 @@ mod tests;
 
 use super::job::{Busy, Job, Reason};
 use crate::base::options::{CompactionStyle, KeyspaceOptions};
-use crate::base::types::SeqNo;
+use crate::base::types::{SeqNo, Time};
+use crate::read::Horizon;
 use crate::version::{SortedRun, TableEntry, Version};
 pub use manual::{Manual, pick_manual};
 use select::Ground;
@@ -32,15 +33,17 @@ const TOMBSTONE_SHARE: u64 = 4;
 
 /// The most urgent job, if one is due. Pure: same arguments, same answer.
 ///
-/// `oldest` is the oldest live snapshot: deletions that it does not see cannot be dropped, so
-/// their tables are left alone. `idle`: nobody writes, and runs are merged until one is left.
+/// `horizon` has the oldest live snapshot: deletions that it does not see cannot be dropped, so
+/// their tables are left alone; and what has expired for everybody. `idle`: nobody writes, and runs
+/// are merged until one is left.
 pub fn pick(
     version: &Version,
     busy: &Busy,
     options: &KeyspaceOptions,
-    oldest: SeqNo,
+    horizon: &Horizon,
     idle: bool,
 ) -> Option<Job> {
+    let oldest = horizon.oldest();
     let ground = Ground {
         version,
         busy,
@@ -55,6 +58,7 @@ pub fn pick(
     };
     let many = if idle { PIECES_IDLE } else { PIECES_BUSY };
     due.or_else(|| ground.rewrite(Reason::Tombstones, &|table| is_mostly_dead(table, oldest)))
+        .or_else(|| ground.rewrite_expired(horizon.expired?))
         .or_else(|| match options.compaction {
             _ if !idle => None,
             CompactionStyle::Lazy => lazy::tidy(&ground),
@@ -105,6 +109,14 @@ fn overdue_bytes(bytes: u64, limit: u64) -> f64 {
 fn is_mostly_dead(table: &TableEntry, oldest: SeqNo) -> bool {
     let summary = &table.meta().summary;
     summary.entries / TOMBSTONE_SHARE < summary.tombstones && summary.seqnos.1 <= oldest
+}
+
+/// True when about half of a table has expired, so that rewriting it drops that, or the values at
+/// least. What it holds then expires later, so each entry is rewritten for this about twice at most.
+fn is_half_expired(table: &TableEntry, expired: Time) -> bool {
+    let summary = &table.meta().summary;
+    let (expiring, half) = (summary.expiring, summary.entries.div_ceil(2));
+    half <= expiring.entries && expiring.half_at <= expired
 }
 
 /// `base × ratio^power`, saturating: 10 TB levels and absurd options alike.

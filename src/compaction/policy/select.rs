@@ -11,9 +11,10 @@
 //! Everything here is pure and deterministic. Threads: any.
 
 use super::super::job::{Busy, Job, Reason};
+use super::is_half_expired;
 use crate::base::options::KeyspaceOptions;
 use crate::base::sync::Arc;
-use crate::base::types::SeqNo;
+use crate::base::types::{SeqNo, Time};
 use crate::version::{LEVELS_MAX, SortedRun, TableEntry, Version};
 use std::collections::HashSet;
 
@@ -290,6 +291,13 @@ impl<'v> Ground<'v> {
         };
         let mut runs = self.all_runs().rev();
         runs.find_map(|placed| self.rewrite_in(placed, Reason::Deleted, &may_miss))
+    }
+
+    /// Rewrites tables in place of which much has expired by then, the deepest first.
+    pub(super) fn rewrite_expired(&self, expired: Time) -> Option<Job> {
+        let wanted = |table: &TableEntry| is_half_expired(table, expired);
+        let mut runs = self.all_runs().rev();
+        runs.find_map(|placed| self.rewrite_in(placed, Reason::Expired, &wanted))
     }
 
     /// Rewrites tables of a run in place: the first ones that `wanted` takes and that stand side by

@@ -16,7 +16,7 @@ struct Case {
     head: String,
     options: KeyspaceOptions,
     idle: bool,
-    oldest: SeqNo,
+    horizon: Horizon,
     version: Version,
     busy: Busy,
     question: String,
@@ -42,7 +42,7 @@ fn parse(text: &str) -> Case {
             .write_buffer_bytes(64 << 10)
             .table_bytes(64 << 10),
         idle: false,
-        oldest: SeqNo::MAX,
+        horizon: Horizon::at(SeqNo::MAX),
         version: Version::default(),
         busy: Busy::default(),
         question: String::new(),
@@ -84,7 +84,11 @@ fn parse_options(line: &str, case: &mut Case) {
                 options
             }
             "oldest" => {
-                case.oldest = SeqNo::new(value.parse().unwrap());
+                case.horizon.snapshots = vec![SeqNo::new(value.parse().unwrap())];
+                options
+            }
+            "expired" => {
+                case.horizon.expired = Some(Time(value.parse().unwrap()));
                 options
             }
             _ => panic!("unknown option {word}"),
@@ -124,7 +128,7 @@ fn answer(case: &mut Case) -> String {
                     &case.version,
                     &case.busy,
                     &case.options,
-                    case.oldest,
+                    &case.horizon,
                     case.idle,
                 );
                 match job {
@@ -137,9 +141,10 @@ fn answer(case: &mut Case) -> String {
             }
         }
         ["drain"] => {
-            let (idle, oldest, options) = (case.idle, case.oldest, case.options.clone());
+            let (idle, options) = (case.idle, case.options.clone());
+            let horizon = case.horizon.clone();
             drain(case, &mut out, |version, busy| {
-                pick(version, busy, &options, oldest, idle)
+                pick(version, busy, &options, &horizon, idle)
             });
         }
         ["manual", range @ ..] => {
@@ -171,7 +176,7 @@ fn drain(case: &mut Case, out: &mut String, next: impl Fn(&Version, &Busy) -> Op
         };
         assert!(case.busy.admits(&job), "PI1: {job}");
         writeln!(out, "{job}").unwrap();
-        case.version = applied(&case.version, &job, &case.options, case.oldest);
+        case.version = applied(&case.version, &job, &case.options, case.horizon.oldest());
     }
     write!(out, "{}", case.version).unwrap();
 }
@@ -316,6 +321,11 @@ fn leveled_compaction_is_as_specified() {
 #[test]
 fn manual_compaction_is_as_specified() {
     check("manual.spec", 5);
+}
+
+#[test]
+fn what_has_expired_is_compacted_as_specified() {
+    check("expired.spec", 6);
 }
 
 #[test]

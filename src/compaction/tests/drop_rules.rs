@@ -164,7 +164,7 @@ fn a_version_goes_with_its_range_unless_a_snapshot_tells_them_apart() {
 #[test]
 fn kinds_of_later_features_are_an_error_and_never_dropped() {
     use ValueKind::*;
-    for kind in [PutExpiring, PutBlob, DeleteRange] {
+    for kind in [PutBlob, DeleteRange] {
         let none = Pieces::default();
         let mut rules = DropRules::new(&[SeqNo::MAX], Below::tables(&[]), &none);
         let error = rules.judge(b"k", tag(1, kind)).unwrap_err();

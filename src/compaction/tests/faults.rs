@@ -7,6 +7,7 @@ use crate::base::sync::Arc;
 use crate::base::sync::atomic::Ordering;
 use crate::fs::FileName;
 use crate::fs::sim::{CallKind, Fault, FaultRule, FileClass};
+use crate::read::Horizon;
 use crate::version::TableEntry;
 
 /// A world whose next job merges real tables, and that job.
@@ -28,7 +29,7 @@ fn about_to_merge() -> (World, Job) {
         &world.version,
         &Busy::default(),
         &world.options,
-        SeqNo::new(900),
+        &Horizon::at(SeqNo::new(900)),
         false,
     );
     let job = job.expect("two runs are due");

@@ -14,6 +14,7 @@ use crate::base::types::{Tag, ValueKind};
 use crate::fs::FileName;
 use crate::fs::sim::SimFs;
 use crate::memtable::{Memtable, MemtableOptions, Pool};
+use crate::read::Horizon;
 use crate::table::{BlockCache, Table, TableContext};
 use crate::version::{TableEntry, Version};
 use std::cell::RefCell;
@@ -85,6 +86,7 @@ impl World {
             keyspace: KeyspaceId::DEFAULT,
             options: &self.options,
             snapshots: &snapshots,
+            expired: None,
             stop: &self.stop,
             breathe: &|_| {},
             progressed: &|| {},
@@ -144,13 +146,13 @@ impl World {
     /// Does what is due, always two jobs side by side where two are admitted (bug 11): both are
     /// chosen from one version, and their edits go in the order opposite to their choice.
     fn drain(&mut self, idle: bool, snapshots: &[u64]) {
-        let oldest = SeqNo::new(*snapshots.first().unwrap());
+        let horizon = Horizon::at(SeqNo::new(*snapshots.first().unwrap()));
         for rounds in 0.. {
             assert!(rounds < 500, "PI2: no end");
             let mut busy = Busy::default();
             let mut jobs = Vec::new();
             while jobs.len() < 2
-                && let Some(job) = policy::pick(&self.version, &busy, &self.options, oldest, idle)
+                && let Some(job) = policy::pick(&self.version, &busy, &self.options, &horizon, idle)
             {
                 busy.reserve(&job);
                 jobs.push(job);
@@ -409,8 +411,8 @@ fn a_trivial_move_reads_and_writes_nothing() {
         &[198],
     );
     let files = world.files();
-    let busy = Busy::default();
-    let job = policy::pick(&world.version, &busy, &world.options, SeqNo::MAX, false).unwrap();
+    let (busy, horizon) = (Busy::default(), Horizon::at(SeqNo::MAX));
+    let job = policy::pick(&world.version, &busy, &world.options, &horizon, false).unwrap();
     let calls = world.sim.call_count();
     let outcome = world.at(&[198], |shop| execute(&job, shop)).unwrap();
     assert_eq!(world.sim.call_count(), calls);
@@ -436,8 +438,8 @@ fn the_debt_falls_while_a_job_works() {
         let entries = |n: u64| put(&format!("k{:05}", n * 6 + run), run * 2_000 + n + 1);
         world.flush(&(0..2_000).map(entries).collect::<Vec<_>>(), &[99_999]);
     }
-    let busy = Busy::default();
-    let job = policy::pick(&world.version, &busy, &world.options, SeqNo::MAX, false).unwrap();
+    let (busy, horizon) = (Busy::default(), Horizon::at(SeqNo::MAX));
+    let job = policy::pick(&world.version, &busy, &world.options, &horizon, false).unwrap();
     let debt = || policy::debt(&world.version, &world.options);
     let debts = RefCell::new(vec![debt()]);
     world.at(&[99_999], |shop| {

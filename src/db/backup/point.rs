@@ -139,7 +139,7 @@ pub fn recode_point(bytes: &[u8]) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::base::types::{KeyspaceId, SeqNo};
-    use crate::table::{BirthIdentity, TableSummary};
+    use crate::table::{BirthIdentity, Expiring, TableSummary};
     use crate::version::{AddedTable, KeyspaceEdit, VersionEdit};
     use proptest::prelude::*;
 
@@ -162,6 +162,7 @@ mod tests {
                     smallest: b"a".to_vec(),
                     largest: b"m".to_vec(),
                     seqnos: (SeqNo::new(1), SeqNo::new(file)),
+                    expiring: Expiring::default(),
                 },
                 deleted_through: SeqNo::ZERO,
             },
@@ -179,6 +180,7 @@ mod tests {
                 files: 100,
                 keyspaces: 1,
                 seqnos: SeqNo::new(500),
+                clock: None,
                 edit: VersionEdit {
                     keyspaces: vec![KeyspaceEdit {
                         id: KeyspaceId::DEFAULT,

@@ -10,7 +10,7 @@ use crate::base::error::Result;
 use crate::base::hooks::Folding;
 use crate::base::ranges::Pieces;
 use crate::base::sync::Arc;
-use crate::base::types::{FileId, KeyspaceId, SeqNo};
+use crate::base::types::{FileId, KeyspaceId, SeqNo, Time};
 use crate::compaction::{self, Workshop};
 use crate::db::core::Core;
 use crate::fs::Fs;
@@ -26,6 +26,8 @@ use std::cell::Cell;
 pub(crate) struct Moment {
     /// Sequence numbers up to this one may have been used.
     used: SeqNo,
+    /// What the clock said, if anything expires.
+    clock: Option<Time>,
     hash_seed: u64,
     /// File numbers below this one are the source's.
     files: u64,
@@ -111,6 +113,7 @@ impl Core {
         });
         Ok(Moment {
             used,
+            clock: remains.clock,
             hash_seed: self.versions.hash_seed(),
             files: remains.files,
             keyspace_ceiling: remains.keyspace_ceiling,
@@ -170,6 +173,7 @@ impl Moment {
                 folding: held.folding.clone(),
                 // Nothing is dropped.
                 snapshots: &[],
+                expired: None,
                 stop: core.board.stopped(),
                 breathe: &|_| {},
                 progressed: &|| {},
@@ -192,6 +196,7 @@ impl Moment {
             files: self.files,
             keyspaces: self.keyspace_ceiling,
             seqnos: self.used,
+            clock: self.clock,
             edit: VersionEdit {
                 keyspaces: self.default.iter().chain(keyspaces).cloned().collect(),
                 ..VersionEdit::default()

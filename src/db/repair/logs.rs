@@ -1,9 +1,9 @@
 //! Logs: the records before a damage and behind it, written again as a log that is whole.
 
 use super::{Loss, LossKind, Repair};
-use crate::base::batch::Operations;
 use crate::base::checksum::crc;
 use crate::base::error::Result;
+use crate::base::operation::Operations;
 use crate::base::options::LogMode;
 use crate::base::slice::Pin;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};

@@ -97,7 +97,7 @@ fn a_version_is_dropped(number_first: bool, clones: bool) {
     let compaction = {
         let (list, published, left) = (list.clone(), Arc::clone(&published), Arc::clone(&left));
         thread::spawn(move || {
-            let live = list.live(|| published.visible());
+            let live = list.horizon(|| published.visible()).snapshots;
             let newest = live.last().expect("what is visible is always live");
             // Version 1 may go when 2 is visible to everybody.
             if newest.get() == 2 && live.first() == Some(newest) {

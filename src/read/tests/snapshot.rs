@@ -1,13 +1,18 @@
 //! A sequence number is live exactly while somebody holds it.
 
 use super::*;
+use crate::base::sync::Arc;
 use crate::base::sync::thread;
+use crate::fs::sim::SimFs;
+use crate::fs::{Clock, Fs};
 use crate::read::SnapshotList;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 fn numbers(list: &SnapshotList, visible: u64) -> Vec<u64> {
-    let live = list.live(|| SeqNo::new(visible));
-    live.into_iter().map(SeqNo::get).collect()
+    let horizon = list.horizon(|| SeqNo::new(visible));
+    horizon.snapshots.into_iter().map(SeqNo::get).collect()
 }
 
 /// engines.md bug 1: the snapshot of an empty database is a snapshot like any other.
@@ -57,10 +62,47 @@ fn no_job_drops_what_a_snapshot_taken_at_the_same_moment_sees() {
             }
         });
         while !reader.is_finished() {
-            let oldest = list.live(write)[0];
+            let oldest = list.horizon(write).oldest();
             dropped_below.fetch_max(oldest.get(), Ordering::SeqCst);
         }
         reader.join().unwrap();
     });
     assert_eq!(list.oldest(), None);
+}
+
+/// What has expired for everybody does so by the oldest of their times: nobody's answer changes.
+#[test]
+fn what_has_expired_for_everybody_is_told_by_the_oldest_reader() {
+    let sim = SimFs::new(7);
+    let env = Fs::sim(&sim, Path::new("/db")).env();
+    let clock = Arc::new(Clock::new(env, None));
+    let list = SnapshotList::new(Arc::clone(&clock));
+    let expired = || list.horizon(|| SeqNo::new(9)).expired;
+    let before = list.register(|| SeqNo::new(4));
+    assert_eq!(
+        (before.at().time, expired()),
+        (None, None),
+        "nothing expires"
+    );
+    clock.begin_use();
+    let first = clock.now();
+    let a = list.register(|| SeqNo::new(5));
+    sim.advance(Duration::from_secs(1));
+    let b = list.register(|| SeqNo::new(5));
+    sim.advance(Duration::from_secs(1));
+    assert_eq!(
+        a.clone().at().time,
+        Some(first),
+        "a clone has the time of its source"
+    );
+    assert_eq!(expired(), Some(first));
+    assert_eq!(list.horizon(|| SeqNo::new(9)).snapshots.len(), 3, "4, 5, 9");
+    drop(a);
+    assert_eq!(expired(), Some(first), "as long as anybody reads at 5");
+    let c = list.register(|| SeqNo::new(6));
+    drop(b);
+    assert_eq!(expired(), Some(c.at().time.unwrap()));
+    drop(c);
+    sim.advance(Duration::from_secs(1));
+    assert_eq!(expired(), Some(clock.now()));
 }

@@ -59,14 +59,14 @@ fn act(cursor: &mut RangeCursor, step: &Move) -> Result<()> {
 }
 
 fn value_of(view: &View, key: &[u8], seqno: u64) -> Result<Option<Vec<u8>>> {
-    let found = get(view, key, SeqNo::new(seqno))?;
+    let found = get(view, key, SeqNo::new(seqno).into())?;
     assert_eq!(found.bytes(), found.to_slice().as_deref());
     Ok(found.bytes().map(<[u8]>::to_vec))
 }
 
 fn many(view: &View, keys: &[&[u8]], seqno: u64) -> Result<Vec<Option<Vec<u8>>>> {
     let mut answers = Vec::new();
-    get_many(view, keys, SeqNo::new(seqno), &mut |i, found| {
+    get_many(view, keys, SeqNo::new(seqno).into(), &mut |i, found| {
         assert_eq!(i, answers.len(), "in the order asked");
         answers.push(found.bytes().map(<[u8]>::to_vec));
     })?;
@@ -321,9 +321,9 @@ fn merges_that_lie_in_a_memtable_and_put_together_in_a_table_count_once() {
         let mut view = view(&[&[], &single], version);
         let folding = MergeOperators::default().folding("append");
         Arc::get_mut(&mut view).unwrap().folding = folding;
-        let found = get(&view, b"k", SeqNo::new(9)).unwrap();
+        let found = get(&view, b"k", SeqNo::new(9).into()).unwrap();
         assert_eq!(found.bytes(), Some(expected));
-        get_many(&view, &[b"k"], SeqNo::new(9), &mut |_, found| {
+        get_many(&view, &[b"k"], SeqNo::new(9).into(), &mut |_, found| {
             assert_eq!(found.bytes(), Some(expected));
         })
         .unwrap();
@@ -381,7 +381,10 @@ fn slices_outlive_the_iterator_and_the_view() {
     let tables = workshop.run(vec![put(b"k", 1, &long)], 1);
     let version = Version::of(tables.into_iter().map(|table| (1, 1, table))).unwrap();
     let view = view(&[], version);
-    let from_get = get(&view, b"k", SeqNo::new(9)).unwrap().to_slice().unwrap();
+    let from_get = get(&view, b"k", SeqNo::new(9).into())
+        .unwrap()
+        .to_slice()
+        .unwrap();
     let mut iter = Iter::new(view, at(9), ALL);
     let (_, from_scan) = iter.next().unwrap().unwrap();
     drop(iter);

@@ -197,9 +197,9 @@ proptest! {
         let (lower, upper) = bounds.clone();
         let bounds_of = Bounds::new(lower, upper);
         let mut model = Model::new(&map, &bounds);
-        let (merge, at) = (Merge::new(sources), SeqNo::new(at));
+        let (merge, at) = (Merge::new(sources), SeqNo::new(at).into());
         let (folding, deleted) = (Folding::default(), DeletedRanges::default());
-        let mut cursor = Visible::new(merge, at, bounds_of, folding, deleted);
+        let mut cursor = Visible::new(merge, at, bounds_of, folding, deleted, Default::default());
         for step in &moves {
             let burnt = fuse.is_burnt();
             let moved = act(&mut cursor, step);
@@ -230,10 +230,11 @@ fn a_desert_of_deletions_is_crossed_on_a_small_stack() {
         let source = VecCursor::new(entries);
         let mut cursor = Visible::new(
             source,
-            SeqNo::MAX,
+            SeqNo::MAX.into(),
             Bounds::unbounded(),
             Folding::default(),
             DeletedRanges::default(),
+            Default::default(),
         );
         cursor.last().unwrap();
         cursor.prev().unwrap();
@@ -260,10 +261,11 @@ fn an_inverted_range_is_empty_for_every_move() {
     for (lower, upper) in inverted {
         let mut cursor = Visible::new(
             source(),
-            SeqNo::MAX,
+            SeqNo::MAX.into(),
             Bounds::new(lower, upper),
             Folding::default(),
             DeletedRanges::default(),
+            Default::default(),
         );
         for step in [
             Move::Next,
@@ -292,10 +294,11 @@ fn bounds_stop_a_walk_before_it_looks_at_what_lies_beyond() {
     );
     let mut cursor = Visible::new(
         VecCursor::new(entries),
-        SeqNo::MAX,
+        SeqNo::MAX.into(),
         bounds,
         Folding::default(),
         DeletedRanges::default(),
+        Default::default(),
     );
     for start in [Move::Seek(b"a".to_vec()), Move::SeekForPrev(b"z".to_vec())] {
         act(&mut cursor, &start).unwrap();
@@ -309,11 +312,13 @@ fn bounds_stop_a_walk_before_it_looks_at_what_lies_beyond() {
 }
 
 #[test]
-fn kinds_of_later_features_are_refused_both_ways_and_never_misread() {
-    for kind in [
-        ValueKind::PutExpiring,
-        ValueKind::PutBlob,
-        ValueKind::DeleteRange,
+fn what_cannot_be_told_is_refused_both_ways_and_never_misread() {
+    let (later, damaged) = (ErrorKind::Unsupported, ErrorKind::Corruption);
+    for (kind, error) in [
+        (ValueKind::PutBlob, later),
+        (ValueKind::DeleteRange, later),
+        // Too short for its expiry.
+        (ValueKind::PutExpiring, damaged),
     ] {
         let entries = vec![
             put(b"a", 1, b"v"),
@@ -323,29 +328,18 @@ fn kinds_of_later_features_are_refused_both_ways_and_never_misread() {
         let at = |at| {
             Visible::new(
                 VecCursor::new(entries.clone()),
-                SeqNo::new(at),
+                SeqNo::new(at).into(),
                 Bounds::unbounded(),
                 Folding::default(),
                 DeletedRanges::default(),
+                Default::default(),
             )
         };
         let mut now = at(9);
         now.first().unwrap();
-        assert_eq!(
-            now.next().unwrap_err().kind(),
-            ErrorKind::Unsupported,
-            "{kind:?}"
-        );
-        assert_eq!(
-            now.last().unwrap_err().kind(),
-            ErrorKind::Unsupported,
-            "{kind:?}"
-        );
-        assert_eq!(
-            now.seek(b"b").unwrap_err().kind(),
-            ErrorKind::Unsupported,
-            "{kind:?}"
-        );
+        assert_eq!(now.next().unwrap_err().kind(), error, "{kind:?}");
+        assert_eq!(now.last().unwrap_err().kind(), error, "{kind:?}");
+        assert_eq!(now.seek(b"b").unwrap_err().kind(), error, "{kind:?}");
         let mut before = at(4);
         before.last().unwrap();
         assert_eq!(before.key(), Some(&b"b"[..]), "not written yet then");

@@ -134,6 +134,7 @@ pub(super) fn view(memtables: &[&[Entry]], version: Version) -> Arc<View> {
         counters: Arc::new(ReadCounters::default()),
         closed: Arc::default(),
         folding: Default::default(),
+        clock: Default::default(),
     })
 }
 

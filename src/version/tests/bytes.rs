@@ -5,10 +5,10 @@ use crate::base::checksum::crc;
 use crate::base::error::{Error, ErrorKind};
 use crate::base::options::LogMode;
 use crate::base::ranges::{HalfOpen, Pieces};
-use crate::base::types::{FileId, KeyspaceId, SeqNo};
+use crate::base::types::{FileId, KeyspaceId, SeqNo, Time};
 use crate::fs::FileName;
 use crate::fs::sim::SimFs;
-use crate::table::{BirthIdentity, TableSummary};
+use crate::table::{BirthIdentity, Expiring, TableSummary};
 use crate::version::edit::{Ceilings, Identity, Record};
 use crate::version::manifest::{CURRENT_BYTES, Current, switch};
 use crate::version::{AddedTable, FileMeta, KeyspaceEdit, VersionEdit, recode};
@@ -36,6 +36,7 @@ fn added() -> impl Strategy<Value = AddedTable> {
         seqno(),
         seqno(),
         option::of(seqno()),
+        option::of((1u64.., any::<u64>())),
     );
     (place, identity, counts, keys).prop_map(|(place, identity, counts, keys)| AddedTable {
         level: place.0,
@@ -56,6 +57,10 @@ fn added() -> impl Strategy<Value = AddedTable> {
                 smallest: keys.0,
                 largest: keys.1,
                 seqnos: (keys.2, keys.3),
+                expiring: (keys.5).map_or(Expiring::default(), |(entries, half_at)| Expiring {
+                    entries,
+                    half_at: Time(half_at),
+                }),
             },
             deleted_through: keys.4.unwrap_or_default(),
         },
@@ -108,6 +113,7 @@ fn record() -> impl Strategy<Value = Record> {
         option::of(any::<u32>()),
         option::of(any::<u64>()),
         option::of(seqno()),
+        option::of(any::<u64>().prop_map(Time)),
     );
     let edit = (vec(keyspace(), 0..4), vec(file(), 0..3), vec(file(), 0..3));
     (identity, ceilings, edit).prop_map(|(identity, ceilings, edit)| Record {
@@ -120,6 +126,7 @@ fn record() -> impl Strategy<Value = Record> {
             keyspaces: ceilings.1,
             orders: ceilings.2,
             seqnos: ceilings.3,
+            clock: ceilings.4,
         },
         edit: VersionEdit {
             keyspaces: edit.0,
@@ -323,6 +330,7 @@ fn the_samples_of_the_format() {
             keyspaces: Some(1),
             orders: Some(3),
             seqnos: Some(SeqNo::new(1 << 24)),
+            clock: Some(Time(0x123)),
         },
         edit: VersionEdit {
             keyspaces: vec![KeyspaceEdit {
@@ -347,6 +355,10 @@ fn the_samples_of_the_format() {
                             smallest: b"a".to_vec(),
                             largest: b"m".to_vec(),
                             seqnos: (SeqNo::new(1), SeqNo::new(10)),
+                            expiring: Expiring {
+                                entries: 5,
+                                half_at: Time(0x456),
+                            },
                         },
                         deleted_through: SeqNo::new(3),
                     },
@@ -367,9 +379,9 @@ fn the_samples_of_the_format() {
     assert_eq!(
         hex(&bytes),
         "03 01 01 05 10 11 00 00 00 00 00 00 00 22 00 00 00 00 00 00 00 07 02 86 08 09 01 01 0b 01 \
-         03 0d 04 80 80 80 08 0f 01 04 13 40 03 01 00 05 0a 07 64 65 66 61 75 6c 74 01 aa 0b 21 00 \
+         03 0d 04 80 80 80 08 0f 01 04 13 43 03 01 00 05 0a 07 64 65 66 61 75 6c 74 01 aa 0b 24 00 \
          02 05 11 00 00 00 00 00 00 00 05 22 00 00 00 00 00 00 00 80 20 0a 01 b8 17 01 61 01 6d 01 \
-         0a 03 0f 01 04 11 01 0a 17 06 01 63 01 01 65 08 7f 00"
+         0a 03 05 d6 08 0f 01 04 11 01 0a 17 06 01 63 01 01 65 08 15 02 a3 02 7f 00"
     );
     assert_eq!(recode(&bytes).unwrap(), bytes);
     // A deleted range has an end or none; a third case is no deletion.
@@ -387,4 +399,63 @@ fn the_samples_of_the_format() {
         hex(&current),
         "41 4c 4c 55 56 49 55 4d 01 00 00 00 02 00 00 00 00 00 00 00 11 00 00 00 00 00 00 00 b2 60 ca 8a"
     );
+}
+
+/// What a table does not have is not told, so that every record has one form.
+#[test]
+fn a_table_that_tells_of_nothing_is_malformed() {
+    let file = FileId(5);
+    let table = AddedTable {
+        level: 0,
+        order: 2,
+        fresh: false,
+        meta: FileMeta {
+            file,
+            identity: BirthIdentity {
+                database: 0x11,
+                file,
+                hash_seed: 0x22,
+            },
+            summary: TableSummary {
+                bytes: 4096,
+                entries: 1,
+                tombstones: 0,
+                raw_bytes: 2,
+                smallest: b"a".to_vec(),
+                largest: b"a".to_vec(),
+                seqnos: (SeqNo::new(1), SeqNo::new(1)),
+                expiring: Expiring::default(),
+            },
+            deleted_through: SeqNo::ZERO,
+        },
+    };
+    let record = Record {
+        edit: VersionEdit {
+            keyspaces: vec![KeyspaceEdit {
+                added: vec![table],
+                ..KeyspaceEdit::default()
+            }],
+            ..VersionEdit::default()
+        },
+        ..Record::default()
+    };
+    let bytes = record.encode();
+    assert_eq!((bytes[0], bytes[5]), (0x13, 0x0b), "keyspace, table added");
+    let longer = |by: &[u8]| {
+        let mut longer = bytes.clone();
+        let end = longer.len() - 2;
+        longer.splice(end..end, by.iter().copied());
+        longer[1] += by.len() as u8;
+        longer[6] += by.len() as u8;
+        recode(&longer).map(|again| again == longer)
+    };
+    assert!(longer(&[7]).unwrap(), "deleted through 7");
+    assert!(
+        longer(&[0, 3, 9]).unwrap(),
+        "three expire, half of them at 9"
+    );
+    for malformed in [&[0][..], &[0, 0, 9], &[7, 0, 9], &[7, 3], &[7, 3, 9, 1]] {
+        let error = longer(malformed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{malformed:?}");
+    }
 }

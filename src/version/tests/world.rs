@@ -7,7 +7,7 @@ use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::sim::SimFs;
 use crate::fs::{FileName, Fs};
-use crate::table::{BirthIdentity, BlockCache, TableContext, TableSummary};
+use crate::table::{BirthIdentity, BlockCache, Expiring, TableContext, TableSummary};
 use crate::version::{AddedTable, FileMeta, KeyspaceEdit, VersionEdit, VersionSet};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -63,6 +63,7 @@ pub(super) fn table(
                 smallest: key.into(),
                 largest: key.into(),
                 seqnos: (SeqNo::new(1), SeqNo::new(1)),
+                expiring: Expiring::default(),
             },
             deleted_through: SeqNo::ZERO,
         },
