@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn a_value_with_a_ttl_is_written_with_its_expiry() {
-        let mut batch = WriteBatch::new();
+        let mut batch = WriteBatch::default();
         batch.put_with_ttl(Place(3, 9), b"k", b"v", Duration::from_millis(77));
         batch.put_with_ttl(Place(3, 9), b"k", b"v", Duration::MAX);
         let all: Vec<_> = batch.operations().map(|o| o.unwrap()).collect();

@@ -325,7 +325,7 @@ fn manual_compaction_is_as_specified() {
 
 #[test]
 fn what_has_expired_is_compacted_as_specified() {
-    check("expired.spec", 6);
+    check("expired.spec", 7);
 }
 
 #[test]
