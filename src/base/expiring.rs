@@ -6,7 +6,7 @@
 //! From its expiry on the entry says what a deletion says, and is one to a compaction.
 
 use super::coding::put_varint;
-use super::error::Error;
+use super::error::{Error, Result};
 use super::key::VALUE_BYTES_MAX;
 use super::types::Time;
 
@@ -27,6 +27,18 @@ pub fn put_expiring(out: &mut Vec<u8>, expiry: Time, value: &[u8]) {
 pub fn expiry_and_value(entry: &[u8]) -> Option<(Time, &[u8])> {
     let (expiry, value) = entry.split_first_chunk()?;
     Some((Time(u64::from_le_bytes(*expiry)), value))
+}
+
+/// The value, unless it `has_expired`.
+///
+/// # Errors
+/// `Corruption` for bytes that are no such entry.
+pub fn unless_expired(
+    entry: &[u8],
+    has_expired: impl FnOnce(Time) -> bool,
+) -> Result<Option<&[u8]>> {
+    let (expiry, value) = expiry_and_value(entry).ok_or_else(no_expiry)?;
+    Ok((!has_expired(expiry)).then_some(value))
 }
 
 /// An entry of the kind that is too short.

@@ -11,7 +11,7 @@
 //! Threads: a job is one thread's. Not here: which job (`policy`), installing (version).
 
 use super::drop_rules::{Below, DropRules, Verdict};
-use super::expired::Expired;
+use super::expired::{Entry, entry_of};
 use super::fold::Fold;
 use super::job::Job;
 use super::split::Splitter;
@@ -223,7 +223,6 @@ impl<'a> Outputs<'a> {
         promised: u64,
         tell: impl Fn(f64),
     ) -> Result<u64> {
-        let cursor = &mut Expired::new(cursor, self.workshop.expired);
         let (mut seen, mut dropped) = (0u64, 0u64);
         let (mut breath, mut tell_at) = (0, promised / STEPS);
         let mut fold = Fold::default();
@@ -238,10 +237,10 @@ impl<'a> Outputs<'a> {
                 }
             }
             seen += 1;
-            let (key, tag, value) = (cursor.key(), cursor.tag(), cursor.value());
+            let entry @ (key, tag, value) = entry_of(cursor, self.workshop.expired);
             breath = breath.saturating_sub(1 + (value.len() as u64 >> 10));
             if fold.is_waiting() && !fold.goes_on(key, tag, rules) {
-                dropped += self.add_folded(&mut fold, cursor, rules)?;
+                dropped += self.add_folded(&mut fold, Some(entry), rules)?;
             }
             match rules.judge(key, tag)? {
                 Verdict::Keep { first } if tag.kind() == ValueKind::Merge => {
@@ -253,7 +252,7 @@ impl<'a> Outputs<'a> {
             cursor.next()?;
         }
         if fold.is_waiting() {
-            dropped += self.add_folded(&mut fold, cursor, rules)?;
+            dropped += self.add_folded(&mut fold, None, rules)?;
         }
         if seen != promised {
             return Err(
@@ -271,18 +270,18 @@ impl<'a> Outputs<'a> {
         Ok(dropped)
     }
 
-    /// Writes the merges that wait in `fold`, put together as far as they can be over what `cursor`
-    /// stands on now; how many entries fewer that are.
+    /// Writes the merges that wait in `fold`, put together as far as they can be over the `next` entry;
+    /// how many entries fewer that are.
     #[cold]
-    fn add_folded<C: Cursor>(
+    fn add_folded(
         &mut self,
         fold: &mut Fold,
-        cursor: &C,
+        next: Option<Entry<'_>>,
         rules: &mut DropRules<'_>,
     ) -> Result<u64> {
         let mut first = fold.is_first();
         let mut fewer = 0;
-        if let Some((tag, value)) = fold.together(cursor, rules, &self.workshop.folding) {
+        if let Some((tag, value)) = fold.together(next, rules, &self.workshop.folding) {
             self.add(first, fold.key(), tag, &value)?;
             fewer = fold.entries().count() as u64 - 1;
         } else {

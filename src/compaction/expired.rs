@@ -1,87 +1,28 @@
-//! A cursor to which what has expired for everybody is a deletion.
+//! Entries of a job's inputs, and those that have expired for everybody as the deletions that they are.
 //!
-//! It keeps its number: whatever older versions it hid it hides on, and goes when a deletion would.
-//! Not here: for whom it has expired (read's `Horizon`).
+//! A deletion in their place keeps their number: whatever older versions they hid it hides on, and it
+//! goes when a deletion would. Not here: for whom something has expired (read's `Horizon`).
 
 use crate::base::cursor::Cursor;
-use crate::base::error::Result;
 use crate::base::expiring::expiry_and_value;
 use crate::base::types::{Tag, Time, ValueKind};
 
-/// The entries of `C`, those that expired by `expired` as deletions.
-#[derive(Debug)]
-pub(super) struct Expired<'c, C> {
-    inner: &'c mut C,
-    expired: Option<Time>,
+/// Key, number and kind, and value.
+pub(super) type Entry<'a> = (&'a [u8], Tag, &'a [u8]);
+
+/// The entry that `cursor` stands on; a deletion when it expired by `expired`.
+#[inline]
+pub(super) fn entry_of<C: Cursor>(cursor: &C, expired: Option<Time>) -> Entry<'_> {
+    let (key, tag, value) = (cursor.key(), cursor.tag(), cursor.value());
+    if tag.kind() == ValueKind::PutExpiring && has_expired(value, expired) {
+        return (key, Tag::new(tag.seqno(), ValueKind::Delete), &[]);
+    }
+    (key, tag, value)
 }
 
-impl<'c, C: Cursor> Expired<'c, C> {
-    pub(super) fn new(inner: &'c mut C, expired: Option<Time>) -> Expired<'c, C> {
-        Expired { inner, expired }
-    }
-
-    /// True when the entry has expired. One that cannot be read has not: whoever reads it is told.
-    #[inline]
-    fn has_expired(&self) -> bool {
-        self.inner.tag().kind() == ValueKind::PutExpiring && self.is_over()
-    }
-
-    #[inline(never)]
-    fn is_over(&self) -> bool {
-        let expiry = expiry_and_value(self.inner.value()).map(|(expiry, _)| expiry);
-        expiry.is_some_and(|expiry| self.expired.is_some_and(|expired| expiry <= expired))
-    }
-}
-
-impl<C: Cursor> Cursor for Expired<'_, C> {
-    fn first(&mut self) -> Result<()> {
-        self.inner.first()
-    }
-
-    fn last(&mut self) -> Result<()> {
-        self.inner.last()
-    }
-
-    fn seek(&mut self, key: &[u8], tag: Tag) -> Result<()> {
-        self.inner.seek(key, tag)
-    }
-
-    fn seek_for_prev(&mut self, key: &[u8], tag: Tag) -> Result<()> {
-        self.inner.seek_for_prev(key, tag)
-    }
-
-    #[inline]
-    fn next(&mut self) -> Result<()> {
-        self.inner.next()
-    }
-
-    fn prev(&mut self) -> Result<()> {
-        self.inner.prev()
-    }
-
-    #[inline]
-    fn valid(&self) -> bool {
-        self.inner.valid()
-    }
-
-    #[inline]
-    fn key(&self) -> &[u8] {
-        self.inner.key()
-    }
-
-    #[inline]
-    fn tag(&self) -> Tag {
-        match self.has_expired() {
-            false => self.inner.tag(),
-            true => Tag::new(self.inner.tag().seqno(), ValueKind::Delete),
-        }
-    }
-
-    #[inline]
-    fn value(&self) -> &[u8] {
-        match self.has_expired() {
-            false => self.inner.value(),
-            true => &[],
-        }
-    }
+/// One that cannot be read has not: whoever reads it is told.
+#[inline(never)]
+fn has_expired(entry: &[u8], expired: Option<Time>) -> bool {
+    let expiry = expiry_and_value(entry).map(|(expiry, _)| expiry);
+    expiry.is_some_and(|expiry| expired.is_some_and(|expired| expiry <= expired))
 }

@@ -9,7 +9,7 @@
 //! Threads: one. Not here: which entries are judged (`drop_rules`), where they go (`executor`).
 
 use super::drop_rules::DropRules;
-use crate::base::cursor::Cursor;
+use super::expired::Entry;
 use crate::base::error::Result;
 use crate::base::hooks::Folding;
 use crate::base::types::{Tag, ValueKind};
@@ -48,10 +48,10 @@ impl Fold {
         self.operands.add(tag, entry)
     }
 
-    /// The one entry that they all become over what `cursor` stands on now, if there is one.
-    pub(super) fn together<C: Cursor>(
+    /// The one entry that they all become over the `next` one of the inputs, if there is one.
+    pub(super) fn together(
         &self,
-        cursor: &C,
+        next: Option<Entry<'_>>,
         rules: &mut DropRules<'_>,
         folding: &Folding,
     ) -> Option<(Tag, Vec<u8>)> {
@@ -59,16 +59,19 @@ impl Fold {
             .operands
             .newest()
             .filter(|newest| rules.is_seen(*newest))?;
-        let is_on_it = cursor.valid() && cursor.key() == self.key;
-        let base = match is_on_it.then(|| cursor.tag()) {
-            Some(tag) if !rules.are_one_stripe(newest, tag) => return self.combined(folding),
-            Some(tag) if rules.is_deleted(&self.key, tag) => None,
-            Some(tag) if tag.kind() == ValueKind::Put => Some(cursor.value()),
-            Some(tag) if tag.kind() == ValueKind::Delete => None,
-            // The operands outlive it, so they stay operands.
-            Some(tag) if tag.kind() == ValueKind::PutExpiring => return self.combined(folding),
-            // It will be refused when it is judged.
-            Some(_) => return None,
+        let base = match next.filter(|(key, ..)| *key == self.key) {
+            Some((_, tag, _)) if !rules.are_one_stripe(newest, tag) => {
+                return self.combined(folding);
+            }
+            Some((_, tag, _)) if rules.is_deleted(&self.key, tag) => None,
+            Some((_, tag, value)) => match tag.kind() {
+                ValueKind::Put => Some(value),
+                ValueKind::Delete => None,
+                // The operands outlive it, so they stay operands.
+                ValueKind::PutExpiring => return self.combined(folding),
+                // It will be refused when it is judged.
+                _ => return None,
+            },
             None if rules.may_lie_below(&self.key) => return self.combined(folding),
             None => None,
         };

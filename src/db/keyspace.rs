@@ -3,6 +3,7 @@
 use super::catalog::{self, Trees};
 use super::core::{Core, Lease};
 use super::health::Part;
+use super::open::store_options;
 use super::snapshot::bounds_of;
 use crate::base::batch::InKeyspace;
 use crate::base::error::{Error, Result};
@@ -465,14 +466,8 @@ impl Core {
             return Ok(());
         }
         self.health.check()?;
-        self.install(VersionEdit {
-            keyspaces: vec![KeyspaceEdit {
-                id: tree.id(),
-                options: Some(catalog::encode(&resolved)),
-                ..KeyspaceEdit::default()
-            }],
-            ..VersionEdit::default()
-        })?;
+        let stores = store_options(&self.versions, tree.id(), &resolved);
+        stores.inspect_err(|cause| self.notice_poison(cause))?;
         if resolved.merge_operator != stored.merge_operator {
             tree.give_merge_operator(&resolved.merge_operator);
         }

@@ -228,7 +228,7 @@ fn open_trees(context: &Arc<TreeContext>, options: &Options) -> Result<Trees> {
     let mut trees = Trees::default();
     for (state, stored, resolved) in resolve_options(versions, options)? {
         if resolved != stored {
-            store_options(versions, state.id, catalog::encode(&resolved))?;
+            store_options(versions, state.id, &resolved)?;
         }
         trees.insert(Arc::new(Tree::open(Arc::clone(context), &state, resolved)));
     }
@@ -253,11 +253,15 @@ fn resolve_options(
 }
 
 /// Writes a keyspace's options into the manifest.
-pub(super) fn store_options(versions: &VersionSet, id: KeyspaceId, encoded: Vec<u8>) -> Result<()> {
+pub(super) fn store_options(
+    versions: &VersionSet,
+    id: KeyspaceId,
+    options: &KeyspaceOptions,
+) -> Result<()> {
     versions.install(VersionEdit {
         keyspaces: vec![KeyspaceEdit {
             id,
-            options: Some(encoded),
+            options: Some(catalog::encode(options)),
             ..KeyspaceEdit::default()
         }],
         ..VersionEdit::default()

@@ -13,7 +13,7 @@ use super::view::View;
 use crate::base::checksum::KeyHasher;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
-use crate::base::expiring::{EXPIRY_BYTES, expiry_and_value, no_expiry};
+use crate::base::expiring::{self, EXPIRY_BYTES};
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
 use crate::base::types::{SeqNo, Tag, ValueKind};
@@ -63,19 +63,6 @@ impl Lookup<'_> {
             Lookup::Folded(bytes) => &bytes[..],
         };
         Some(Slice::copy(bytes))
-    }
-
-    /// The value without its first `count` bytes.
-    fn without_first(self, count: usize) -> Self {
-        match self {
-            Lookup::Absent => Lookup::Absent,
-            Lookup::Memory(bytes) => Lookup::Memory(bytes.get(count..).unwrap_or_default()),
-            Lookup::Table(value) => Lookup::Table(value.without_first(count)),
-            Lookup::Folded(mut bytes) => {
-                bytes.drain(..count.min(bytes.len()));
-                Lookup::Folded(bytes)
-            }
-        }
     }
 }
 
@@ -320,11 +307,14 @@ fn decide<'v>(
 /// Of the entry of a value that expires, the value, if it is not too late for it.
 #[inline(never)]
 fn unless_expired<'v>(view: &View, at: At, entry: Lookup<'v>) -> Result<Lookup<'v>> {
-    let parts = entry.bytes().and_then(expiry_and_value);
-    let (expiry, _) = parts.ok_or_else(no_expiry)?;
-    Ok(match view.has_expired(expiry, at) {
-        true => Lookup::Absent,
-        false => entry.without_first(EXPIRY_BYTES),
+    let bytes = entry.bytes().unwrap_or_default();
+    let value = expiring::unless_expired(bytes, |expiry| view.has_expired(expiry, at))?;
+    let is_over = value.is_none();
+    Ok(match entry {
+        _ if is_over => Lookup::Absent,
+        Lookup::Memory(bytes) => Lookup::Memory(&bytes[EXPIRY_BYTES..]),
+        Lookup::Table(value) => Lookup::Table(value.without_first(EXPIRY_BYTES)),
+        found => found,
     })
 }
 

@@ -7,7 +7,7 @@
 
 use super::unsupported;
 use crate::base::error::{Error, Result};
-use crate::base::expiring::{expiry_and_value, no_expiry};
+use crate::base::expiring::{expiry_and_value, no_expiry, unless_expired};
 use crate::base::hooks::Folding;
 use crate::base::operand::{entry_of, span_and_operand};
 use crate::base::types::{SeqNo, Tag, Time, ValueKind};
@@ -44,7 +44,8 @@ impl Operands {
     /// Adds the next older version.
     ///
     /// # Errors
-    /// `Corruption` when a merge has no span or a value no expiry; `Unsupported` for what a later version writes.
+    /// `Corruption` when a merge has no span or a value no expiry; `Unsupported` for what a later version
+    /// writes.
     pub fn add(&mut self, tag: Tag, value: &[u8]) -> Result<()> {
         if self.is_complete() {
             return Ok(());
@@ -139,10 +140,7 @@ impl Operands {
         let base = base.map(|(tag, entry)| (tag.kind(), &self.bytes[entry.clone()]));
         let base = match base {
             Some((ValueKind::Put, value)) => Some(value),
-            Some((ValueKind::PutExpiring, entry)) => {
-                let (expiry, value) = expiry_and_value(entry).ok_or_else(no_expiry)?;
-                (!has_expired(expiry)).then_some(value)
-            }
+            Some((ValueKind::PutExpiring, entry)) => unless_expired(entry, has_expired)?,
             _ => None,
         };
         if self.operands.is_empty() {

@@ -1,9 +1,10 @@
 //! The instants that somebody still reads at.
 //!
-//! A count and the earliest time for each number, under one lock. Compaction asks for the live ones before it drops a version; what
-//! is visible is read under the same lock, so that a snapshot taken at the same moment is either in
-//! the list already or at least as new as everything the job may drop. The same holds for the time,
-//! which never goes back: what had expired for all of them, and is expired now, is so for later ones.
+//! A count and the earliest time for each number, under one lock. Compaction asks for the live ones
+//! before it drops a version; what is visible is read under the same lock, so that a snapshot taken at
+//! the same moment is either in the list already or at least as new as everything the job may drop.
+//! The same holds for the time, which never goes back: what had expired for all of them, and is
+//! expired now, is so for later ones.
 //!
 //! Invariants: a number is in the map exactly while a guard holds it, 0 (an empty database) included.
 //! Threads: any.

@@ -23,7 +23,7 @@ use super::snapshot::At;
 use super::unsupported;
 use crate::base::cursor::Cursor;
 use crate::base::error::Result;
-use crate::base::expiring::{EXPIRY_BYTES, expiry_and_value, no_expiry};
+use crate::base::expiring::{EXPIRY_BYTES, unless_expired};
 use crate::base::hooks::Folding;
 use crate::base::ranges::{Asked, DeletedRanges};
 use crate::base::sync::Arc;
@@ -349,7 +349,7 @@ impl<C: Cursor> Visible<C> {
             ValueKind::Merge => self.fold(),
             ValueKind::PutExpiring => {
                 self.keep_value();
-                self.is_unexpired()
+                self.uncover()
             }
             kind => Err(unsupported(kind)),
         }
@@ -374,13 +374,14 @@ impl<C: Cursor> Visible<C> {
     }
 
     /// Makes the entry of a value that expires, which was kept, that value; false when it has expired.
-    fn is_unexpired(&mut self) -> Result<bool> {
-        let (expiry, _) = expiry_and_value(&self.value).ok_or_else(no_expiry)?;
-        if has_expired(&self.clock, &mut self.time, expiry) {
-            return Ok(false);
+    fn uncover(&mut self) -> Result<bool> {
+        let (time, clock) = (&mut self.time, &self.clock);
+        let has_expired = |expiry| has_expired(clock, time, expiry);
+        let has_one = unless_expired(&self.value, has_expired)?.is_some();
+        if has_one {
+            self.value.drain(..EXPIRY_BYTES);
         }
-        self.value.drain(..EXPIRY_BYTES);
-        Ok(true)
+        Ok(has_one)
     }
 
     /// Over a version that was deleted with a range; over all that lie in the range with it, and are not
@@ -426,7 +427,7 @@ impl<C: Cursor> Visible<C> {
                 }
                 Some(ValueKind::Delete) | None => {}
                 Some(ValueKind::PutExpiring) => {
-                    if self.is_unexpired()? {
+                    if self.uncover()? {
                         self.place = Place::Buffered;
                         return Ok(());
                     }

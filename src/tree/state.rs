@@ -382,16 +382,16 @@ impl Active {
     #[inline]
     pub fn apply(&self, operation: &Operation<'_>, hash: u64, seqno: SeqNo) -> Result<bool> {
         let active = &self.0.active;
-        if operation.kind.is_plain() || self.is_entry(operation, seqno)? {
+        if operation.kind.is_plain() || self.prepare(operation, seqno)? {
             let tag = Tag::new(seqno, operation.kind);
             active.insert(operation.key, hash, tag, operation.value);
         }
         Ok(active.is_full())
     }
 
-    /// Of the kinds that come less often: true for one that is an entry. What is none is applied.
+    /// Does what the kinds that come less often need; true when there is an entry to add then.
     #[cold]
-    fn is_entry(&self, operation: &Operation<'_>, seqno: SeqNo) -> Result<bool> {
+    fn prepare(&self, operation: &Operation<'_>, seqno: SeqNo) -> Result<bool> {
         check_kind(operation.kind)?;
         match operation.kind {
             ValueKind::DeleteRange => {

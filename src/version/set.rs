@@ -109,15 +109,12 @@ impl VersionSet {
         };
         writing.ledger.check(&edit, limits)?;
         let (next, removed) = self.after(&edit)?;
-        let record = Record {
+        let mut record = Record {
             identity: None,
-            ceilings: Ceilings {
-                clock: self.clock.reading(),
-                ..ridden(&writing.stored, &edit)
-            },
+            ceilings: ridden(&writing.stored, &edit),
             edit,
         };
-        if let Err(error) = self.commit(&mut writing, &record, &next) {
+        if let Err(error) = self.commit(&mut writing, &mut record, &next) {
             // Before `next` and its entries go: no moment without somebody holding the files.
             let files = record.edit.keyspaces.iter().flat_map(|k| &k.added);
             let holdings = &self.shelf.holdings;
@@ -186,8 +183,10 @@ impl VersionSet {
         Ok((state, removed))
     }
 
-    /// Makes `record` durable: in the manifest, or else as part of a new one that tells `next`.
-    fn commit(&self, writing: &mut Writing, record: &Record, next: &State) -> Result<()> {
+    /// Makes `record` durable, and the clock's mark with it: in the manifest, or else as part of a new
+    /// one that tells `next`.
+    fn commit(&self, writing: &mut Writing, record: &mut Record, next: &State) -> Result<()> {
+        record.ceilings.clock = self.clock.reading();
         let appended = match &mut writing.manifest {
             Some(manifest) => manifest.append(record),
             None => Err(Error::new(ErrorKind::Io, "the manifest failed before")),
@@ -334,12 +333,12 @@ impl VersionSet {
     /// Appends new ceilings.
     fn raise(&self, writing: &mut Writing, ceilings: Ceilings) -> Result<()> {
         self.writable()?;
-        let record = Record {
+        let mut record = Record {
             ceilings,
             ..Record::default()
         };
         let state = self.state.load_full();
-        self.commit(writing, &record, &state)
+        self.commit(writing, &mut record, &state)
     }
 
     /// True after a failed install, until a new manifest was written.
@@ -465,14 +464,10 @@ impl VersionSet {
     /// As [`Self::install`].
     pub fn mark_clock(&self) -> Result<()> {
         let mut writing = self.writing.lock();
-        let Some(mark) = self.clock.reading() else {
-            return Ok(());
-        };
-        let ceilings = Ceilings {
-            clock: Some(mark),
-            ..Ceilings::default()
-        };
-        self.raise(&mut writing, ceilings)
+        match self.clock.reading() {
+            Some(_) => self.raise(&mut writing, Ceilings::default()),
+            None => Ok(()),
+        }
     }
 
     /// The database's identity.

@@ -58,7 +58,10 @@ pub fn pick(
     };
     let many = if idle { PIECES_IDLE } else { PIECES_BUSY };
     due.or_else(|| ground.rewrite(Reason::Tombstones, &|table| is_mostly_dead(table, oldest)))
-        .or_else(|| ground.rewrite_expired(horizon.expired?))
+        .or_else(|| {
+            let expired = horizon.expired?;
+            ground.rewrite_anywhere(Reason::Expired, &|table| is_half_expired(table, expired))
+        })
         .or_else(|| match options.compaction {
             _ if !idle => None,
             CompactionStyle::Lazy => lazy::tidy(&ground),

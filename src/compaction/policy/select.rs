@@ -11,10 +11,9 @@
 //! Everything here is pure and deterministic. Threads: any.
 
 use super::super::job::{Busy, Job, Reason};
-use super::is_half_expired;
 use crate::base::options::KeyspaceOptions;
 use crate::base::sync::Arc;
-use crate::base::types::{SeqNo, Time};
+use crate::base::types::SeqNo;
 use crate::version::{LEVELS_MAX, SortedRun, TableEntry, Version};
 use std::collections::HashSet;
 
@@ -289,15 +288,17 @@ impl<'v> Ground<'v> {
             let mut touching = (self.version.deleted).touching(smallest(table), largest(table));
             touching.any(|seqno| seqno <= oldest && table.meta().may_miss(seqno))
         };
-        let mut runs = self.all_runs().rev();
-        runs.find_map(|placed| self.rewrite_in(placed, Reason::Deleted, &may_miss))
+        self.rewrite_anywhere(Reason::Deleted, &may_miss)
     }
 
-    /// Rewrites tables in place of which much has expired by then, the deepest first.
-    pub(super) fn rewrite_expired(&self, expired: Time) -> Option<Job> {
-        let wanted = |table: &TableEntry| is_half_expired(table, expired);
+    /// Rewrites tables of some run in place, those that `wanted` takes, the deepest first.
+    pub(super) fn rewrite_anywhere(
+        &self,
+        reason: Reason,
+        wanted: &dyn Fn(&TableEntry) -> bool,
+    ) -> Option<Job> {
         let mut runs = self.all_runs().rev();
-        runs.find_map(|placed| self.rewrite_in(placed, Reason::Expired, &wanted))
+        runs.find_map(|placed| self.rewrite_in(placed, reason, wanted))
     }
 
     /// Rewrites tables of a run in place: the first ones that `wanted` takes and that stand side by

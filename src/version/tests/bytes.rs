@@ -316,10 +316,38 @@ fn hex(bytes: &[u8]) -> String {
     words.join(" ")
 }
 
+/// The table of the samples.
+fn table(deleted_through: SeqNo, expiring: Expiring) -> AddedTable {
+    let file = FileId(5);
+    AddedTable {
+        level: 0,
+        order: 2,
+        fresh: false,
+        meta: FileMeta {
+            file,
+            identity: BirthIdentity {
+                database: 0x11,
+                file,
+                hash_seed: 0x22,
+            },
+            summary: TableSummary {
+                bytes: 4096,
+                entries: 10,
+                tombstones: 1,
+                raw_bytes: 3000,
+                smallest: b"a".to_vec(),
+                largest: b"m".to_vec(),
+                seqnos: (SeqNo::new(1), SeqNo::new(10)),
+                expiring,
+            },
+            deleted_through,
+        },
+    }
+}
+
 /// The worked samples of DESIGN.md.
 #[test]
 fn the_samples_of_the_format() {
-    let file = FileId(5);
     let record = Record {
         identity: Some(Identity {
             database: 0x11,
@@ -336,33 +364,13 @@ fn the_samples_of_the_format() {
             keyspaces: vec![KeyspaceEdit {
                 id: KeyspaceId(0),
                 created: Some(("default".into(), vec![0xaa])),
-                added: vec![AddedTable {
-                    level: 0,
-                    order: 2,
-                    fresh: false,
-                    meta: FileMeta {
-                        file,
-                        identity: BirthIdentity {
-                            database: 0x11,
-                            file,
-                            hash_seed: 0x22,
-                        },
-                        summary: TableSummary {
-                            bytes: 4096,
-                            entries: 10,
-                            tombstones: 1,
-                            raw_bytes: 3000,
-                            smallest: b"a".to_vec(),
-                            largest: b"m".to_vec(),
-                            seqnos: (SeqNo::new(1), SeqNo::new(10)),
-                            expiring: Expiring {
-                                entries: 5,
-                                half_at: Time(0x456),
-                            },
-                        },
-                        deleted_through: SeqNo::new(3),
+                added: vec![table(
+                    SeqNo::new(3),
+                    Expiring {
+                        entries: 5,
+                        half_at: Time(0x456),
                     },
-                }],
+                )],
                 log_floor: Some(FileId(4)),
                 flushed_through: Some(SeqNo::new(10)),
                 deleted: Pieces::of(
@@ -404,35 +412,10 @@ fn the_samples_of_the_format() {
 /// What a table does not have is not told, so that every record has one form.
 #[test]
 fn a_table_that_tells_of_nothing_is_malformed() {
-    let file = FileId(5);
-    let table = AddedTable {
-        level: 0,
-        order: 2,
-        fresh: false,
-        meta: FileMeta {
-            file,
-            identity: BirthIdentity {
-                database: 0x11,
-                file,
-                hash_seed: 0x22,
-            },
-            summary: TableSummary {
-                bytes: 4096,
-                entries: 1,
-                tombstones: 0,
-                raw_bytes: 2,
-                smallest: b"a".to_vec(),
-                largest: b"a".to_vec(),
-                seqnos: (SeqNo::new(1), SeqNo::new(1)),
-                expiring: Expiring::default(),
-            },
-            deleted_through: SeqNo::ZERO,
-        },
-    };
     let record = Record {
         edit: VersionEdit {
             keyspaces: vec![KeyspaceEdit {
-                added: vec![table],
+                added: vec![table(SeqNo::ZERO, Expiring::default())],
                 ..KeyspaceEdit::default()
             }],
             ..VersionEdit::default()
