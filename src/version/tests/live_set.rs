@@ -268,6 +268,21 @@ fn reading_only_writes_nothing_and_refuses_changes() {
 }
 
 #[test]
+fn a_directory_without_a_number_left_is_read_and_not_written() {
+    let sim = SimFs::new(1);
+    drop(with_main(&sim));
+    let fs = fs_on(&sim);
+    let huge = FileName::Table(FileId(u64::MAX));
+    drop(fs.create_new(huge).unwrap());
+    let error = recover(&sim).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("move it away"), "{error}");
+    assert!(VersionSet::read_only(&fs, &context()).unwrap().is_some());
+    fs.remove(huge).unwrap();
+    assert!(recover(&sim).unwrap().is_some());
+}
+
+#[test]
 fn a_directory_without_a_database_is_none_and_a_lost_current_is_an_error() {
     let sim = SimFs::new(1);
     assert!(recover(&sim).unwrap().is_none(), "no directory");
