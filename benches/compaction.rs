@@ -66,6 +66,7 @@ impl Bench {
             options: &self.options,
             snapshots: &[SeqNo::MAX],
             expired: None,
+            filtering: None,
             stop: &AtomicBool::new(false),
             breathe: &|_| {},
             progressed: &|| {},

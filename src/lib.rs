@@ -147,6 +147,11 @@
 //! # Ok::<(), alluvium::Error>(())
 //! ```
 //!
+//! # Compaction filters
+//!
+//! A keyspace's filter says which values may go when tables are rewritten anyway: [`filter`]. Whoever has
+//! begun to read never sees one go.
+//!
 //! # Checkpoints and backups
 //!
 //! [`Db::checkpoint`] makes a database of its own out of one instant, of hard links where it can, while
@@ -234,6 +239,11 @@ pub use txn::{Savepoint, Transaction, TransactionIter};
 pub mod merge {
     pub use crate::base::built_in::{APPEND, COUNTER, MAX, SET_UNION, members, set};
     pub use crate::base::hooks::{Associative, MergeOperator, associative};
+}
+
+/// Compaction filters: which values may go when tables are rewritten.
+pub mod filter {
+    pub use crate::base::filter::{CompactionFilter, Decision};
 }
 
 /// The default of each option, under the option's name.

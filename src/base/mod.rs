@@ -10,6 +10,7 @@ pub mod coding;
 pub mod cursor;
 pub mod error;
 pub mod expiring;
+pub mod filter;
 pub mod hooks;
 pub mod key;
 pub mod key_range;

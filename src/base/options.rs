@@ -4,6 +4,7 @@
 //! the others take effect at each open. Each default is a public constant that docs and code use.
 
 use super::error::{Error, Result};
+use super::filter::{CompactionFilter, CompactionFilters};
 use super::hooks::{MergeOperator, MergeOperators};
 use std::time::Duration;
 
@@ -172,6 +173,7 @@ pub struct Options {
     pub(crate) error_if_exists: bool,
     pub(crate) default_keyspace: KeyspaceOptions,
     pub(crate) merge_operators: MergeOperators,
+    pub(crate) compaction_filters: CompactionFilters,
 }
 
 impl Default for Options {
@@ -190,6 +192,7 @@ impl Default for Options {
             error_if_exists: false,
             default_keyspace: KeyspaceOptions::default(),
             merge_operators: MergeOperators::default(),
+            compaction_filters: CompactionFilters::default(),
         }
     }
 }
@@ -300,6 +303,20 @@ impl Options {
         self
     }
 
+    /// Registers a compaction filter under a name that keyspaces can take:
+    /// [`KeyspaceOptions::compaction_filter`].
+    ///
+    /// Filters are code, and not stored: register them at each open.
+    #[must_use]
+    pub fn compaction_filter(
+        mut self,
+        name: impl Into<String>,
+        filter: impl CompactionFilter,
+    ) -> Self {
+        self.compaction_filters.register(name.into(), filter);
+        self
+    }
+
     /// Fails on the first option that is out of range, naming it.
     pub(crate) fn check(&self) -> Result<()> {
         within("memory_bytes", self.memory_bytes, 1 << 16, 1 << 50)?;
@@ -338,6 +355,8 @@ pub struct KeyspaceOptions {
     /// Empty: no merges.
     pub(crate) merge_operator: String,
     pub(crate) ttl: Option<Duration>,
+    /// Empty: none.
+    pub(crate) compaction_filter: String,
     /// Which options were set by the caller: one bit each, in the order above.
     pub(crate) set: u16,
 }
@@ -357,6 +376,7 @@ impl Default for KeyspaceOptions {
             size_ratio: SIZE_RATIO,
             merge_operator: String::new(),
             ttl: None,
+            compaction_filter: String::new(),
             set: 0,
         }
     }
@@ -434,6 +454,15 @@ impl KeyspaceOptions {
         11, ttl: Option<Duration>
     }
 
+    /// The name of the filter that says which values may go when tables are rewritten
+    /// ([`filter`](crate::filter)); an empty one for none. Default: none. Can change at reopen.
+    #[must_use]
+    pub fn compaction_filter(mut self, name: impl Into<String>) -> Self {
+        self.compaction_filter = name.into();
+        self.set |= 1 << 12;
+        self
+    }
+
     /// The codec for tables of `level`.
     pub(crate) fn compression_at(&self, level: usize) -> Compression {
         let last = self.compression.last().copied().unwrap_or_default();
@@ -464,12 +493,12 @@ impl KeyspaceOptions {
         within("level0_runs", u64::from(self.level0_runs), 1, 64)?;
         within("tier_runs", u64::from(self.tier_runs), 1, 64)?;
         within("size_ratio", u64::from(self.size_ratio), 2, 100)?;
-        within(
-            "the length of merge_operator",
-            self.merge_operator.len() as u64,
-            0,
-            255,
-        )?;
+        for (what, name) in [
+            ("the length of merge_operator", &self.merge_operator),
+            ("the length of compaction_filter", &self.compaction_filter),
+        ] {
+            within(what, name.len() as u64, 0, 255)?;
+        }
         if self.ttl.is_some() && !self.merge_operator.is_empty() {
             return Err(
                 Error::invalid("options ttl and merge_operator exclude each other")

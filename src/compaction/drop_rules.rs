@@ -170,6 +170,13 @@ impl<'a> DropRules<'a> {
         self.below.may_hold(key)
     }
 
+    /// True when a deletion of `key`, which is the one judged last, with this number hides nothing.
+    #[inline]
+    pub(super) fn needs_no_deletion(&mut self, key: &[u8], tag: Tag) -> bool {
+        let seen_by_all = self.stripe(tag.seqno()) == 0 && !self.snapshots.is_empty();
+        seen_by_all && !self.below.may_hold(key)
+    }
+
     /// Judges the next entry.
     ///
     /// # Errors
@@ -211,8 +218,7 @@ impl<'a> DropRules<'a> {
         if kind != ValueKind::Merge {
             self.covered = Some(stripe);
         }
-        let seen_by_all = stripe == 0 && !self.snapshots.is_empty();
-        if kind == ValueKind::Delete && seen_by_all && !self.below.may_hold(key) {
+        if kind == ValueKind::Delete && self.needs_no_deletion(key, tag) {
             return Ok(Verdict::Drop);
         }
         Ok(Verdict::Keep {

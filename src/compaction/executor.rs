@@ -12,6 +12,7 @@
 
 use super::drop_rules::{Below, DropRules, Verdict};
 use super::expired::{Entry, entry_of};
+use super::filtering::{Filtering, Instead};
 use super::fold::Fold;
 use super::job::Job;
 use super::split::Splitter;
@@ -91,12 +92,14 @@ pub fn execute(job: &Job, workshop: &Workshop<'_>) -> Result<Outcome> {
     };
     let dropped = outputs.write(&mut merge, &mut rules, promised, tell)?;
     let bytes_written = outputs.bytes();
+    let filtered = outputs.filtered;
     edit.added = outputs.keep();
     Ok(Outcome {
         edit,
         bytes_read: job.bytes(),
         bytes_written,
         entries_dropped: dropped,
+        filtered,
     })
 }
 
@@ -141,6 +144,7 @@ pub fn flush(memtables: &[Arc<Memtable>], workshop: &Workshop<'_>) -> Result<Out
         bytes_read: bytes,
         bytes_written,
         entries_dropped: dropped,
+        filtered: 0,
     })
 }
 
@@ -197,6 +201,8 @@ struct Outputs<'a> {
     told: u64,
     /// Ranges deleted up to here are applied to all that goes into them.
     deleted_through: SeqNo,
+    /// Values that the filter removed or changed.
+    filtered: u64,
 }
 
 impl<'a> Outputs<'a> {
@@ -211,6 +217,7 @@ impl<'a> Outputs<'a> {
             added: Vec::new(),
             told: 0,
             deleted_through: SeqNo::ZERO,
+            filtered: 0,
         }
     }
 
@@ -245,6 +252,9 @@ impl<'a> Outputs<'a> {
             match rules.judge(key, tag)? {
                 Verdict::Keep { first } if tag.kind() == ValueKind::Merge => {
                     fold.add(first, key, tag, value)?;
+                }
+                Verdict::Keep { first } if self.workshop.filtering.is_some() => {
+                    dropped += self.add_filtered(first, key, tag, value, rules)?;
                 }
                 Verdict::Keep { first } => self.add(first, key, tag, value)?,
                 Verdict::Drop => dropped += 1,
@@ -291,6 +301,30 @@ impl<'a> Outputs<'a> {
         }
         fold.clear();
         Ok(fewer)
+    }
+
+    /// Writes what the filter makes of an entry; how many entries fewer that are.
+    fn add_filtered(
+        &mut self,
+        first: bool,
+        key: &[u8],
+        tag: Tag,
+        value: &[u8],
+        rules: &mut DropRules<'_>,
+    ) -> Result<u64> {
+        let ask = |filtering: &Filtering| filtering.ask(key, tag, value);
+        let instead = self.workshop.filtering.as_ref().and_then(ask);
+        self.filtered += u64::from(instead.is_some());
+        match instead {
+            None => self.add(first, key, tag, value)?,
+            Some(Instead::Entry(entry)) => self.add(first, key, tag, &entry)?,
+            Some(Instead::Deletion) if rules.needs_no_deletion(key, tag) => return Ok(1),
+            Some(Instead::Deletion) => {
+                let deletion = Tag::new(tag.seqno(), ValueKind::Delete);
+                self.add(first, key, deletion, &[])?;
+            }
+        }
+        Ok(0)
     }
 
     fn pause(&mut self) -> Result<()> {

@@ -19,6 +19,7 @@
 mod drop_rules;
 mod executor;
 mod expired;
+mod filtering;
 mod fold;
 mod job;
 pub mod policy;
@@ -37,6 +38,7 @@ use crate::version::KeyspaceEdit;
 use std::fmt;
 
 pub use executor::{execute, flush};
+pub use filtering::Filtering;
 pub use job::{Busy, Job, Reason};
 
 /// What labour needs from outside.
@@ -59,6 +61,8 @@ pub struct Workshop<'a> {
     pub snapshots: &'a [SeqNo],
     /// What expires up to then has expired for all of them; `None`: nothing has.
     pub expired: Option<Time>,
+    /// The keyspace's filter, and what it may be asked about.
+    pub filtering: Option<Filtering>,
     /// Set when the job should give up (close).
     pub stop: &'a AtomicBool,
     /// Called every thousand entries or mebibyte, with the bytes written since the last time: lets a
@@ -89,4 +93,6 @@ pub struct Outcome {
     pub bytes_written: u64,
     /// Entries dropped.
     pub entries_dropped: u64,
+    /// Values that the filter removed or changed.
+    pub filtered: u64,
 }

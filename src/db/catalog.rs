@@ -66,6 +66,9 @@ pub(crate) fn encode(options: &KeyspaceOptions) -> Vec<u8> {
     if let Some(ttl) = options.ttl {
         field(11, &millis(ttl).to_le_bytes());
     }
+    if !options.compaction_filter.is_empty() {
+        field(12, options.compaction_filter.as_bytes());
+    }
     out
 }
 
@@ -109,6 +112,7 @@ fn decode_fields(bytes: &[u8]) -> Option<KeyspaceOptions> {
             9 => options.size_ratio = small()?,
             10 => options.merge_operator = String::from_utf8(value.to_vec()).ok()?,
             11 => options.ttl = Some(Duration::from_millis(number()?)),
+            12 => options.compaction_filter = String::from_utf8(value.to_vec()).ok()?,
             _ => {}
         }
     }
@@ -148,7 +152,7 @@ pub(crate) fn resolve(
     }
     take!(0 write_buffer_bytes, 1 immutables_max, 2 compression, 3 filter_bits_per_key,
           5 table_bytes, 6 compaction, 7 level0_runs, 8 tier_runs, 9 size_ratio, 10 merge_operator,
-          11 ttl);
+          11 ttl, 12 compaction_filter);
     options.set = 0;
     options.check()?;
     Ok(options)
@@ -172,6 +176,7 @@ mod tests {
             .tier_runs(5)
             .size_ratio(6)
             .merge_operator("counter")
+            .compaction_filter("gone")
     }
 
     #[test]

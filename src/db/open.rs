@@ -128,6 +128,7 @@ impl Options {
             closed: Arc::default(),
             merge_operators: self.merge_operators.clone(),
             clock: Arc::clone(versions.clock()),
+            compaction_filters: self.compaction_filters.clone(),
         });
         let trees = open_trees(&tree_context, &self)?;
         recover::replay(&fs, &versions, &trees, hasher, &replayed)?;

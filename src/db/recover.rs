@@ -377,6 +377,7 @@ fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId) -> Result<()> {
     let work = Work {
         // Nobody has a snapshot yet: only the newest version of a key can be asked for.
         horizon: &|| Horizon::at(SeqNo::MAX),
+        unless_read: &|_, act| Some(act()),
         stop: &stop,
         breathe: &|_| {},
         progressed: &|| {},

@@ -268,6 +268,7 @@ impl Core {
     pub(crate) fn with_work<T>(&self, tree: &Tree, run: impl FnOnce(&Work<'_>) -> T) -> T {
         let work = Work {
             horizon: &|| self.horizon(),
+            unless_read: &|from, act| self.snapshots.unless_read(from, act),
             stop: self.board.stopped(),
             breathe: &|bytes| self.take_breath(bytes),
             progressed: &|| self.update_stall(),

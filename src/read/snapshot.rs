@@ -35,6 +35,8 @@ impl From<SeqNo> for At {
 pub struct Horizon {
     /// All numbers that are read at, ascending, without duplicates, and last what is visible now.
     pub snapshots: Vec<SeqNo>,
+    /// The newest number that somebody reads at.
+    pub newest_reader: Option<SeqNo>,
     /// What expires up to then has expired for everybody; `None`: nothing expires.
     pub expired: Option<Time>,
 }
@@ -44,6 +46,7 @@ impl Horizon {
     pub fn at(seqno: SeqNo) -> Horizon {
         Horizon {
             snapshots: vec![seqno],
+            newest_reader: Some(seqno),
             expired: None,
         }
     }
@@ -115,6 +118,7 @@ impl SnapshotList {
         let visible = visible();
         let now = self.0.clock.reading();
         let mut snapshots: Vec<SeqNo> = live.keys().copied().collect();
+        let newest_reader = snapshots.last().copied();
         let earliest = live.values().map(|readers| readers.time).min();
         let expired = now.map(|now| earliest.map_or(now, |time| time.min(now)));
         drop(live);
@@ -125,7 +129,19 @@ impl SnapshotList {
         if snapshots.last() != Some(&visible) {
             snapshots.push(visible);
         }
-        Horizon { snapshots, expired }
+        Horizon {
+            snapshots,
+            newest_reader,
+            expired,
+        }
+    }
+
+    /// Does `act` while nobody reads at `from` or a later number, and nobody begins to; `None` when
+    /// somebody does. Who begins to read waits meanwhile.
+    pub fn unless_read<T>(&self, from: SeqNo, act: impl FnOnce() -> T) -> Option<T> {
+        let live = self.0.live.lock();
+        let is_read = live.range(from..).next().is_some();
+        (!is_read).then(act)
     }
 
     /// The oldest number, and how many snapshots there are.

@@ -5,6 +5,7 @@
 
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::filter::{CompactionFilters, Filter};
 use crate::base::hooks::MergeOperators;
 use crate::base::operation::Operation;
 use crate::base::options::KeyspaceOptions;
@@ -39,6 +40,8 @@ pub struct TreeContext {
     pub merge_operators: MergeOperators,
     /// What says when values expire.
     pub clock: Arc<Clock>,
+    /// Those that are registered.
+    pub compaction_filters: CompactionFilters,
 }
 
 /// See the room's text.
@@ -50,6 +53,7 @@ pub struct Tree {
     options: KeyspaceOptions,
     /// In milliseconds; `u64::MAX`: none.
     ttl: AtomicU64,
+    pub(super) filter: Option<Filter>,
     pub(super) views: Switch<View>,
     pub(super) busy: Mutex<Busy>,
     pub(super) flushing: AtomicBool,
@@ -134,8 +138,10 @@ impl Tree {
             folding: context.merge_operators.folding(&options.merge_operator),
             clock: Arc::clone(&context.clock),
         };
+        let filter = (context.compaction_filters).named(&options.compaction_filter);
         Tree {
             context,
+            filter,
             id: state.id,
             name: state.name.clone(),
             ttl: AtomicU64::new(options.ttl.map_or(u64::MAX, millis)),

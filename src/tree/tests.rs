@@ -57,6 +57,7 @@ fn world() -> (Arc<VersionSet>, Tree) {
         closed: Arc::default(),
         merge_operators: Default::default(),
         clock: Arc::default(),
+        compaction_filters: Default::default(),
     });
     let state = versions.keyspace(ORDERS).unwrap();
     let tree = Tree::open(Arc::clone(&context), &state, KeyspaceOptions::new());
@@ -70,6 +71,7 @@ fn world() -> (Arc<VersionSet>, Tree) {
 fn work<'a>(stop: &'a AtomicBool, sync_log: &'a dyn Fn() -> Result<()>) -> Work<'a> {
     Work {
         horizon: &|| Horizon::at(SeqNo::MAX),
+        unless_read: &|_, act| Some(act()),
         stop,
         breathe: &|_| {},
         progressed: &|| {},
@@ -141,6 +143,7 @@ fn a_job_that_fails_has_merged_nothing() {
     // Snapshots of all of them, so that every version is kept.
     let all = || Horizon {
         snapshots: (1..9_000).map(SeqNo::new).collect(),
+        newest_reader: None,
         expired: None,
     };
     let work = Work {

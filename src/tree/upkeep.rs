@@ -2,10 +2,11 @@
 
 use super::state::Tree;
 use crate::base::error::{Error, Result};
+use crate::base::filter::Filter;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::types::{FileId, SeqNo};
-use crate::compaction::{self, Job, Outcome, Workshop, policy};
+use crate::compaction::{self, Filtering, Job, Outcome, Workshop, policy};
 use crate::memtable::Memtable;
 use crate::read::Horizon;
 use crate::table::BirthIdentity;
@@ -17,6 +18,8 @@ use std::cell::RefCell;
 pub struct Work<'a> {
     /// What no reader tells apart any more; asked when a job starts.
     pub horizon: &'a dyn Fn() -> Horizon,
+    /// Does what it is given while nobody reads at the number or a later one; `None` when somebody does.
+    pub unless_read: &'a dyn Fn(SeqNo, &mut dyn FnMut() -> Result<()>) -> Option<Result<()>>,
     /// Set when the work should be given up.
     pub stop: &'a AtomicBool,
     /// Called now and then inside a compaction, with the bytes written since the last time: a flush
@@ -119,6 +122,7 @@ impl Tree {
             folding: self.view().folding.clone(),
             snapshots: &horizon.snapshots,
             expired: horizon.expired,
+            filtering: None,
             stop: work.stop,
             breathe: work.breathe,
             progressed: work.progressed,
@@ -263,19 +267,48 @@ impl Tree {
     }
 
     fn run_reserved(&self, job: &Job, work: &Work<'_>) -> Result<Outcome> {
+        let mut filter = self.filter.as_ref();
+        loop {
+            match self.run_with(filter.take(), job, work)? {
+                Some(outcome) => return Ok(outcome),
+                // Somebody began to read what it removes: once more, and nothing is filtered.
+                None => continue,
+            }
+        }
+    }
+
+    /// `None`: the filter has changed what somebody reads, so nothing was installed.
+    fn run_with(
+        &self,
+        filter: Option<&Filter>,
+        job: &Job,
+        work: &Work<'_>,
+    ) -> Result<Option<Outcome>> {
         let horizon = (work.horizon)();
         let versions = &self.context.versions;
         let allocations = Allocations::new(versions);
         let allocate_file = || allocations.file();
         let allocate_order = || versions.allocate_order();
-        let workshop = self.workshop(work, &horizon, &allocate_file, &allocate_order);
+        let filtering = filter.and_then(|filter| Filtering::new(filter.clone(), &horizon));
+        let through = filtering.as_ref().map(Filtering::through);
+        let workshop = Workshop {
+            filtering,
+            ..self.workshop(work, &horizon, &allocate_file, &allocate_order)
+        };
         let mut outcome = compaction::execute(job, &workshop)?;
         outcome.edit.id = self.id();
-        if self.install(outcome.edit.clone())? {
-            allocations.keep();
-        }
-        self.refresh_view(&[]);
-        Ok(outcome)
+        let mut install = || -> Result<()> {
+            if self.install(outcome.edit.clone())? {
+                allocations.keep();
+            }
+            self.refresh_view(&[]);
+            Ok(())
+        };
+        let installed = match through.filter(|_| outcome.filtered != 0) {
+            None => Some(install()),
+            Some(through) => (work.unless_read)(through, &mut install),
+        };
+        installed.map(|done| done.map(|()| outcome)).transpose()
     }
 }
 

@@ -9,6 +9,7 @@ mod conditional;
 mod errors;
 mod face;
 mod faults;
+mod filters;
 mod merge_operators;
 mod merges;
 mod model;

@@ -87,6 +87,7 @@ impl World {
             options: &self.options,
             snapshots: &snapshots,
             expired: None,
+            filtering: None,
             stop: &self.stop,
             breathe: &|_| {},
             progressed: &|| {},
@@ -446,6 +447,7 @@ fn the_debt_falls_while_a_job_works() {
         let progressed = || debts.borrow_mut().push(debt());
         let shop = Workshop {
             folding: Folding::default(),
+            filtering: None,
             progressed: &progressed,
             ..*shop
         };

@@ -174,6 +174,7 @@ impl Moment {
                 // Nothing is dropped.
                 snapshots: &[],
                 expired: None,
+                filtering: None,
                 stop: core.board.stopped(),
                 breathe: &|_| {},
                 progressed: &|| {},
