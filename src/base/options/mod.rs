@@ -3,10 +3,17 @@
 //! An option that shapes files is stored with the keyspace and checked when it is opened again;
 //! the others take effect at each open. Each default is a public constant that docs and code use.
 
+mod keyspace;
+
 use super::error::{Error, Result};
 use super::filter::{CompactionFilter, CompactionFilters};
 use super::hooks::{MergeOperator, MergeOperators};
 use std::time::Duration;
+
+pub use keyspace::{
+    BLOCK_BYTES, FILTER_BITS_PER_KEY, IMMUTABLES_MAX, KeyspaceOptions, LEVEL0_RUNS, SIZE_RATIO,
+    TABLE_BYTES, TIER_RUNS, WRITE_BUFFER_BYTES,
+};
 
 /// Default of [`Options::memory_bytes`]: 512 MiB.
 pub const MEMORY_BYTES: u64 = 512 << 20;
@@ -16,22 +23,6 @@ pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
 pub const BACKGROUND_THREADS: usize = 2;
 /// The least that [`Options::rate_limit`] and [`Db::scrub`](crate::Db::scrub) take: 64 KiB a second.
 pub const RATE_LIMIT_MIN: u64 = 64 << 10;
-/// Default of [`KeyspaceOptions::write_buffer_bytes`]: 64 MiB.
-pub const WRITE_BUFFER_BYTES: u64 = 64 << 20;
-/// Default of [`KeyspaceOptions::block_bytes`]: 4 KiB.
-pub const BLOCK_BYTES: u32 = 4 << 10;
-/// Default of [`KeyspaceOptions::table_bytes`]: 64 MiB.
-pub const TABLE_BYTES: u64 = 64 << 20;
-/// Default of [`KeyspaceOptions::filter_bits_per_key`]: 12.
-pub const FILTER_BITS_PER_KEY: u32 = 12;
-/// Default of [`KeyspaceOptions::level0_runs`]: 4.
-pub const LEVEL0_RUNS: u32 = 4;
-/// Default of [`KeyspaceOptions::tier_runs`]: 4.
-pub const TIER_RUNS: u32 = 4;
-/// Default of [`KeyspaceOptions::size_ratio`]: 8.
-pub const SIZE_RATIO: u32 = 8;
-/// Default of [`KeyspaceOptions::immutables_max`]: 4.
-pub const IMMUTABLES_MAX: u32 = 4;
 
 /// How far a write has gone when it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -209,19 +200,6 @@ macro_rules! setter {
     };
 }
 
-/// Declares a by-value setter that also remembers that the option was set: its bit comes first.
-macro_rules! keyspace_setter {
-    ($(#[$doc:meta])* $bit:literal, $name:ident: $type:ty) => {
-        $(#[$doc])*
-        #[must_use]
-        pub fn $name(mut self, $name: $type) -> Self {
-            self.$name = $name;
-            self.set |= 1 << $bit;
-            self
-        }
-    };
-}
-
 impl Options {
     /// The defaults.
     pub fn new() -> Self {
@@ -336,184 +314,6 @@ impl Options {
         }
         check_rate("rate_limit", self.rate_limit)?;
         self.default_keyspace.check()
-    }
-}
-
-/// Options of one keyspace; see each method for its default.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeyspaceOptions {
-    pub(crate) write_buffer_bytes: u64,
-    pub(crate) immutables_max: u32,
-    pub(crate) compression: Vec<Compression>,
-    pub(crate) filter_bits_per_key: u32,
-    pub(crate) block_bytes: u32,
-    pub(crate) table_bytes: u64,
-    pub(crate) compaction: CompactionStyle,
-    pub(crate) level0_runs: u32,
-    pub(crate) tier_runs: u32,
-    pub(crate) size_ratio: u32,
-    /// Empty: no merges.
-    pub(crate) merge_operator: String,
-    pub(crate) ttl: Option<Duration>,
-    /// Empty: none.
-    pub(crate) compaction_filter: String,
-    /// Which options were set by the caller: one bit each, in the order above.
-    pub(crate) set: u16,
-}
-
-impl Default for KeyspaceOptions {
-    fn default() -> Self {
-        KeyspaceOptions {
-            write_buffer_bytes: WRITE_BUFFER_BYTES,
-            immutables_max: IMMUTABLES_MAX,
-            compression: vec![Compression::None],
-            filter_bits_per_key: FILTER_BITS_PER_KEY,
-            block_bytes: BLOCK_BYTES,
-            table_bytes: TABLE_BYTES,
-            compaction: CompactionStyle::default(),
-            level0_runs: LEVEL0_RUNS,
-            tier_runs: TIER_RUNS,
-            size_ratio: SIZE_RATIO,
-            merge_operator: String::new(),
-            ttl: None,
-            compaction_filter: String::new(),
-            set: 0,
-        }
-    }
-}
-
-impl KeyspaceOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    keyspace_setter! {
-        /// Bytes of entries a memtable holds before it is flushed. Default [`WRITE_BUFFER_BYTES`].
-        0, write_buffer_bytes: u64
-    }
-    keyspace_setter! {
-        /// Memtables that may wait for their flush while another is filled; when that is full too,
-        /// writers wait. Default [`IMMUTABLES_MAX`].
-        1, immutables_max: u32
-    }
-    keyspace_setter! {
-        /// Compression by level, the last entry for all deeper ones. Default: none anywhere.
-        2, compression: Vec<Compression>
-    }
-    keyspace_setter! {
-        /// Filter bits for each key, 0 for no filter. Default [`FILTER_BITS_PER_KEY`].
-        3, filter_bits_per_key: u32
-    }
-    keyspace_setter! {
-        /// Smallest block, in bytes: a power of two from 256 to 65,536. Default [`BLOCK_BYTES`].
-        /// Shapes files: fixed when the keyspace is created.
-        4, block_bytes: u32
-    }
-    keyspace_setter! {
-        /// Size at which compaction starts a new table, in bytes. Default [`TABLE_BYTES`].
-        5, table_bytes: u64
-    }
-    keyspace_setter! {
-        /// The shape of the tree. Default [`CompactionStyle::Lazy`]. Can change at reopen.
-        6, compaction: CompactionStyle
-    }
-    keyspace_setter! {
-        /// Runs in level 0 that call for a compaction. Default [`LEVEL0_RUNS`].
-        7, level0_runs: u32
-    }
-    keyspace_setter! {
-        /// Runs in a middle level that call for a compaction ([`CompactionStyle::Lazy`] only).
-        /// Default [`TIER_RUNS`].
-        8, tier_runs: u32
-    }
-    keyspace_setter! {
-        /// How much larger each level is than the one above. Default [`SIZE_RATIO`].
-        9, size_ratio: u32
-    }
-
-    /// The name of the operator that says what a merge means; needed for
-    /// [`Keyspace::merge`](crate::Keyspace::merge). Default: none.
-    ///
-    /// Shapes what is stored: once given it stays with the keyspace. A keyspace without one can be
-    /// given one at any time.
-    #[must_use]
-    pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
-        self.merge_operator = name.into();
-        self.set |= 1 << 10;
-        self
-    }
-
-    keyspace_setter! {
-        /// How long a value lives that is put without a [`WriteOptions::ttl`] of its own. Default
-        /// `None`: for ever. Can change at any time, for what is written from then on
-        /// ([`Db::keyspace`](crate::Db::keyspace)).
-        ///
-        /// A keyspace whose values expire has no merges: an operand has no expiry, so what it makes
-        /// would stay for ever.
-        11, ttl: Option<Duration>
-    }
-
-    /// The name of the filter that says which values may go when tables are rewritten
-    /// ([`filter`](crate::filter)); an empty one for none. Default: none. Can change at reopen.
-    #[must_use]
-    pub fn compaction_filter(mut self, name: impl Into<String>) -> Self {
-        self.compaction_filter = name.into();
-        self.set |= 1 << 12;
-        self
-    }
-
-    /// The codec for tables of `level`.
-    pub(crate) fn compression_at(&self, level: usize) -> Compression {
-        let last = self.compression.last().copied().unwrap_or_default();
-        self.compression.get(level).copied().unwrap_or(last)
-    }
-
-    /// Fails on the first option that is out of range, naming it.
-    pub(crate) fn check(&self) -> Result<()> {
-        within(
-            "write_buffer_bytes",
-            self.write_buffer_bytes,
-            1 << 10,
-            1 << 36,
-        )?;
-        within("immutables_max", u64::from(self.immutables_max), 1, 64)?;
-        within(
-            "filter_bits_per_key",
-            u64::from(self.filter_bits_per_key),
-            0,
-            32,
-        )?;
-        within("block_bytes", u64::from(self.block_bytes), 256, 64 << 10)?;
-        if !self.block_bytes.is_power_of_two() {
-            return Err(Error::invalid("option block_bytes is out of range")
-                .expected("a power of two", self.block_bytes));
-        }
-        within("table_bytes", self.table_bytes, 1 << 10, 1 << 40)?;
-        within("level0_runs", u64::from(self.level0_runs), 1, 64)?;
-        within("tier_runs", u64::from(self.tier_runs), 1, 64)?;
-        within("size_ratio", u64::from(self.size_ratio), 2, 100)?;
-        for (what, name) in [
-            ("the length of merge_operator", &self.merge_operator),
-            ("the length of compaction_filter", &self.compaction_filter),
-        ] {
-            within(what, name.len() as u64, 0, 255)?;
-        }
-        if self.ttl.is_some() && !self.merge_operator.is_empty() {
-            return Err(
-                Error::invalid("options ttl and merge_operator exclude each other")
-                    .advice("Give single values a ttl: `WriteOptions::ttl`."),
-            );
-        }
-        for codec in &self.compression {
-            if !codec.is_supported() {
-                return Err(
-                    Error::invalid(format!("compression {codec:?} is not compiled in"))
-                        .advice("Build alluvium with the cargo feature of that name."),
-                );
-            }
-        }
-        Ok(())
     }
 }
 
