@@ -14,7 +14,7 @@
 
 use crate::base::ranges::Pieces;
 use crate::base::sync::Arc;
-use crate::base::types::FileId;
+use crate::base::types::{FileId, SeqNo};
 use crate::version::TableEntry;
 use std::collections::HashSet;
 use std::fmt;
@@ -32,6 +32,8 @@ pub enum Reason {
     Expired,
     /// All its keys are deleted with ranges.
     Deleted,
+    /// More is kept than the keyspace is to keep, and it is the oldest.
+    Oldest,
     /// Asked for.
     Manual,
     /// Nothing else to do.
@@ -51,7 +53,8 @@ pub struct Job {
     pub output_order: Option<u64>,
     /// Inputs only change their level: no bytes are read.
     pub trivial_move: bool,
-    /// Inputs only go: all their keys are deleted with ranges, for everybody. No bytes are read.
+    /// Inputs only go. No bytes are read: all their keys are deleted with ranges, for everybody, or
+    /// they are to be forgotten ([`Job::forgets_from`]).
     pub drops: bool,
     /// Keys at which outputs are cut (boundaries of the tables below), ascending.
     pub cuts: Vec<Vec<u8>>,
@@ -72,6 +75,15 @@ impl Job {
     pub fn bytes(&self) -> u64 {
         self.tables()
             .fold(0, |sum, t| sum.saturating_add(t.meta().summary.bytes))
+    }
+
+    /// The first number of what the keyspace is to forget: the job may be installed only while nobody
+    /// reads there or later.
+    pub fn forgets_from(&self) -> Option<SeqNo> {
+        if self.reason != Reason::Oldest {
+            return None;
+        }
+        self.tables().map(|t| t.meta().summary.seqnos.0).min()
     }
 
     /// Smallest and largest user key of the inputs; `None` for a job without inputs.

@@ -11,7 +11,7 @@
 
 use crate::base::coding::{Decoder, put_bytes, put_varint};
 use crate::base::error::{Error, Result};
-use crate::base::options::{CompactionStyle, Compression, KeyspaceOptions};
+use crate::base::options::{CompactionStyle, Compression, FIFO_BYTES, KeyspaceOptions};
 use crate::base::sync::Arc;
 use crate::base::types::{KeyspaceId, millis};
 use crate::tree::Tree;
@@ -69,6 +69,9 @@ pub(crate) fn encode(options: &KeyspaceOptions) -> Vec<u8> {
     if !options.compaction_filter.is_empty() {
         field(12, options.compaction_filter.as_bytes());
     }
+    if options.fifo_bytes != FIFO_BYTES {
+        field(13, &options.fifo_bytes.to_le_bytes());
+    }
     out
 }
 
@@ -113,6 +116,7 @@ fn decode_fields(bytes: &[u8]) -> Option<KeyspaceOptions> {
             10 => options.merge_operator = String::from_utf8(value.to_vec()).ok()?,
             11 => options.ttl = Some(Duration::from_millis(number()?)),
             12 => options.compaction_filter = String::from_utf8(value.to_vec()).ok()?,
+            13 => options.fifo_bytes = number()?,
             _ => {}
         }
     }
@@ -152,7 +156,7 @@ pub(crate) fn resolve(
     }
     take!(0 write_buffer_bytes, 1 immutables_max, 2 compression, 3 filter_bits_per_key,
           5 table_bytes, 6 compaction, 7 level0_runs, 8 tier_runs, 9 size_ratio, 10 merge_operator,
-          11 ttl, 12 compaction_filter);
+          11 ttl, 12 compaction_filter, 13 fifo_bytes);
     options.set = 0;
     options.check()?;
     Ok(options)
@@ -177,6 +181,7 @@ mod tests {
             .size_ratio(6)
             .merge_operator("counter")
             .compaction_filter("gone")
+            .fifo_bytes(1 << 40)
     }
 
     #[test]

@@ -13,13 +13,16 @@ use crate::table::BirthIdentity;
 use crate::version::{KeyspaceEdit, VersionEdit, VersionSet};
 use std::cell::RefCell;
 
+/// Does what it is given while nobody reads at the number or a later one; `None` when somebody does.
+type UnlessRead<'a> = dyn Fn(SeqNo, &mut dyn FnMut() -> Result<()>) -> Option<Result<()>> + 'a;
+
 /// What upkeep asks of whoever runs it.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
     /// What no reader tells apart any more; asked when a job starts.
     pub horizon: &'a dyn Fn() -> Horizon,
-    /// Does what it is given while nobody reads at the number or a later one; `None` when somebody does.
-    pub unless_read: &'a dyn Fn(SeqNo, &mut dyn FnMut() -> Result<()>) -> Option<Result<()>>,
+    /// What becomes of what nobody reads.
+    pub unless_read: &'a UnlessRead<'a>,
     /// Set when the work should be given up.
     pub stop: &'a AtomicBool,
     /// Called now and then inside a compaction, with the bytes written since the last time: a flush
@@ -271,13 +274,15 @@ impl Tree {
         loop {
             match self.run_with(filter.take(), job, work)? {
                 Some(outcome) => return Ok(outcome),
-                // Somebody began to read what it removes: once more, and nothing is filtered.
+                // Somebody began to read what it removes: that stays for now,
+                None if job.forgets_from().is_some() => return Ok(Outcome::default()),
+                // or it is done once more, and nothing is filtered.
                 None => continue,
             }
         }
     }
 
-    /// `None`: the filter has changed what somebody reads, so nothing was installed.
+    /// `None`: what would go is read by somebody, so nothing was installed.
     fn run_with(
         &self,
         filter: Option<&Filter>,
@@ -304,9 +309,10 @@ impl Tree {
             self.refresh_view(&[]);
             Ok(())
         };
-        let installed = match through.filter(|_| outcome.filtered != 0) {
+        let filtered = through.filter(|_| outcome.filtered != 0);
+        let installed = match job.forgets_from().or(filtered) {
             None => Some(install()),
-            Some(through) => (work.unless_read)(through, &mut install),
+            Some(from) => (work.unless_read)(from, &mut install),
         };
         installed.map(|done| done.map(|()| outcome)).transpose()
     }

@@ -166,6 +166,8 @@ fn bug_13_after_deleting_everything_a_compaction_leaves_nothing() {
     for style in [
         alluvium::CompactionStyle::Lazy,
         alluvium::CompactionStyle::Leveled,
+        alluvium::CompactionStyle::Tiered,
+        alluvium::CompactionStyle::Fifo,
     ] {
         let sim = SimFs::new(13);
         let db = open(&sim, &options().default_keyspace(busy().compaction(style)));

@@ -21,6 +21,7 @@ mod released;
 mod rot;
 mod running;
 mod spec;
+mod styles;
 mod support;
 mod temp_dir;
 mod transactions;

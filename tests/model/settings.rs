@@ -2,7 +2,16 @@
 
 use super::op::Random;
 use super::operator::{OPERATORS, registered};
+use alluvium::filter::Decision;
 use alluvium::{CompactionStyle, Compression, KeyspaceOptions, LogMode, Options, ReadMode, Verify};
+
+/// All of them; what forgets is told to keep everything.
+const STYLES: [CompactionStyle; 4] = [
+    CompactionStyle::Lazy,
+    CompactionStyle::Leveled,
+    CompactionStyle::Tiered,
+    CompactionStyle::Fifo,
+];
 
 /// Keyspaces that a database has at most.
 pub(crate) const SPACES_MAX: usize = 4;
@@ -48,7 +57,10 @@ impl Settings {
             .map(|(block, operator)| keyspace(random, *block).merge_operator(*operator))
             .collect();
         let memory_bytes = random.pick(&[1 << 18, 1 << 20, 8 << 20]);
+        // Every value is written anew, and none of them changes.
+        let same = |_: &[u8], value: &[u8]| Decision::Change(value.to_vec());
         let options = registered(Options::new())
+            .compaction_filter("same", same)
             .memory_bytes(memory_bytes)
             .background_threads(threads)
             .log_segment_bytes(random.pick(&[4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10]))
@@ -79,7 +91,9 @@ fn keyspace(random: &mut Random, block: u32) -> KeyspaceOptions {
         .filter_bits_per_key(random.pick(&[0, 4, 10, 16, 32]))
         .block_bytes(block)
         .table_bytes(random.pick(&[1 << 10, 4 << 10, 32 << 10]))
-        .compaction(random.pick(&[CompactionStyle::Lazy, CompactionStyle::Leveled]))
+        .compaction(random.pick(&STYLES))
+        .fifo_bytes(u64::MAX)
+        .compaction_filter(random.pick(&["", "", "same"]))
         .level0_runs(random.pick(&[1, 2, 4]))
         .tier_runs(random.pick(&[1, 2, 4]))
         .size_ratio(random.pick(&[2, 4, 10]))

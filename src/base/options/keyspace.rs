@@ -21,6 +21,8 @@ pub const LEVEL0_RUNS: u32 = 4;
 pub const TIER_RUNS: u32 = 4;
 /// Default of [`KeyspaceOptions::size_ratio`]: 8.
 pub const SIZE_RATIO: u32 = 8;
+/// Default of [`KeyspaceOptions::fifo_bytes`]: 1 GiB.
+pub const FIFO_BYTES: u64 = 1 << 30;
 /// Default of [`KeyspaceOptions::immutables_max`]: 4.
 pub const IMMUTABLES_MAX: u32 = 4;
 
@@ -55,6 +57,7 @@ pub struct KeyspaceOptions {
     pub(crate) ttl: Option<Duration>,
     /// Empty: none.
     pub(crate) compaction_filter: String,
+    pub(crate) fifo_bytes: u64,
     /// Which options were set by the caller: one bit each, in the order above.
     pub(crate) set: u16,
 }
@@ -75,6 +78,7 @@ impl Default for KeyspaceOptions {
             merge_operator: String::new(),
             ttl: None,
             compaction_filter: String::new(),
+            fifo_bytes: FIFO_BYTES,
             set: 0,
         }
     }
@@ -121,7 +125,7 @@ impl KeyspaceOptions {
         7, level0_runs: u32
     }
     keyspace_setter! {
-        /// Runs in a middle level that call for a compaction ([`CompactionStyle::Lazy`] only).
+        /// Runs in a level below 0 that call for a compaction (not [`CompactionStyle::Leveled`]).
         /// Default [`TIER_RUNS`].
         8, tier_runs: u32
     }
@@ -161,6 +165,16 @@ impl KeyspaceOptions {
         self
     }
 
+    keyspace_setter! {
+        /// So many bytes of tables are kept ([`CompactionStyle::Fifo`] only); what was written first is
+        /// forgotten beyond, a sixteenth of it at a time. Default [`FIFO_BYTES`]. Can change at reopen.
+        ///
+        /// What a snapshot, an iterator or a transaction may read is kept until they are gone, so there
+        /// may be more meanwhile. What was forgotten is as if it had never been written: a merge of
+        /// which the first operands are gone begins with those that are left.
+        13, fifo_bytes: u64
+    }
+
     /// The codec for tables of `level`.
     pub(crate) fn compression_at(&self, level: usize) -> Compression {
         let last = self.compression.last().copied().unwrap_or_default();
@@ -191,6 +205,7 @@ impl KeyspaceOptions {
         within("level0_runs", u64::from(self.level0_runs), 1, 64)?;
         within("tier_runs", u64::from(self.tier_runs), 1, 64)?;
         within("size_ratio", u64::from(self.size_ratio), 2, 100)?;
+        within("fifo_bytes", self.fifo_bytes, 1 << 10, u64::MAX)?;
         for (what, name) in [
             ("the length of merge_operator", &self.merge_operator),
             ("the length of compaction_filter", &self.compaction_filter),

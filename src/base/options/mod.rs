@@ -11,8 +11,8 @@ use super::hooks::{MergeOperator, MergeOperators};
 use std::time::Duration;
 
 pub use keyspace::{
-    BLOCK_BYTES, FILTER_BITS_PER_KEY, IMMUTABLES_MAX, KeyspaceOptions, LEVEL0_RUNS, SIZE_RATIO,
-    TABLE_BYTES, TIER_RUNS, WRITE_BUFFER_BYTES,
+    BLOCK_BYTES, FIFO_BYTES, FILTER_BITS_PER_KEY, IMMUTABLES_MAX, KeyspaceOptions, LEVEL0_RUNS,
+    SIZE_RATIO, TABLE_BYTES, TIER_RUNS, WRITE_BUFFER_BYTES,
 };
 
 /// Default of [`Options::memory_bytes`]: 512 MiB.
@@ -135,6 +135,12 @@ pub enum CompactionStyle {
     Lazy = 0,
     /// Classic leveling: one run a level. Fewest runs to scan, 10 to 20 writes a byte.
     Leveled = 1,
+    /// Tiering, which RocksDB calls universal: several runs in each level. Fewest bytes written, most
+    /// runs to read; up to three times the space of the live data, and level 0.
+    Tiered = 2,
+    /// First in, first out: keeps about [`KeyspaceOptions::fifo_bytes`] and **forgets** what was written
+    /// first, in whole tables and without a trace. For caches, logs and metrics.
+    Fifo = 3,
 }
 
 impl CompactionStyle {
@@ -143,6 +149,8 @@ impl CompactionStyle {
         Some(match byte {
             0 => CompactionStyle::Lazy,
             1 => CompactionStyle::Leveled,
+            2 => CompactionStyle::Tiered,
+            3 => CompactionStyle::Fifo,
             _ => return None,
         })
     }

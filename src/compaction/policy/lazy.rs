@@ -26,10 +26,7 @@
 
 use super::super::job::{Job, Reason};
 use super::select::Ground;
-use super::{grown, overdue_bytes, overdue_runs, runs_unmerged};
-
-/// A table this many times smaller than wanted is merged rather than moved.
-const TINY: u64 = 16;
+use super::{TINY, grown, overdue_bytes, overdue_runs, runs_unmerged};
 
 /// The most urgent job.
 pub(super) fn pick(ground: &Ground<'_>) -> Option<Job> {

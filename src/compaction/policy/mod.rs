@@ -1,19 +1,22 @@
 //! Which job is due: a pure function of the version, of what is running, and of the options.
 //!
 //! `lazy` keeps several runs in every level but the last; `leveled` one in every level but the
-//! first; `manual` pushes a range down on request. They choose among the moves of `select`.
+//! first; `tiered` several in each, `fifo` as many as there is room for; `manual` pushes a range down
+//! on request. They choose among the moves of `select`.
 //!
 //! Invariants: PI1 a job never touches what a running one uses (`Busy::admits`); PI2 after the
 //! last write a bounded number of jobs leads to `None` with every score below its threshold
 //! (simulated in the tests); PI3 the order of versions of a key is kept (see `select`).
 //! Threads: any; nothing is remembered between calls.
 
+mod fifo;
 mod lazy;
 mod leveled;
 mod manual;
 mod select;
 #[cfg(test)]
 mod tests;
+mod tiered;
 
 use super::job::{Busy, Job, Reason};
 use crate::base::options::{CompactionStyle, KeyspaceOptions};
@@ -30,6 +33,8 @@ const PIECES_BUSY: usize = 1024;
 /// A table of the last level is rewritten when more than one in so many of its entries is a
 /// deletion.
 const TOMBSTONE_SHARE: u64 = 4;
+/// A table this many times smaller than wanted is merged rather than moved.
+const TINY: u64 = 16;
 
 /// The most urgent job, if one is due. Pure: same arguments, same answer.
 ///
@@ -55,6 +60,8 @@ pub fn pick(
     let due = match options.compaction {
         CompactionStyle::Lazy => lazy::pick(&ground),
         CompactionStyle::Leveled => leveled::pick(&ground),
+        CompactionStyle::Tiered => tiered::pick(&ground),
+        CompactionStyle::Fifo => fifo::pick(&ground, horizon.newest_reader),
     };
     let many = if idle { PIECES_IDLE } else { PIECES_BUSY };
     due.or_else(|| ground.rewrite(Reason::Tombstones, &|table| is_mostly_dead(table, oldest)))
@@ -66,6 +73,7 @@ pub fn pick(
             _ if !idle => None,
             CompactionStyle::Lazy => lazy::tidy(&ground),
             CompactionStyle::Leveled => leveled::tidy(&ground),
+            CompactionStyle::Tiered | CompactionStyle::Fifo => None,
         })
         .or_else(|| match many < version.deleted.len() {
             true => ground.apply_deleted(oldest),
@@ -80,13 +88,16 @@ pub fn pick(
 /// Level 0 counts from its threshold to three times that; see each style for the levels below.
 pub fn debt(version: &Version, options: &KeyspaceOptions) -> f64 {
     let level0 = overdue_runs(runs_unmerged(version.level(0)), options.level0_runs);
+    let ground = Ground {
+        version,
+        busy: &Busy::default(),
+        options,
+    };
     let deeper = match options.compaction {
-        CompactionStyle::Lazy => lazy::debt(&Ground {
-            version,
-            busy: &Busy::default(),
-            options,
-        }),
+        CompactionStyle::Lazy => lazy::debt(&ground),
         CompactionStyle::Leveled => leveled::debt(version, options),
+        CompactionStyle::Tiered => tiered::debt(&ground),
+        CompactionStyle::Fifo => return fifo::debt(&ground),
     };
     level0.max(deeper)
 }

@@ -11,7 +11,7 @@
 //! Everything here is pure and deterministic. Threads: any.
 
 use super::super::job::{Busy, Job, Reason};
-use crate::base::options::KeyspaceOptions;
+use crate::base::options::{CompactionStyle, KeyspaceOptions};
 use crate::base::sync::Arc;
 use crate::base::types::SeqNo;
 use crate::version::{LEVELS_MAX, SortedRun, TableEntry, Version};
@@ -104,6 +104,20 @@ impl<'v> Ground<'v> {
         }
     }
 
+    /// The oldest run, and its level.
+    pub(super) fn oldest(&self) -> Option<Placed<'v>> {
+        let run = self.version.level(self.deepest()).last()?;
+        Some((self.deepest(), run))
+    }
+
+    /// The runs of a level but the oldest of all, newest first; of level 0 all of them.
+    pub(super) fn tier(&self, level: u8) -> &'v [SortedRun] {
+        match self.version.level(level).split_last() {
+            Some((_, newer)) if level != 0 && level == self.deepest() => newer,
+            _ => self.version.level(level),
+        }
+    }
+
     /// The runs of a level, newest first.
     pub(super) fn runs(&self, level: u8) -> Vec<Placed<'v>> {
         let runs = self.version.level(level).iter();
@@ -133,13 +147,23 @@ impl<'v> Ground<'v> {
             if tables.is_empty() {
                 return None;
             }
-            let inputs = vec![(level, run.order, tables)];
-            let job = Job {
-                drops: true,
-                ..self.job(Reason::Deleted, inputs, level, Some(run.order), false)
-            };
-            self.busy.admits(&job).then_some(job)
+            self.drop_tables(Reason::Deleted, (level, run), tables)
         })
+    }
+
+    /// Removes tables of a run, unread.
+    pub(super) fn drop_tables(
+        &self,
+        reason: Reason,
+        (level, run): Placed<'v>,
+        tables: Vec<Arc<TableEntry>>,
+    ) -> Option<Job> {
+        let inputs = vec![(level, run.order, tables)];
+        let job = Job {
+            drops: true,
+            ..self.job(reason, inputs, level, Some(run.order), false)
+        };
+        self.busy.admits(&job).then_some(job)
     }
 
     /// The most bytes that a slice grows to by taking neighbours.
@@ -217,6 +241,49 @@ impl<'v> Ground<'v> {
         self.admitted(reason, closure.inputs(), to, None, false)
     }
 
+    /// Merges the oldest runs of a level (newest first) into a new run of the next one.
+    pub(super) fn merge(&self, reason: Reason, runs: &[Placed<'v>], to: u8) -> Option<Job> {
+        let part = |(level, run): &Placed<'v>| (*level, run.order, run.tables.to_vec());
+        self.admitted(reason, runs.iter().map(part).collect(), to, None, false)
+    }
+
+    /// Merges a range of keys of the two deepest levels into the oldest run: where most lies above
+    /// each byte of it. (The levels above are small beside it: their tables span much of it.)
+    pub(super) fn join_oldest(&self, reason: Reason) -> Option<Job> {
+        let (deepest, oldest) = self.oldest()?;
+        let levels = deepest.saturating_sub(1).max(1)..=deepest;
+        let runs: Vec<Placed<'v>> = levels.flat_map(|level| self.runs(level)).collect();
+        let (_, upper) = runs.split_last()?;
+        let upper = upper.iter().flat_map(|(_, run)| run.tables.iter());
+        let mut seeds: Vec<&Arc<TableEntry>> = upper.collect();
+        seeds.sort_by(|a, b| smallest(a).cmp(smallest(b)));
+        let mut best: Option<(f64, Closure<'v>)> = None;
+        let mut seen: Option<&[u8]> = None;
+        for seed in seeds {
+            if seen.is_some_and(|to| smallest(seed) <= to) {
+                continue;
+            }
+            let closure = close(&runs, smallest(seed), largest(seed));
+            seen = Some(closure.to);
+            if !self.is_free(&closure) {
+                continue;
+            }
+            let beneath = oldest.overlapping(Some(closure.from), Some(closure.to));
+            let beneath = beneath
+                .iter()
+                .map(|table| size(table))
+                .fold(0, u64::saturating_add);
+            let above = closure.bytes.saturating_sub(beneath);
+            let score = above as f64 / beneath.max(1) as f64;
+            // The first key of equals stays first.
+            if best.as_ref().is_none_or(|(most, _)| *most < score) {
+                best = Some((score, closure));
+            }
+        }
+        let (_, closure) = best?;
+        self.admitted(reason, closure.inputs(), deepest, Some(oldest.order), false)
+    }
+
     /// Moves tables of a level down to level `to` without reading them: those that overlap nothing
     /// older of their level and nothing down to `to`, which holds one run or none.
     pub(super) fn sink(&self, reason: Reason, level: u8, to: u8, bytes_min: u64) -> Option<Job> {
@@ -262,9 +329,9 @@ impl<'v> Ground<'v> {
         self.slice(reason, newer, Some(*oldest), level, wanted)
     }
 
-    /// Moves the last level's run one level down, which makes room for a level above it.
+    /// Moves the oldest run one level down, which makes room for a level above it.
     pub(super) fn deepen(&self, reason: Reason) -> Option<Job> {
-        let (run, level) = (self.last()?, self.deepest());
+        let (level, run) = self.oldest()?;
         if LEVELS_MAX <= usize::from(level) + 1 {
             return None;
         }
@@ -406,14 +473,20 @@ impl<'v> Ground<'v> {
     /// Into the level right above the last: every run gets the same cuts, taken from the last
     /// level alone, whatever its own size is. Slices later close over whole tables that way, and
     /// as slices replace tables of the last level only between two cuts, runs made before and
-    /// after agree.
+    /// after agree. Tiers are cut so by the oldest run, wherever they may be joined to it.
     fn cuts(&self, job: &Job) -> Vec<Vec<u8>> {
-        let (Some(last), Some((from, to))) = (self.last(), job.hull()) else {
+        let next = job.output_level + 1;
+        let last = match self.options.compaction {
+            CompactionStyle::Tiered => self.oldest().filter(|(level, run)| {
+                *level != 0 && *level <= next && job.output_order != Some(run.order)
+            }),
+            _ => self
+                .oldest()
+                .filter(|(level, _)| *level == next && self.last().is_some()),
+        };
+        let (Some((_, last)), Some((from, to))) = (last, job.hull()) else {
             return Vec::new();
         };
-        if job.output_level + 1 != self.deepest() {
-            return Vec::new();
-        }
         let spacing = self.options.table_bytes.saturating_mul(CUT_TABLES);
         let mut cuts = Vec::new();
         let mut bytes = 0u64;

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+const STYLES: [&str; 4] = ["lazy", "leveled", "tiered", "fifo"];
+
 struct Case {
     head: String,
     options: KeyspaceOptions,
@@ -42,7 +44,10 @@ fn parse(text: &str) -> Case {
             .write_buffer_bytes(64 << 10)
             .table_bytes(64 << 10),
         idle: false,
-        horizon: Horizon::at(SeqNo::MAX),
+        horizon: Horizon {
+            newest_reader: None,
+            ..Horizon::at(SeqNo::MAX)
+        },
         version: Version::default(),
         busy: Busy::default(),
         question: String::new(),
@@ -52,7 +57,7 @@ fn parse(text: &str) -> Case {
     for line in head.lines().filter(|line| !line.starts_with('#')) {
         if line.starts_with('L') {
             writeln!(sketch, "{line}").unwrap();
-        } else if line.starts_with("lazy") || line.starts_with("leveled") {
+        } else if STYLES.iter().any(|style| line.starts_with(style)) {
             parse_options(line, &mut case);
         } else if let Some(files) = line.strip_prefix("busy ") {
             case.version = Version::parse(&sketch).unwrap();
@@ -74,6 +79,13 @@ fn parse_options(line: &str, case: &mut Case) {
         case.options = match name {
             "lazy" => options.compaction(CompactionStyle::Lazy),
             "leveled" => options.compaction(CompactionStyle::Leveled),
+            "tiered" => options.compaction(CompactionStyle::Tiered),
+            "fifo" => options.compaction(CompactionStyle::Fifo),
+            "keep" => options.fifo_bytes(size_of(value)),
+            "reader" => {
+                case.horizon.newest_reader = Some(SeqNo::new(value.parse().unwrap()));
+                options
+            }
             "buffer" => options.write_buffer_bytes(size_of(value)),
             "table" => options.table_bytes(size_of(value)),
             "level0" => options.level0_runs(value.parse().unwrap()),
@@ -204,7 +216,9 @@ fn applied(version: &Version, job: &Job, options: &KeyspaceOptions, oldest: SeqN
     }
     let run = (job.output_level, job.output_order.unwrap_or(order + 1));
     let outputs = runs.entry(run).or_default();
-    if job.trivial_move {
+    if job.drops {
+        // Nothing comes of them.
+    } else if job.trivial_move {
         outputs.extend(job.tables().map(|table| piece(table)));
     } else {
         // Half of a table's bytes at its first key, half at its last.
@@ -316,6 +330,16 @@ fn lazy_compaction_is_as_specified() {
 #[test]
 fn leveled_compaction_is_as_specified() {
     check("leveled.spec", 8);
+}
+
+#[test]
+fn tiered_compaction_is_as_specified() {
+    check("tiered.spec", 10);
+}
+
+#[test]
+fn fifo_is_as_specified() {
+    check("fifo.spec", 10);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::*;
 use crate::base::checksum::KeyHasher;
 use crate::base::cursor::Cursor;
 use crate::base::hooks::Folding;
-use crate::base::options::{ReadMode, Verify};
+use crate::base::options::{CompactionStyle, ReadMode, Verify};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicU64, Ordering};
 use crate::base::types::{Tag, ValueKind};
@@ -19,6 +19,13 @@ use crate::table::{BlockCache, Table, TableContext};
 use crate::version::{TableEntry, Version};
 use std::cell::RefCell;
 use std::path::Path;
+
+const STYLES: [CompactionStyle; 4] = [
+    CompactionStyle::Lazy,
+    CompactionStyle::Leveled,
+    CompactionStyle::Tiered,
+    CompactionStyle::Fifo,
+];
 
 /// A disk, a version on it, and the numbers that a database would give.
 struct World {
@@ -298,11 +305,8 @@ fn an_old_version_stays_hidden_when_level_0_is_compacted_above_it() {
 
 #[test]
 fn everything_deleted_and_compacted_leaves_no_entry_and_no_table() {
-    // Bug 13, for both styles.
-    for style in [
-        crate::base::options::CompactionStyle::Lazy,
-        crate::base::options::CompactionStyle::Leveled,
-    ] {
+    // Bug 13, for every style.
+    for style in STYLES {
         let mut world = World::new(tiny().compaction(style));
         for round in 0..6u64 {
             let key = |i: u64| format!("{:04}", i * 7 % 500);
@@ -330,7 +334,7 @@ fn everything_deleted_and_compacted_leaves_no_entry_and_no_table() {
 #[test]
 fn random_histories_read_the_same_after_any_compaction() {
     // Bugs 10 to 12 with real tables; prints its seed by way of the assertion.
-    for seed in 1..=6u64 {
+    for seed in 1..=8u64 {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut random = move |n: u64| {
             state = state
@@ -338,11 +342,7 @@ fn random_histories_read_the_same_after_any_compaction() {
                 .wrapping_add(1);
             (state >> 33) % n
         };
-        let style = if seed % 2 == 0 {
-            crate::base::options::CompactionStyle::Leveled
-        } else {
-            crate::base::options::CompactionStyle::Lazy
-        };
+        let style = STYLES[seed as usize % STYLES.len()];
         let mut world = World::new(tiny().compaction(style));
         let mut truth = std::collections::BTreeMap::new();
         let mut middle = None;

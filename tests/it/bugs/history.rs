@@ -13,7 +13,12 @@ use alluvium::{SeqNo, Verify};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const STYLES: [CompactionStyle; 2] = [CompactionStyle::Lazy, CompactionStyle::Leveled];
+const STYLES: [CompactionStyle; 4] = [
+    CompactionStyle::Lazy,
+    CompactionStyle::Leveled,
+    CompactionStyle::Tiered,
+    CompactionStyle::Fifo,
+];
 
 fn tombstones(db: &Db) -> u64 {
     let levels = &db.stats().keyspaces[0].levels;

@@ -98,7 +98,10 @@ fn leveled() -> Setting {
 }
 
 fn large_memtables() -> Setting {
-    let large = keyspace().write_buffer_bytes(24 << 10).immutables_max(2);
+    let large = keyspace()
+        .write_buffer_bytes(24 << 10)
+        .immutables_max(2)
+        .compaction(CompactionStyle::Tiered);
     setting(large, |options| options.log_segment_bytes(4 << 10))
 }
 

@@ -35,9 +35,11 @@ pub(crate) fn keyspace(seed: u64) -> KeyspaceOptions {
         .level0_runs(2)
         .tier_runs(2)
         .size_ratio(2)
-        .compaction(match seed % 2 {
+        .compaction(match seed % 4 {
             0 => CompactionStyle::Lazy,
-            _ => CompactionStyle::Leveled,
+            1 => CompactionStyle::Leveled,
+            2 => CompactionStyle::Tiered,
+            _ => CompactionStyle::Fifo,
         })
 }
 

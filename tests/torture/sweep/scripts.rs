@@ -49,7 +49,7 @@ impl World {
     }
 }
 
-/// Mapped; by calls; with a reserve and pages that are probed; and with a reserve of zeros that
+/// Mapped; by calls; with a reserve and pages that are probed; tiered, with a reserve of zeros that
 /// are written.
 pub fn worlds() -> [World; 4] {
     let tiny = KeyspaceOptions::new()
@@ -76,6 +76,7 @@ pub fn worlds() -> [World; 4] {
         .clone()
         .log_segment_bytes(512 << 10)
         .read_mode(ReadMode::MmapProbe);
+    let tiered = tiny.clone().compaction(CompactionStyle::Tiered);
     let compressed = tiny.clone().compression(vec![Compression::Lz4]);
     let zeros = base.clone().log_segment_bytes(512 << 10);
     let world = |name, options, spaces| World {
@@ -85,12 +86,12 @@ pub fn worlds() -> [World; 4] {
         preallocates: true,
     };
     [
-        world("mapped", base, tiny.clone()),
+        world("mapped", base, tiny),
         world("by calls, leveled, compressed", calls, leveled),
         world("with a reserve, probed, compressed", reserve, compressed),
         World {
             preallocates: false,
-            ..world("with a reserve of zeros", zeros, tiny)
+            ..world("with a reserve of zeros, tiered", zeros, tiered)
         },
     ]
 }
