@@ -4,7 +4,7 @@ use super::*;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::Result;
 use crate::base::operation::Operation;
-use crate::base::options::{KeyspaceOptions, ReadMode, Verify};
+use crate::base::options::{CompactionStyle, KeyspaceOptions, ReadMode, Verify};
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::types::{KeyspaceId, SeqNo, ValueKind};
@@ -36,6 +36,10 @@ fn put() -> Operation<'static> {
 
 /// The keyspace `orders` with one entry in a memtable that waits for its flush.
 fn world() -> (Arc<VersionSet>, Tree) {
+    world_with(KeyspaceOptions::new())
+}
+
+fn world_with(options: KeyspaceOptions) -> (Arc<VersionSet>, Tree) {
     let fs = Fs::sim(&SimFs::new(1), Path::new("/db"));
     fs.make_root().unwrap();
     let table_context = Arc::new(TableContext {
@@ -60,7 +64,7 @@ fn world() -> (Arc<VersionSet>, Tree) {
         compaction_filters: Default::default(),
     });
     let state = versions.keyspace(ORDERS).unwrap();
-    let tree = Tree::open(Arc::clone(&context), &state, KeyspaceOptions::new());
+    let tree = Tree::open(Arc::clone(&context), &state, options);
     tree.active()
         .apply(&put(), context.hasher.hash(b"k"), SeqNo::new(1))
         .unwrap();
@@ -132,6 +136,46 @@ fn a_flush_that_finds_another_at_work_leaves_it_its_place() {
     let outcome = tree.flush(&work(&stop, &ask_twice)).unwrap();
     assert_eq!(outcome.unwrap().edit.added.len(), 1);
     assert_eq!(tree.immutables(), 0);
+}
+
+/// Somebody begins to read between the choice of the job and its end.
+#[test]
+fn what_somebody_has_begun_to_read_is_not_forgotten() {
+    let options = KeyspaceOptions::new().compaction(CompactionStyle::Fifo);
+    let (versions, tree) = world_with(options.fifo_bytes(1 << 10));
+    let stop = AtomicBool::new(false);
+    let nobody = || Horizon {
+        newest_reader: None,
+        ..Horizon::at(SeqNo::MAX)
+    };
+    let alone = Work {
+        horizon: &nobody,
+        ..work(&stop, &|| Ok(()))
+    };
+    // A table has a KiB at least.
+    while !tree.has_job_due(&nobody()) {
+        tree.flush(&alone).unwrap().unwrap();
+        let seqno = SeqNo::new(2 + versions.version(ORDERS).unwrap().entries());
+        let hash = KeyHasher::new(versions.hash_seed()).hash(b"k");
+        tree.active().apply(&put(), hash, seqno).unwrap();
+        assert!(tree.rotate(versions.allocate_file().unwrap()));
+    }
+    let tables = || versions.version(ORDERS).unwrap().tables().count();
+    let before = tables();
+    let job = tree.next_job(&nobody(), false).unwrap();
+    assert_eq!(job.forgets_from(), Some(SeqNo::new(1)));
+    let read = Work {
+        unless_read: &|from, _| {
+            assert_eq!(from, SeqNo::new(1));
+            None
+        },
+        ..alone
+    };
+    tree.run_job(&job, &read, |_| false).unwrap();
+    assert_eq!(tables(), before);
+    let job = tree.next_job(&nobody(), false).unwrap();
+    tree.run_job(&job, &alone, |_| false).unwrap();
+    assert_eq!(tables(), before - 1);
 }
 
 /// What a job had merged before it failed is to be done again, and writers are to know it.
