@@ -454,8 +454,7 @@ impl Core {
         Ok(tree)
     }
 
-    /// Gives an open keyspace what is asked for: a merge operator and a ttl at once, the rest takes
-    /// effect at the next open. What shapes files can be refused.
+    /// Gives an open keyspace what is asked for. What shapes files can be refused.
     fn change_options(&self, tree: &Tree, asked: &KeyspaceOptions) -> Result<()> {
         let Some(state) = self.versions.keyspace(tree.id()) else {
             return tree.check_open();
@@ -468,10 +467,8 @@ impl Core {
         self.health.check()?;
         let stores = store_options(&self.versions, tree.id(), &resolved);
         stores.inspect_err(|cause| self.notice_poison(cause))?;
-        if resolved.merge_operator != stored.merge_operator {
-            tree.give_merge_operator(&resolved.merge_operator);
-        }
-        tree.set_ttl(resolved.ttl);
+        tree.set_options(resolved);
+        self.board.notify();
         Ok(())
     }
 

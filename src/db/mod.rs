@@ -127,8 +127,9 @@ impl Db {
         self.engine().report.clone()
     }
 
-    /// The keyspace `name`, opened or made. Options left unset take the stored values. Of a keyspace that
-    /// is open, another merge operator or ttl takes effect at once, everything else at the next open.
+    /// The keyspace `name`, opened or made. Options left unset take the stored values. Those that are set
+    /// take effect at once, also of a keyspace that is open and in use: [`KeyspaceOptions`] says for each
+    /// from when on. They are stored.
     ///
     /// # Errors
     /// `InvalidArgument` for a name that is empty, over 255 bytes or has control characters, and

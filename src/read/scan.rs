@@ -43,6 +43,8 @@ pub struct RangeCursor {
     bounds: Bounds,
     entries: Option<Visible<Merge<Source>>>,
     error: Option<Error>,
+    /// See [`Self::limit_steps`].
+    steps_max: usize,
 }
 
 impl RangeCursor {
@@ -58,7 +60,55 @@ impl RangeCursor {
             bounds: Bounds::new(bounds.0, bounds.1),
             entries: None,
             error: None,
+            steps_max: usize::MAX,
         }
+    }
+
+    /// From now on a move passes at most `steps` entries that it does not show (deleted, superseded,
+    /// expired, or too new), and then pauses. `None`, which it is at first: as many as there are. 0
+    /// counts as 1, and a key is passed with all its versions, which are up to 32 steps.
+    ///
+    /// A cursor that has paused stands between two entries: it is not valid, and
+    /// [`paused_at`](Self::paused_at) tells where. `next` and `prev` go on from there.
+    ///
+    /// ```
+    /// # fn main() -> alluvium::Result<()> {
+    /// # let dir = std::env::temp_dir().join(format!("alluvium-steps-{}", std::process::id()));
+    /// # let db = alluvium::Db::open(&dir)?;
+    /// for n in 0..1000u32 {
+    ///     db.put(n.to_be_bytes(), "x")?;
+    ///     db.delete(n.to_be_bytes())?;
+    /// }
+    /// let mut cursor = db.cursor();
+    /// cursor.limit_steps(Some(100));
+    /// let mut pauses = 0;
+    /// cursor.first()?;
+    /// while cursor.paused_at().is_some() {
+    ///     pauses += 1; // time for something else
+    ///     cursor.next()?;
+    /// }
+    /// assert!(!cursor.is_valid(), "there is no entry");
+    /// assert!(8 < pauses);
+    /// # drop(cursor);
+    /// # db.close()?;
+    /// # std::fs::remove_dir_all(&dir).ok();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limit_steps(&mut self, steps: Option<usize>) {
+        self.steps_max = steps.unwrap_or(usize::MAX);
+        if let Some(entries) = &mut self.entries {
+            entries.limit_steps(self.steps_max);
+        }
+    }
+
+    /// The key that the cursor would look at next, if its last move has paused
+    /// ([`limit_steps`](Self::limit_steps)).
+    ///
+    /// Another cursor goes on where this one has paused by a `seek` to that key, or backward by
+    /// `seek_for_prev`: also later, and at another snapshot.
+    pub fn paused_at(&self) -> Option<&[u8]> {
+        self.entries.as_ref()?.paused_at()
     }
 
     /// To the first entry.
@@ -154,6 +204,7 @@ impl RangeCursor {
             bounds: self.bounds.clone(),
             entries: None,
             error: None,
+            steps_max: self.steps_max,
         }
     }
 
@@ -219,7 +270,8 @@ impl RangeCursor {
             let (bounds, folding) = (self.bounds.clone(), self.view.folding.clone());
             let deleted = self.view.all_deleted();
             let clock = Arc::clone(&self.view.clock);
-            let entries = Visible::new(merge, self.at.at(), bounds, folding, deleted, clock);
+            let mut entries = Visible::new(merge, self.at.at(), bounds, folding, deleted, clock);
+            entries.limit_steps(self.steps_max);
             self.entries = Some(entries);
         }
         Ok(self.entries.as_mut().expect("it was made just now"))

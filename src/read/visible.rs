@@ -10,7 +10,8 @@
 //! Invariants: bounds are tested at each key that is looked at, so that a desert of deletions
 //! beyond the bound is not walked. After an error the place is `Nowhere`. Loops, never recursion:
 //! ten million deletions in a row cost time and no stack. Keys with very many versions are crossed
-//! by a seek after [`SKIPS_MAX`] steps. Threads: one at a time.
+//! by a seek after [`SKIPS_MAX`] steps. A move that may pass only so many entries pauses where it would
+//! pass more, always before a key that it has not judged yet. Threads: one at a time.
 //! Where the newest visible version is a merge, its operands are walked forward, whichever way the
 //! reader goes, and key and value are kept as going backward. So are those of a value that expires: what
 //! is shown is a part of its entry. What time it is, is asked once, if it is not known from the start.
@@ -60,6 +61,9 @@ pub struct Visible<C> {
     deleted: Asked,
     /// Versions met since the last jump that were deleted so.
     hidden: usize,
+    /// So many entries a move may pass that it does not show, and so many are left of them.
+    steps_max: usize,
+    steps_left: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +80,10 @@ enum Place {
     /// inner cursor is among its versions, or behind them.
     Folded,
     PastEnd,
+    /// On no entry, going forward: the one that the inner cursor stands on is to be judged next.
+    PausedForward,
+    /// The same going backward: it is the oldest of its key.
+    PausedBackward,
 }
 
 impl<C: Cursor> Visible<C> {
@@ -101,7 +109,20 @@ impl<C: Cursor> Visible<C> {
             folding,
             deleted: Asked::new(deleted, at.seqno),
             hidden: 0,
+            steps_max: usize::MAX,
+            steps_left: usize::MAX,
         }
+    }
+
+    /// Each move passes so many entries at most that it does not show, one at least; 32 more at most
+    /// where a key has that many versions.
+    pub fn limit_steps(&mut self, steps: usize) {
+        self.steps_max = steps.max(1);
+    }
+
+    /// The key that would be looked at next, if the last move has paused.
+    pub fn paused_at(&self) -> Option<&[u8]> {
+        matches!(self.place, Place::PausedForward | Place::PausedBackward).then(|| self.inner.key())
     }
 
     /// To the first entry.
@@ -167,6 +188,12 @@ impl<C: Cursor> Visible<C> {
             Place::Folded => cursor.settle_forward(true),
             Place::Nowhere | Place::BeforeStart => cursor.go_first(),
             Place::PastEnd => Ok(()),
+            Place::PausedForward => cursor.settle_forward(false),
+            Place::PausedBackward => {
+                cursor.keep_key();
+                cursor.inner.seek(&cursor.key, Tag::MIN)?;
+                cursor.settle_forward(true)
+            }
         })
     }
 
@@ -174,12 +201,12 @@ impl<C: Cursor> Visible<C> {
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
         self.guarded(|cursor| match cursor.place {
-            Place::Buffered => cursor.settle_backward(),
+            Place::Buffered | Place::PausedBackward => cursor.settle_backward(),
             Place::Backward => {
                 cursor.inner.prev()?;
                 cursor.settle_backward()
             }
-            Place::Forward => {
+            Place::Forward | Place::PausedForward => {
                 cursor.keep_key();
                 cursor.inner.seek_for_prev(&cursor.key, Tag::MAX)?;
                 cursor.settle_backward()
@@ -196,9 +223,9 @@ impl<C: Cursor> Visible<C> {
     /// True when the cursor stands on an entry.
     #[inline]
     pub fn valid(&self) -> bool {
-        !matches!(
+        matches!(
             self.place,
-            Place::Nowhere | Place::BeforeStart | Place::PastEnd
+            Place::Forward | Place::Backward | Place::Buffered | Place::Folded
         )
     }
 
@@ -208,7 +235,7 @@ impl<C: Cursor> Visible<C> {
         match self.place {
             Place::Forward | Place::Backward => Some((self.inner.key(), self.inner.value())),
             Place::Buffered | Place::Folded => Some((&self.key, &self.value)),
-            Place::Nowhere | Place::BeforeStart | Place::PastEnd => None,
+            _ => None,
         }
     }
 
@@ -218,7 +245,7 @@ impl<C: Cursor> Visible<C> {
         match self.place {
             Place::Forward | Place::Backward => Some(self.inner.key()),
             Place::Buffered | Place::Folded => Some(&self.key),
-            Place::Nowhere | Place::BeforeStart | Place::PastEnd => None,
+            _ => None,
         }
     }
 
@@ -230,6 +257,7 @@ impl<C: Cursor> Visible<C> {
 
     #[inline]
     fn guarded(&mut self, act: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.steps_left = self.steps_max;
         let done = act(self);
         if done.is_err() {
             self.place = Place::Nowhere;
@@ -292,6 +320,7 @@ impl<C: Cursor> Visible<C> {
             let tag = self.inner.tag();
             let is_visible = tag.seqno() <= self.at;
             if passing && self.kept.is(key) {
+                self.steps_left = self.steps_left.saturating_sub(1);
                 skips += 1;
                 if skips == SKIPS_MAX {
                     self.inner.seek(self.kept.bytes(), Tag::MIN)?;
@@ -306,6 +335,10 @@ impl<C: Cursor> Visible<C> {
             if passing {
                 passing = false;
                 skips = 0;
+            }
+            if self.steps_left == 0 {
+                self.place = Place::PausedForward;
+                return Ok(());
             }
             if !is_visible {
                 self.pass_newer(&mut skips)?;
@@ -324,6 +357,7 @@ impl<C: Cursor> Visible<C> {
                     self.kept.set(key);
                     passing = true;
                     skips = 0;
+                    self.steps_left = self.steps_left.saturating_sub(1);
                     self.inner.next()?;
                 }
                 kind => {
@@ -334,6 +368,7 @@ impl<C: Cursor> Visible<C> {
                     }
                     passing = true;
                     skips = 0;
+                    self.steps_left = self.steps_left.saturating_sub(1);
                 }
             }
         }
@@ -388,6 +423,7 @@ impl<C: Cursor> Visible<C> {
     /// newer, when there are many.
     #[cold]
     fn pass_deleted(&mut self) -> Result<()> {
+        self.steps_left = self.steps_left.saturating_sub(1);
         self.hidden += 1;
         if self.hidden < SKIPS_MAX {
             return self.inner.next();
@@ -399,6 +435,7 @@ impl<C: Cursor> Visible<C> {
 
     /// Over a version that is too new; over all of its key when there are many.
     fn pass_newer(&mut self, skips: &mut usize) -> Result<()> {
+        self.steps_left = self.steps_left.saturating_sub(1);
         *skips += 1;
         if *skips < SKIPS_MAX {
             return self.inner.next();
@@ -411,6 +448,10 @@ impl<C: Cursor> Visible<C> {
     /// From the oldest version of some key to the nearest visible entry at or before it.
     fn settle_backward(&mut self) -> Result<()> {
         while self.inner.valid() && self.bounds.after_lower(self.inner.key()) {
+            if self.steps_left == 0 {
+                self.place = Place::PausedBackward;
+                return Ok(());
+            }
             let tag = self.inner.tag();
             if self.deleted.has_any() && self.passes_deleted_back()? {
                 continue;
@@ -446,6 +487,7 @@ impl<C: Cursor> Visible<C> {
         if !(self.deleted).hides(self.inner.key(), self.inner.tag().seqno()) {
             return Ok(false);
         }
+        self.steps_left = self.steps_left.saturating_sub(1);
         self.hidden += 1;
         if self.hidden < SKIPS_MAX {
             return self.inner.prev().map(|()| true);
@@ -470,6 +512,7 @@ impl<C: Cursor> Visible<C> {
                 self.keep(&mut newest, tag.kind())?;
             }
             skips += 1;
+            self.steps_left = self.steps_left.saturating_sub(1);
             if skips == SKIPS_MAX {
                 return self.newest_by_seek();
             }

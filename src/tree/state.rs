@@ -11,7 +11,7 @@ use crate::base::operation::Operation;
 use crate::base::options::KeyspaceOptions;
 use crate::base::ranges::DeletedRanges;
 use crate::base::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::base::sync::{Arc, Guard, Mutex};
+use crate::base::sync::{Arc, ArcSwap, Guard, Mutex};
 use crate::base::types::{FileId, KeyspaceId, SeqNo, Tag, Time, ValueKind, millis};
 use crate::compaction::{Busy, policy};
 use crate::fs::{Clock, Fs};
@@ -50,10 +50,9 @@ pub struct Tree {
     pub(super) context: Arc<TreeContext>,
     id: KeyspaceId,
     name: String,
-    options: KeyspaceOptions,
-    /// In milliseconds; `u64::MAX`: none.
+    options: ArcSwap<KeyspaceOptions>,
+    /// That of the options, which each write asks for. In milliseconds; `u64::MAX`: none.
     ttl: AtomicU64,
-    pub(super) filter: Option<Filter>,
     pub(super) views: Switch<View>,
     pub(super) busy: Mutex<Busy>,
     pub(super) flushing: AtomicBool,
@@ -138,14 +137,12 @@ impl Tree {
             folding: context.merge_operators.folding(&options.merge_operator),
             clock: Arc::clone(&context.clock),
         };
-        let filter = (context.compaction_filters).named(&options.compaction_filter);
         Tree {
             context,
-            filter,
             id: state.id,
             name: state.name.clone(),
             ttl: AtomicU64::new(options.ttl.map_or(u64::MAX, millis)),
-            options,
+            options: ArcSwap::from_pointee(options),
             views: Switch::new(view, state.log_floor),
             busy: Mutex::new(Busy::default()),
             flushing: AtomicBool::new(false),
@@ -164,9 +161,26 @@ impl Tree {
         &self.name
     }
 
-    /// The keyspace's options, as it was opened: see [`Tree::merge_operator`] and [`Tree::expiry`].
-    pub fn options(&self) -> &KeyspaceOptions {
-        &self.options
+    /// The keyspace's options now. Who works with them keeps to those that he began with.
+    pub fn options(&self) -> Arc<KeyspaceOptions> {
+        self.options.load_full()
+    }
+
+    /// Other options from now on: for the next memtable, the next table and the next choice of a job.
+    pub fn set_options(&self, options: KeyspaceOptions) {
+        if options.merge_operator != self.options().merge_operator {
+            self.give_merge_operator(&options.merge_operator);
+        }
+        let millis = options.ttl.map_or(u64::MAX, millis);
+        // Relaxed, as its load: no other data hangs on it.
+        self.ttl.store(millis, Ordering::Relaxed);
+        self.options.store(Arc::new(options));
+    }
+
+    /// The compaction filter, if it has one and that is registered.
+    pub(super) fn filter(&self) -> Option<Filter> {
+        let filters = &self.context.compaction_filters;
+        filters.named(&self.options().compaction_filter)
     }
 
     /// When a value expires that is written now to live for `ttl`, or without one for as long as the
@@ -183,12 +197,6 @@ impl Tree {
     #[inline(never)]
     fn expiry_of(&self, ttl: Duration) -> Option<Time> {
         self.context.clock.now().after(ttl)
-    }
-
-    /// How long a value lives from now on for which nothing is said.
-    pub fn set_ttl(&self, ttl: Option<Duration>) {
-        let millis = ttl.map_or(u64::MAX, millis);
-        self.ttl.store(millis, Ordering::Relaxed);
     }
 
     /// What a point read looks at; held for the read only.
@@ -233,7 +241,7 @@ impl Tree {
     }
 
     /// Gives a keyspace that has no merge operator this one.
-    pub fn give_merge_operator(&self, name: &str) {
+    fn give_merge_operator(&self, name: &str) {
         let folding = self.context.merge_operators.folding(name);
         self.views.change(|view| View {
             folding,
@@ -289,7 +297,7 @@ impl Tree {
             }
             let (common_prefix, index_slots) = full.successor_hint();
             let options = MemtableOptions {
-                capacity_bytes: self.options.write_buffer_bytes,
+                capacity_bytes: self.options().write_buffer_bytes,
                 hasher: self.context.hasher,
                 common_prefix,
                 index_slots,
@@ -350,12 +358,12 @@ impl Tree {
 
     /// How far the background is behind.
     pub fn pressure(&self) -> Pressure {
-        let view = self.views.view();
+        let (view, options) = (self.views.view(), self.options());
         Pressure {
             immutables: view.immutables.len(),
-            immutables_max: self.options.immutables_max as usize,
+            immutables_max: options.immutables_max as usize,
             active_is_full: view.active.is_full(),
-            compaction: policy::debt(&view.version, &self.options),
+            compaction: policy::debt(&view.version, &options),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::state::Tree;
 use crate::base::error::{Error, Result};
 use crate::base::filter::Filter;
+use crate::base::options::KeyspaceOptions;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::{AtomicBool, Ordering};
 use crate::base::types::{FileId, SeqNo};
@@ -106,6 +107,7 @@ impl Tree {
     fn workshop<'a>(
         &'a self,
         work: &Work<'a>,
+        options: &'a KeyspaceOptions,
         horizon: &'a Horizon,
         allocate_file: &'a dyn Fn() -> Result<FileId>,
         allocate_order: &'a dyn Fn() -> u64,
@@ -121,7 +123,7 @@ impl Tree {
                 hash_seed: versions.hash_seed(),
             },
             keyspace: self.id(),
-            options: self.options(),
+            options,
             folding: self.view().folding.clone(),
             snapshots: &horizon.snapshots,
             expired: horizon.expired,
@@ -207,7 +209,8 @@ impl Tree {
             progressed: &|| {},
             ..*work
         };
-        let workshop = self.workshop(&urgent, &horizon, &allocate_file, &allocate_order);
+        let options = self.options();
+        let workshop = self.workshop(&urgent, &options, &horizon, &allocate_file, &allocate_order);
         let mut outcome = compaction::flush(&memtables, &workshop)?;
         outcome.edit.id = self.id();
         outcome.edit.flushed_through = Some(through);
@@ -245,7 +248,7 @@ impl Tree {
         }
         let mut busy = self.busy.lock();
         let version = self.context.versions.version(self.id())?;
-        let job = policy::pick(&version, &busy, self.options(), horizon, idle)?;
+        let job = policy::pick(&version, &busy, &self.options(), horizon, idle)?;
         busy.reserve(&job);
         Some(job)
     }
@@ -270,7 +273,7 @@ impl Tree {
     }
 
     fn run_reserved(&self, job: &Job, work: &Work<'_>) -> Result<Outcome> {
-        let mut filter = self.filter.as_ref();
+        let mut filter = self.filter();
         loop {
             match self.run_with(filter.take(), job, work)? {
                 Some(outcome) => return Ok(outcome),
@@ -285,7 +288,7 @@ impl Tree {
     /// `None`: what would go is read by somebody, so nothing was installed.
     fn run_with(
         &self,
-        filter: Option<&Filter>,
+        filter: Option<Filter>,
         job: &Job,
         work: &Work<'_>,
     ) -> Result<Option<Outcome>> {
@@ -294,11 +297,12 @@ impl Tree {
         let allocations = Allocations::new(versions);
         let allocate_file = || allocations.file();
         let allocate_order = || versions.allocate_order();
-        let filtering = filter.and_then(|filter| Filtering::new(filter.clone(), &horizon));
+        let filtering = filter.and_then(|filter| Filtering::new(filter, &horizon));
         let through = filtering.as_ref().map(Filtering::through);
+        let options = self.options();
         let workshop = Workshop {
             filtering,
-            ..self.workshop(work, &horizon, &allocate_file, &allocate_order)
+            ..self.workshop(work, &options, &horizon, &allocate_file, &allocate_order)
         };
         let mut outcome = compaction::execute(job, &workshop)?;
         outcome.edit.id = self.id();
@@ -323,7 +327,7 @@ impl Tree {
     pub fn has_job_due(&self, horizon: &Horizon) -> bool {
         let busy = self.busy.lock();
         let version = self.context.versions.version(self.id());
-        version.is_some_and(|v| policy::pick(&v, &busy, self.options(), horizon, false).is_some())
+        version.is_some_and(|v| policy::pick(&v, &busy, &self.options(), horizon, false).is_some())
     }
 
     /// Begins a manual compaction of what the tables hold of a range now.
@@ -333,16 +337,16 @@ impl Tree {
 
     /// The next step of a manual compaction; a job in it is reserved for the caller.
     pub fn next_manual_job(&self, manual: &policy::Manual) -> ManualStep {
-        let mut busy = self.busy.lock();
+        let (mut busy, options) = (self.busy.lock(), self.options());
         let Some(version) = self.context.versions.version(self.id()) else {
             return ManualStep::Done;
         };
-        match policy::pick_manual(&version, &busy, self.options(), manual) {
+        match policy::pick_manual(&version, &busy, &options, manual) {
             Some(job) => {
                 busy.reserve(&job);
                 ManualStep::Run(job)
             }
-            None if manual.is_done(&version, self.options()) => ManualStep::Done,
+            None if manual.is_done(&version, &options) => ManualStep::Done,
             None => ManualStep::Wait,
         }
     }

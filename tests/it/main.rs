@@ -3,6 +3,7 @@
 
 mod backup;
 mod bugs;
+mod changes;
 mod checkpoint;
 mod close;
 mod conditional;
@@ -14,6 +15,7 @@ mod merge_operators;
 mod merges;
 mod model;
 mod modes;
+mod pauses;
 mod ranges;
 mod recovery;
 #[cfg(feature = "lz4")]

@@ -91,6 +91,7 @@ impl Entries {
 
     /// A move of any kind.
     pub(super) fn random_move(&mut self, cursor: &mut Cursor, random: &mut Random) -> Result<()> {
+        cursor.limit_steps(random.pick(&[None, None, Some(1), Some(4), Some(64)]));
         match random.below(16) {
             0 => self.first(cursor),
             1 => self.last(cursor),
@@ -103,24 +104,28 @@ impl Entries {
 
     pub(super) fn first(&mut self, cursor: &mut Cursor) -> Result<()> {
         cursor.first()?;
+        go_on(cursor, Cursor::next)?;
         self.at = Some(0);
         self.check(cursor)
     }
 
     pub(super) fn last(&mut self, cursor: &mut Cursor) -> Result<()> {
         cursor.last()?;
+        go_on(cursor, Cursor::prev)?;
         self.at = Some(self.end() - 1);
         self.check(cursor)
     }
 
     pub(super) fn next(&mut self, cursor: &mut Cursor) -> Result<()> {
         cursor.next()?;
+        go_on(cursor, Cursor::next)?;
         self.at = Some(self.at.map_or(0, |i| (i + 1).min(self.end())));
         self.check(cursor)
     }
 
     pub(super) fn prev(&mut self, cursor: &mut Cursor) -> Result<()> {
         cursor.prev()?;
+        go_on(cursor, Cursor::prev)?;
         self.at = Some(self.at.map_or(self.end() - 1, |i| (i - 1).max(-1)));
         self.check(cursor)
     }
@@ -128,6 +133,7 @@ impl Entries {
     pub(super) fn seek(&mut self, cursor: &mut Cursor, random: &mut Random) -> Result<()> {
         let sought = sought(random);
         cursor.seek(&sought)?;
+        go_on(cursor, Cursor::next)?;
         self.at = Some(self.entries.partition_point(|(k, _)| key(*k) < &sought[..]) as i64);
         self.check(cursor)
     }
@@ -135,6 +141,7 @@ impl Entries {
     pub(super) fn seek_for_prev(&mut self, cursor: &mut Cursor, random: &mut Random) -> Result<()> {
         let sought = sought(random);
         cursor.seek_for_prev(&sought)?;
+        go_on(cursor, Cursor::prev)?;
         let after = self
             .entries
             .partition_point(|(k, _)| key(*k) <= &sought[..]);
@@ -151,6 +158,14 @@ impl Entries {
         assert_eq!(cursor.value()?.is_some(), expected.is_some());
         Ok(())
     }
+}
+
+/// Goes on as long as the cursor has paused.
+fn go_on(cursor: &mut Cursor, step: impl Fn(&mut Cursor) -> Result<()>) -> Result<()> {
+    while cursor.paused_at().is_some() {
+        step(cursor)?;
+    }
+    Ok(())
 }
 
 /// A key of the lists, the bytes just behind one, or its beginning.

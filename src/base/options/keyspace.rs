@@ -40,6 +40,9 @@ macro_rules! keyspace_setter {
 }
 
 /// Options of one keyspace; see each method for its default.
+///
+/// They are stored with it. Most can change while it is open and in use, by
+/// [`Db::keyspace`](crate::Db::keyspace); each method says so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyspaceOptions {
     pub(crate) write_buffer_bytes: u64,
@@ -92,45 +95,51 @@ impl KeyspaceOptions {
 
     keyspace_setter! {
         /// Bytes of entries a memtable holds before it is flushed. Default [`WRITE_BUFFER_BYTES`].
+        /// Can change while open, from the next memtable on.
         0, write_buffer_bytes: u64
     }
     keyspace_setter! {
         /// Memtables that may wait for their flush while another is filled; when that is full too,
-        /// writers wait. Default [`IMMUTABLES_MAX`].
+        /// writers wait. Default [`IMMUTABLES_MAX`]. Can change while open.
         1, immutables_max: u32
     }
     keyspace_setter! {
-        /// Compression by level, the last entry for all deeper ones. Default: none anywhere.
+        /// Compression by level, the last entry for all deeper ones. Default: none anywhere. Can
+        /// change while open, for tables that are written from then on.
         2, compression: Vec<Compression>
     }
     keyspace_setter! {
-        /// Filter bits for each key, 0 for no filter. Default [`FILTER_BITS_PER_KEY`].
+        /// Filter bits for each key, 0 for no filter. Default [`FILTER_BITS_PER_KEY`]. Can change
+        /// while open, for tables that are written from then on.
         3, filter_bits_per_key: u32
     }
     keyspace_setter! {
         /// Smallest block, in bytes: a power of two from 256 to 65,536. Default [`BLOCK_BYTES`].
-        /// Shapes files: fixed when the keyspace is created.
+        /// Shapes files: fixed when the keyspace is created, and refused if it differs.
         4, block_bytes: u32
     }
     keyspace_setter! {
-        /// Size at which compaction starts a new table, in bytes. Default [`TABLE_BYTES`].
+        /// Size at which compaction starts a new table, in bytes. Default [`TABLE_BYTES`]. Can change
+        /// while open, for tables that are written from then on.
         5, table_bytes: u64
     }
     keyspace_setter! {
-        /// The shape of the tree. Default [`CompactionStyle::Lazy`]. Can change at reopen.
+        /// The shape of the tree. Default [`CompactionStyle::Lazy`]. Can change while open: the next
+        /// compactions begin to make the other shape of what is there.
         6, compaction: CompactionStyle
     }
     keyspace_setter! {
-        /// Runs in level 0 that call for a compaction. Default [`LEVEL0_RUNS`].
+        /// Runs in level 0 that call for a compaction. Default [`LEVEL0_RUNS`]. Can change while open.
         7, level0_runs: u32
     }
     keyspace_setter! {
         /// Runs in a level below 0 that call for a compaction (not [`CompactionStyle::Leveled`]).
-        /// Default [`TIER_RUNS`].
+        /// Default [`TIER_RUNS`]. Can change while open.
         8, tier_runs: u32
     }
     keyspace_setter! {
-        /// How much larger each level is than the one above. Default [`SIZE_RATIO`].
+        /// How much larger each level is than the one above. Default [`SIZE_RATIO`]. Can change while
+        /// open.
         9, size_ratio: u32
     }
 
@@ -138,7 +147,7 @@ impl KeyspaceOptions {
     /// [`Keyspace::merge`](crate::Keyspace::merge). Default: none.
     ///
     /// Shapes what is stored: once given it stays with the keyspace. A keyspace without one can be
-    /// given one at any time.
+    /// given one while it is open.
     #[must_use]
     pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
         self.merge_operator = name.into();
@@ -148,8 +157,7 @@ impl KeyspaceOptions {
 
     keyspace_setter! {
         /// How long a value lives that is put without a [`WriteOptions::ttl`] of its own. Default
-        /// `None`: for ever. Can change at any time, for what is written from then on
-        /// ([`Db::keyspace`](crate::Db::keyspace)).
+        /// `None`: for ever. Can change while open, for what is written from then on.
         ///
         /// A keyspace whose values expire has no merges: an operand has no expiry, so what it makes
         /// would stay for ever.
@@ -157,7 +165,8 @@ impl KeyspaceOptions {
     }
 
     /// The name of the filter that says which values may go when tables are rewritten
-    /// ([`filter`](crate::filter)); an empty one for none. Default: none. Can change at reopen.
+    /// ([`filter`](crate::filter)); an empty one for none. Default: none. Can change while open, from
+    /// the next compaction on.
     #[must_use]
     pub fn compaction_filter(mut self, name: impl Into<String>) -> Self {
         self.compaction_filter = name.into();
@@ -167,7 +176,7 @@ impl KeyspaceOptions {
 
     keyspace_setter! {
         /// So many bytes of tables are kept ([`CompactionStyle::Fifo`] only); what was written first is
-        /// forgotten beyond, a sixteenth of it at a time. Default [`FIFO_BYTES`]. Can change at reopen.
+        /// forgotten beyond, a sixteenth of it at a time. Default [`FIFO_BYTES`]. Can change while open.
         ///
         /// What a snapshot, an iterator or a transaction may read is kept until they are gone, so there
         /// may be more meanwhile. What was forgotten is as if it had never been written: a merge of

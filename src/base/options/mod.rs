@@ -157,6 +157,10 @@ impl CompactionStyle {
 }
 
 /// Options of a database; see each method for its default. [`Options::new`] is a good start.
+///
+/// They are not stored, and hold from one opening to the next; while it is open only
+/// [`rate_limit`](Options::rate_limit) and what [`default_keyspace`](Options::default_keyspace) has can
+/// change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     pub(crate) memory_bytes: u64,

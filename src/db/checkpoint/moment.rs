@@ -169,7 +169,7 @@ impl Moment {
                     hash_seed: self.hash_seed,
                 },
                 keyspace: held.tree.id(),
-                options: held.tree.options(),
+                options: &held.tree.options(),
                 folding: held.folding.clone(),
                 // Nothing is dropped.
                 snapshots: &[],

@@ -190,6 +190,8 @@ proptest! {
         bounds in bounds(),
         moves in moves(),
         fail_at in prop_oneof![Just(0u64), 1..600u64],
+        steps in prop_oneof![Just(usize::MAX), 0..40usize],
+        turns in any::<bool>(),
     ) {
         let (sources, map) = build(&history, at);
         let fuse = Fuse::new(fail_at);
@@ -200,9 +202,27 @@ proptest! {
         let (merge, at) = (Merge::new(sources), SeqNo::new(at).into());
         let (folding, deleted) = (Folding::default(), DeletedRanges::default());
         let mut cursor = Visible::new(merge, at, bounds_of, folding, deleted, Default::default());
+        cursor.limit_steps(steps);
         for step in &moves {
             let burnt = fuse.is_burnt();
-            let moved = act(&mut cursor, step);
+            let mut moved = act(&mut cursor, step);
+            let mut step = step.clone();
+            let mut turns = turns;
+            while moved.is_ok()
+                && let Some(key) = cursor.paused_at().map(<[u8]>::to_vec)
+            {
+                prop_assert_eq!(cursor.entry(), None);
+                let mut is_forward = matches!(step, Move::First | Move::Seek(_) | Move::Next);
+                if turns {
+                    turns = false;
+                    // What it has looked at so far lies behind it; then the other way round.
+                    model.act(&if is_forward { Move::Seek(key) } else { Move::SeekForPrev(key) });
+                    is_forward = !is_forward;
+                    step = if is_forward { Move::Next } else { Move::Prev };
+                }
+                moved = if is_forward { cursor.next() } else { cursor.prev() };
+            }
+            let step = &step;
             prop_assert_eq!(moved.is_err(), !burnt && fuse.is_burnt());
             if moved.is_err() {
                 prop_assert_eq!(cursor.entry(), None);
