@@ -241,6 +241,14 @@ pub mod merge {
     pub use crate::base::hooks::{Associative, MergeOperator, associative};
 }
 
+/// Answers to why: what a get asks, what holds space, who keeps old versions.
+///
+/// [`Keyspace::explain_get`], [`Db::why_space`], [`Db::oldest_pin`]; beside them [`Db::why_stalled`].
+pub mod explain {
+    pub use crate::db::{KeyspaceSpace, Pin, Space, SpaceReport};
+    pub use crate::read::{GetAnswer, GetPlace, GetReport, GetStep, VersionKind};
+}
+
 /// Compaction filters: which values may go when tables are rewritten.
 pub mod filter {
     pub use crate::base::filter::{CompactionFilter, Decision};
@@ -249,9 +257,9 @@ pub mod filter {
 /// The default of each option, under the option's name.
 pub mod defaults {
     pub use crate::base::options::{
-        BACKGROUND_THREADS, BLOCK_BYTES, FILTER_BITS_PER_KEY, IMMUTABLES_MAX, LEVEL0_RUNS,
-        LOG_SEGMENT_BYTES, MEMORY_BYTES, RATE_LIMIT_MIN, SIZE_RATIO, TABLE_BYTES, TIER_RUNS,
-        WRITE_BUFFER_BYTES,
+        BACKGROUND_THREADS, BLOCK_BYTES, FIFO_BYTES, FILTER_BITS_PER_KEY, IMMUTABLES_MAX,
+        LEVEL0_RUNS, LOG_SEGMENT_BYTES, MEMORY_BYTES, RATE_LIMIT_MIN, SIZE_RATIO, TABLE_BYTES,
+        TIER_RUNS, WRITE_BUFFER_BYTES,
     };
     pub use crate::txn::TRANSACTION_TRIES;
 }

@@ -177,6 +177,29 @@ fn upkeep_moves_entries_into_one_level_and_the_pictures_show_it() {
 }
 
 #[test]
+fn explain_says_what_a_get_asks_and_what_the_space_is_for() {
+    let cli = words("explain");
+    cli.ok(&["compact"]);
+    let text = cli.ok(&["explain", "get", "bee"]);
+    assert!(text.starts_with("get \"bee\" at "), "{text}");
+    assert!(text.ends_with("a value of 1 bytes\n"), "{text}");
+    let report = &cli.json(&["explain", "get", "bear"])[0];
+    assert_eq!(report["key"], "bear");
+    assert!(report["value_bytes"].is_null());
+    let steps = report["steps"].as_array().expect("steps");
+    assert_eq!(steps[0]["answer"], "nothing");
+    assert_eq!(steps[1]["answer"], "filtered out");
+    let found = &cli.json(&["explain", "get", "bee"])[0]["steps"][1];
+    assert_eq!(found["answer"]["kind"], "value");
+    let text = cli.ok(&["explain", "space"]);
+    assert!(text.contains("default: 1 tables in use"), "{text}");
+    let space = &cli.json(&["explain", "space"])[0];
+    assert_eq!(space["keyspaces"][0]["tables"]["files"], 1);
+    let (_, complaint) = cli.fails(&["explain", "get", "bee", "--keyspace", "other"]);
+    assert!(complaint.contains("no keyspace named other"), "{complaint}");
+}
+
+#[test]
 fn verify_fails_when_a_table_is_damaged() {
     let cli = words("verify");
     assert_eq!(cli.json(&["verify"])[0]["problems"], serde_json::json!([]));

@@ -14,7 +14,7 @@ use crate::base::ranges::HalfOpen;
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
 use crate::base::types::{KeyspaceId, Time};
-use crate::read::{self, At, Iter, RangeCursor};
+use crate::read::{self, At, GetReport, Iter, RangeCursor};
 use crate::tree::Tree;
 use crate::version::{KeyspaceEdit, VersionEdit, check_name};
 use std::fmt;
@@ -330,6 +330,33 @@ impl Keyspace {
         Iter::new(self.tree.view_owned(), at, bounds)
     }
 
+    /// What a [`get`](Self::get) of `key` asks now, in order, and what it is told: for whoever wonders why
+    /// a key is not there, or why a read is slow. Prints as a text.
+    ///
+    /// Cost: a few such gets. It counts in no statistics but as the one get that it ends with.
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`].
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("alluvium-doc-eg-{}", std::process::id()));
+    /// # let db = alluvium::Db::open(&dir)?;
+    /// db.put("k", "value")?;
+    /// db.flush()?;
+    /// db.delete("k")?;
+    /// let report = db.explain_get("k")?;
+    /// assert_eq!(report.value_bytes, None);
+    /// assert_eq!(report.steps.len(), 1, "the deletion ends it: the table is not asked");
+    /// println!("{report}");
+    /// # db.close()?; alluvium::Db::destroy(&dir)?;
+    /// # Ok::<(), alluvium::Error>(())
+    /// ```
+    pub fn explain_get(&self, key: impl AsRef<[u8]>) -> Result<GetReport> {
+        self.check()?;
+        let at = self.core().snapshots.register(|| self.core().visible());
+        read::explain_get(&self.tree.view(), key.as_ref(), at.at())
+    }
+
     /// A cursor over all entries at this instant, not yet positioned; it lends what it stands on.
     ///
     /// A step allocates nothing. Errors, also that the keyspace is gone, come from its moves.
@@ -468,7 +495,10 @@ impl Core {
         let stores = store_options(&self.versions, tree.id(), &resolved);
         stores.inspect_err(|cause| self.notice_poison(cause))?;
         tree.set_options(resolved);
+        // Workers, and writers who wait for them, look again.
+        self.update_stall();
         self.board.notify();
+        self.board.notify_done();
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod close;
 mod commit;
 mod conditional;
 mod core;
+mod explain;
 mod group;
 mod health;
 mod keyspace;
@@ -37,6 +38,7 @@ mod worker;
 
 pub use backup::{BackupDirectory, BackupInfo, BackupReport, recode_point};
 pub use checkpoint::{CheckpointOptions, CheckpointReport};
+pub use explain::{KeyspaceSpace, Pin, Space, SpaceReport};
 pub use health::State;
 pub use keyspace::Keyspace;
 pub(crate) use keyspace::prefix_bounds;
@@ -212,6 +214,37 @@ impl Db {
     /// How far the background is behind, if writers are being slowed down.
     pub fn why_stalled(&self) -> Option<WhyStalled> {
         self.engine().stall.why()
+    }
+
+    /// What each byte of the directory is there for: tables in use and how much of them waits for a
+    /// compaction, tables that are kept for somebody, log, manifest, reserve. Prints as a text.
+    ///
+    /// Cost: a listing of the directory, and a walk over the list of tables. Reads no table.
+    ///
+    /// # Errors
+    /// `Io` when the directory cannot be listed; `Closed`.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("alluvium-doc-ws-{}", std::process::id()));
+    /// # let db = alluvium::Db::open(&dir)?;
+    /// db.put("k", "value")?;
+    /// db.flush()?;
+    /// let report = db.why_space()?;
+    /// assert_eq!(report.keyspaces[0].tables.files, 1);
+    /// assert!(report.keyspaces[0].tables.bytes < report.bytes());
+    /// println!("{report}");
+    /// # db.close()?; alluvium::Db::destroy(&dir)?;
+    /// # Ok::<(), alluvium::Error>(())
+    /// ```
+    pub fn why_space(&self) -> Result<SpaceReport> {
+        self.engine().why_space()
+    }
+
+    /// The oldest instant that a snapshot, an iterator, a cursor or a transaction reads at; `None` when
+    /// nobody does. Compactions keep what it sees, and replaced tables stay on the disk for whoever has
+    /// begun to read them.
+    pub fn oldest_pin(&self) -> Option<Pin> {
+        self.engine().oldest_pin()
     }
 
     /// Whether writes are taken, and if not, why.

@@ -21,6 +21,7 @@
 mod bounds;
 mod concat;
 mod counters;
+mod explain;
 mod get;
 mod kept;
 mod merge;
@@ -35,6 +36,7 @@ mod written;
 pub use bounds::Bounds;
 pub use concat::{Concat, Parts};
 pub use counters::{ReadCounters, ReadCounts};
+pub use explain::{GetAnswer, GetPlace, GetReport, GetStep, VersionKind, explain_get};
 pub use get::{Lookup, get, get_many, is_written};
 pub use merge::Merge;
 pub use operands::Operands;

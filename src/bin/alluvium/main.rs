@@ -9,6 +9,7 @@
 mod bench;
 mod copies;
 mod entries;
+mod explain;
 mod look;
 mod stream;
 mod text;
@@ -65,6 +66,11 @@ enum Command {
     Stats,
     /// Draw the levels: a bar for each file.
     Levels(look::Levels),
+    /// Say why: what a get asks, or what each byte of the directory is there for.
+    Explain {
+        #[command(subcommand)]
+        what: explain::Explain,
+    },
     /// Read everything and check every checksum, order and reference.
     Verify,
     /// Keep everything that can be read of a damaged database, and print what is lost.
@@ -185,6 +191,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Flush => upkeep::flush(&context),
         Command::Stats => look::stats(&context),
         Command::Levels(levels) => levels.run(&context),
+        Command::Explain { what } => what.run(&context),
         Command::Verify => upkeep::verify(&context),
         Command::Keyspaces => look::keyspaces(&context),
         Command::Checkpoint(checkpoint) => checkpoint.run(&context),
