@@ -21,7 +21,7 @@ pub struct Pin {
     /// So many numbers of writes have been used since.
     pub writes_since: u64,
     /// Snapshots, iterators, cursors and transactions that are alive, at this instant and at later
-    /// ones.
+    /// ones. An iterator that is read from both ends counts twice.
     pub readers: u64,
 }
 

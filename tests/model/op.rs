@@ -163,6 +163,10 @@ kinds! {
     BatchExpiring 20,
     /// Time goes on, some seconds of it. In the simulator only.
     Later 20,
+    /// Other options of a keyspace that is open and in use.
+    KeyspaceChange 5,
+    /// Why a get finds what it finds, what holds the space, and who pins what.
+    Explain 8,
 }
 
 /// One operation.

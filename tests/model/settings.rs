@@ -47,6 +47,11 @@ impl Settings {
         Settings::with_shape(&mut Random(seed), blocks, operators, self.threads)
     }
 
+    /// Other options that a keyspace can be given while it is open.
+    pub(crate) fn other_keyspace(&self, n: usize, seed: u64) -> KeyspaceOptions {
+        keyspace(&mut Random(seed), self.blocks[n]).merge_operator(self.operators[n])
+    }
+
     fn with_shape(
         random: &mut Random,
         blocks: Vec<u32>,

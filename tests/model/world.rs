@@ -244,8 +244,10 @@ impl World {
             | SnapshotIter | SnapshotRange | SnapshotPrefix | SnapshotCursor => self.snapshot(op),
             IterOpen | IterNext | IterNextBack | IterDrop => self.long_iter(op),
             CursorOpen | CursorMove | CursorDrop => self.long_cursor(op),
-            Flush | Compact | CompactRange | Sync | Verify | Stats => self.upkeep(op),
-            KeyspaceOpen | KeyspaceDrop | KeyspaceList | KeyspaceRefused => self.keyspace(op),
+            Flush | Compact | CompactRange | Sync | Verify | Stats | Explain => self.upkeep(op),
+            KeyspaceOpen | KeyspaceChange | KeyspaceDrop | KeyspaceList | KeyspaceRefused => {
+                self.keyspace(op)
+            }
             Swap | SwapRefused | PutIfAbsent | Update | Transact | TransactSynced
             | TransactConflict | TransactDrop => self.conditional(op),
             Reopen | ReopenOther | OpenTwice | CloseAlive | Leave | Kill | PowerLoss

@@ -252,8 +252,32 @@ impl World {
                     report.problems
                 );
             }
+            Kind::Explain => {
+                let n = self.space(op)?;
+                self.explain(n, op.a)?;
+            }
             _ => self.check_stats(),
         }
+        Ok(())
+    }
+
+    fn explain(&self, n: usize, rank: u8) -> Result<()> {
+        let (space, db) = (self.handle(n), self.db());
+        let report = space.explain_get(key(rank))?;
+        let found = space.get(key(rank))?;
+        // On the disk time goes on between the two, and a value may expire.
+        if self.sim().is_some() {
+            let found = found.map(|value| value.len() as u64);
+            assert_eq!(report.value_bytes, found, "{report}");
+        }
+        let space = db.why_space()?;
+        let tables = space.keyspaces.iter().map(|it| it.tables.bytes);
+        assert!(tables.sum::<u64>() <= space.bytes() && !space.to_string().is_empty());
+        // An iterator that has ended lets go; one that is read from both ends counts twice.
+        let least = self.snapshots.len() + self.cursors.len();
+        let most = least + 2 * self.iters.len();
+        let readers = db.oldest_pin().map_or(0, |pin| pin.readers) as usize;
+        assert!((least..=most).contains(&readers), "{readers}");
         Ok(())
     }
 
@@ -321,6 +345,12 @@ impl World {
                 let again = self.db().keyspace(NAMES[n], KeyspaceOptions::new())?;
                 assert_eq!(again.name(), NAMES[n]);
                 self.spaces[n] = Some(again);
+                Ok(())
+            }
+            Kind::KeyspaceChange => {
+                let n = self.space(op)?;
+                let other = self.settings.other_keyspace(n, op.details().next());
+                self.spaces[n] = Some(self.db().keyspace(NAMES[n], other)?);
                 Ok(())
             }
             Kind::KeyspaceList => {
