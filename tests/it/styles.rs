@@ -309,6 +309,30 @@ fn a_keyspace_that_kept_everything_gives_up_no_more_than_it_must() {
 }
 
 #[test]
+fn the_last_flush_stays_however_little_is_to_be_kept() {
+    let sim = SimFs::new(12);
+    let db = open(&sim, fifo(1 << 10).write_buffer_bytes(1 << 20));
+    for round in 0..3 {
+        for n in 0..1_000 {
+            db.put(key(n), [round; 50]).unwrap();
+        }
+        settle(&db);
+        db.put("look", "for work").unwrap();
+        assert!(
+            runs(&db) <= 2,
+            "the flush of that one put forgets what was before"
+        );
+        db.delete("look").unwrap();
+    }
+    for n in 0..1_000 {
+        db.put(key(n), [9; 50]).unwrap();
+    }
+    db.flush().unwrap();
+    assert_eq!(db.get(key(0)).unwrap().unwrap(), [9; 50]);
+    assert_eq!(runs(&db), 1);
+}
+
+#[test]
 fn keeping_nothing_is_no_option() {
     let options = Options::new().default_keyspace(fifo(1023));
     let error = options.open_sim(&SimFs::new(11), ROOT).unwrap_err();

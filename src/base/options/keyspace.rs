@@ -156,7 +156,7 @@ impl KeyspaceOptions {
     }
 
     keyspace_setter! {
-        /// How long a value lives that is put without a [`WriteOptions::ttl`] of its own. Default
+        /// How long a value lives that is put without a [ttl](crate::WriteOptions::ttl) of its own. Default
         /// `None`: for ever. Can change while open, for what is written from then on.
         ///
         /// A keyspace whose values expire has no merges: an operand has no expiry, so what it makes
@@ -176,7 +176,9 @@ impl KeyspaceOptions {
 
     keyspace_setter! {
         /// So many bytes of tables are kept ([`CompactionStyle::Fifo`] only); what was written first is
-        /// forgotten beyond, a sixteenth of it at a time. Default [`FIFO_BYTES`]. Can change while open.
+        /// forgotten beyond, a sixteenth of it at a time, but never the newest run, which is the last
+        /// flush at least. Best many times `write_buffer_bytes`. Default [`FIFO_BYTES`]. Can change while
+        /// open.
         ///
         /// What a snapshot, an iterator or a transaction may read is kept until they are gone, so there
         /// may be more meanwhile. What was forgotten is as if it had never been written: a merge of

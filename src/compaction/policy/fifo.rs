@@ -10,7 +10,7 @@
 //! A run holds everything that was written in some span of time. What is left is therefore what was
 //! written since some moment, in whole batches, as if nothing had been there before. Only a run of
 //! more than a share goes table by table, the oldest first: one that another style made, or a memtable
-//! that is large beside `fifo_bytes`.
+//! that is large beside `fifo_bytes`. The newest run never goes.
 //!
 //! What somebody reads stays until he is done: then there may be more than `fifo_bytes` meanwhile.
 //! Nobody has to wait for that: only level 0 counts as a debt, and only where it can be merged.
@@ -51,6 +51,9 @@ fn forget(ground: &Ground<'_>, newest_reader: Option<SeqNo>) -> Option<Job> {
         .bytes()
         .checked_sub(ground.options.fifo_bytes)?;
     if too_much == 0 {
+        return None;
+    }
+    if ground.version.levels.iter().flatten().count() < 2 {
         return None;
     }
     let (level, run) = ground.oldest()?;

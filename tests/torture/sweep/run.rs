@@ -332,13 +332,18 @@ impl<'a> Run<'a> {
         self.upkeep(false, |db| db.compact());
     }
 
-    /// Checks all tables: what it finds is of the disk, nothing is damaged.
+    /// Checks all tables, and asks what the space is for: what it finds is of the disk, nothing is
+    /// damaged.
     pub fn verify(&self) {
         let (Some(db), false) = (&self.db, self.is_dead()) else {
             return;
         };
         match db.verify() {
             Ok(report) => report.problems.iter().for_each(|p| self.expect_disk(p)),
+            Err(error) => self.expect_disk(&error),
+        }
+        match db.why_space() {
+            Ok(report) => assert_ne!(report.bytes(), 0),
             Err(error) => self.expect_disk(&error),
         }
     }
