@@ -249,6 +249,15 @@ pub mod explain {
     pub use crate::read::{GetAnswer, GetPlace, GetReport, GetStep, VersionKind};
 }
 
+/// What happens in the background, told to whoever listens.
+pub mod listener {
+    #[cfg(feature = "metrics")]
+    pub use crate::base::listener::Metrics;
+    #[cfg(feature = "tracing")]
+    pub use crate::base::listener::Tracing;
+    pub use crate::base::listener::{Event, Listener};
+}
+
 /// Compaction filters: which values may go when tables are rewritten.
 pub mod filter {
     pub use crate::base::filter::{CompactionFilter, Decision};

@@ -14,6 +14,7 @@ pub mod filter;
 pub mod hooks;
 pub mod key;
 pub mod key_range;
+pub mod listener;
 pub mod operand;
 pub mod operation;
 pub mod options;

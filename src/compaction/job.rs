@@ -40,6 +40,22 @@ pub enum Reason {
     Idle,
 }
 
+impl Reason {
+    /// A word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Runs => "runs",
+            Reason::Size => "size",
+            Reason::Tombstones => "tombstones",
+            Reason::Expired => "expired",
+            Reason::Deleted => "deleted",
+            Reason::Oldest => "oldest",
+            Reason::Manual => "manual",
+            Reason::Idle => "idle",
+        }
+    }
+}
+
 /// A compaction to be done: a pure value.
 #[derive(Clone, Debug)]
 pub struct Job {

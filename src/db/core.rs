@@ -58,8 +58,16 @@ pub(crate) struct Core {
     pub(crate) reserve: Reserve,
     pub(crate) board: Board,
     pub(crate) totals: Totals,
+    pub(crate) told: Mutex<Told>,
     pub(crate) dir_lock: Mutex<Option<DirLock>>,
     pub(crate) report: super::OpenReport,
+}
+
+/// What the listener knows.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) is_stopped: bool,
+    pub(crate) is_slowed: bool,
 }
 
 /// Work done since the database was opened.

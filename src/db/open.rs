@@ -168,6 +168,7 @@ impl Options {
             pace: Pace::new(self.rate_limit),
             board: Board::new(self.background_threads, fs.env()),
             totals: Totals::default(),
+            told: Mutex::default(),
             dir_lock: Mutex::new(None),
             report: replayed.report(orphans),
             leftovers,

@@ -48,6 +48,17 @@ pub enum StallCause {
     Memory,
 }
 
+impl StallCause {
+    /// A word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            StallCause::Flush => "flush",
+            StallCause::Compaction => "compaction",
+            StallCause::Memory => "memory",
+        }
+    }
+}
+
 /// What a flush takes for a byte before any was measured, in nanoseconds.
 const FLUSH_NANOS_AT_START: f64 = 5.0;
 /// A debt of compactions counts up to here: then writers have a fiftieth of the background's pace.

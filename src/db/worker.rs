@@ -7,9 +7,10 @@
 //! A background failure never disappears: `mend` says what becomes of it. Not here: repairs.
 
 use super::core::Core;
-use super::health::Part;
+use super::health::{Part, State};
 use super::stall::StallCause;
 use crate::base::error::{Error, ErrorKind, Result};
+use crate::base::listener::Event;
 use crate::base::sync::atomic::Ordering;
 use crate::base::sync::{Arc, thread};
 use crate::compaction::{Job, Reason};
@@ -76,6 +77,7 @@ fn run_log_helper(core: &Core) {
         let seen = core.board.log_notices();
         // It also sweeps: a reader may have let go of files since the last job ended (P17).
         core.mend();
+        core.tell_changes();
         if !core.board.must_wait_to_retry() {
             core.settle(Part::Ahead, core.tend_log());
         }
@@ -99,6 +101,7 @@ fn run_log_helper(core: &Core) {
 impl Core {
     /// Does the most urgent piece of work there is; false when there is none.
     pub(crate) fn do_one(&self, idle: bool) -> bool {
+        self.tell_changes();
         if self.health.has_failed() || self.board.must_wait_to_retry() {
             return false;
         }
@@ -143,6 +146,36 @@ impl Core {
         false
     }
 
+    /// Tells the listener whether writes are taken and slowed down, where that has changed.
+    fn tell_changes(&self) {
+        let listening = &self.options.listening;
+        if !listening.is_on() {
+            return;
+        }
+        let mut told = self.told.lock();
+        let (state, why) = (self.health.state(), self.stall.why());
+        let stopped = match &state {
+            State::Ok => None,
+            State::ReadOnly(cause) | State::Fatal(cause) => Some(cause),
+        };
+        if told.is_stopped != stopped.is_some() {
+            told.is_stopped = stopped.is_some();
+            listening.tell(
+                &stopped.map_or(Event::WritesResumed, |cause| Event::WritesStopped { cause }),
+            );
+        }
+        if told.is_slowed != why.is_some() {
+            told.is_slowed = why.is_some();
+            listening.tell(
+                &why.as_ref()
+                    .map_or(Event::WritesFree, |why| Event::WritesSlowed {
+                        keyspace: &why.keyspace,
+                        cause: why.cause.word(),
+                    }),
+            );
+        }
+    }
+
     /// How many compactions may run at once: one thread is for flushes.
     fn compactions_most(&self) -> usize {
         self.board.threads().saturating_sub(1).max(1)
@@ -161,8 +194,14 @@ impl Core {
         drop(running);
         match outcome {
             Ok(Some(outcome)) => {
+                let took = env.elapsed(start);
                 self.count_flush(&outcome);
-                self.stall.flushed(outcome.bytes_read, env.elapsed(start));
+                self.stall.flushed(outcome.bytes_read, took);
+                self.options.listening.tell(&Event::Flushed {
+                    keyspace: tree.name(),
+                    bytes_written: outcome.bytes_written,
+                    took,
+                });
                 self.health.recovered(Part::Flush);
                 self.after_change(self.retire_logs());
                 true
@@ -206,6 +245,7 @@ impl Core {
     /// once: flushes wait meanwhile, or they would use up what was given up for it (P15).
     pub(crate) fn run_compaction(&self, tree: &Tree, job: Job) -> Result<()> {
         let mut lease = None;
+        let (start, reason) = (self.board.env().now(), job.reason);
         let outcome = self.with_work(tree, |work| {
             tree.run_job(&job, work, |error| {
                 let is_full = error.kind() == ErrorKind::NoSpace;
@@ -218,6 +258,16 @@ impl Core {
         });
         // Its inputs are dead once it lets go of them.
         drop(job);
+        if let Ok(outcome) = &outcome {
+            self.options.listening.tell(&Event::Compacted {
+                keyspace: tree.name(),
+                reason: reason.word(),
+                bytes_read: outcome.bytes_read,
+                bytes_written: outcome.bytes_written,
+                entries_dropped: outcome.entries_dropped,
+                took: self.board.env().elapsed(start),
+            });
+        }
         let counted = self.count_compaction(outcome);
         if lease.take().is_some() {
             self.board.notify_done();

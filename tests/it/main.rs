@@ -8,6 +8,7 @@ mod checkpoint;
 mod close;
 mod conditional;
 mod errors;
+mod events;
 mod explain;
 mod face;
 mod faults;

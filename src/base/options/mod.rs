@@ -8,6 +8,7 @@ mod keyspace;
 use super::error::{Error, Result};
 use super::filter::{CompactionFilter, CompactionFilters};
 use super::hooks::{MergeOperator, MergeOperators};
+use super::listener::{Listener, Listening};
 use std::time::Duration;
 
 pub use keyspace::{
@@ -177,6 +178,7 @@ pub struct Options {
     pub(crate) default_keyspace: KeyspaceOptions,
     pub(crate) merge_operators: MergeOperators,
     pub(crate) compaction_filters: CompactionFilters,
+    pub(crate) listening: Listening,
 }
 
 impl Default for Options {
@@ -196,6 +198,7 @@ impl Default for Options {
             default_keyspace: KeyspaceOptions::default(),
             merge_operators: MergeOperators::default(),
             compaction_filters: CompactionFilters::default(),
+            listening: Listening::default(),
         }
     }
 }
@@ -290,6 +293,14 @@ impl Options {
     #[must_use]
     pub fn merge_operator(mut self, name: impl Into<String>, operator: impl MergeOperator) -> Self {
         self.merge_operators.register(name.into(), operator);
+        self
+    }
+
+    /// Tells this listener what the background does, and when writes slow down or stop. Default: none.
+    /// With a listener before, this one takes its place.
+    #[must_use]
+    pub fn listener(mut self, listener: impl Listener) -> Self {
+        self.listening = Listening::to(listener);
         self
     }
 
