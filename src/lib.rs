@@ -164,6 +164,13 @@
 //! that while the database is open. [`Db::scrub`] reads and checks every table at a pace of its own.
 //! [`Keyspace::approximate_size`] says how much a range of keys takes up.
 //!
+//! # Knowing what goes on
+//!
+//! [`Db::stats`] has the figures. A [`listener`] is told of flushes and compactions, and when writes are
+//! slowed down or stopped. [`Keyspace::explain_get`] says what a get asks and is told, [`Db::why_space`] what
+//! each byte of the directory is there for, [`Db::oldest_pin`] who keeps old versions, and
+//! [`Db::why_stalled`] what writers wait for.
+//!
 //! # Limits
 //!
 //! A key has at most 64 KiB, a value 1 GiB, and a batch a quarter of [`Options::memory_bytes`]; one
@@ -171,8 +178,9 @@
 //!
 //! # Cargo features
 //!
-//! `lz4` (on by default) and `zstd` for [`Compression`]; `cli` for the `alluvium` command; `sim`
-//! for the simulated file system that crash tests run on.
+//! `lz4` (on by default) and `zstd` for [`Compression`]; `tracing` and `metrics` for listeners that tell
+//! those crates; `cli` for the `alluvium` command; `sim` for the simulated file system that crash tests
+//! run on.
 //!
 //! # Map of the source
 //!
