@@ -3,7 +3,7 @@
 use crate::support::{ROOT, TempDir, quiet_options};
 use alluvium::filter::Decision;
 use alluvium::fs::sim::SimFs;
-use alluvium::{Db, KeyspaceOptions, Options, WriteOptions, merge};
+use alluvium::{CompactionStyle, Db, KeyspaceOptions, Options, WriteOptions, merge};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -72,22 +72,30 @@ fn a_compaction_asks_the_filter_and_a_flush_does_not() {
 
 #[test]
 fn what_a_removed_value_had_hidden_stays_hidden() {
-    let (sim, db) = machine();
+    let sim = SimFs::new(5);
+    // Two runs become one above what is older, which they are not merged with.
+    let tiers = filtered()
+        .compaction(CompactionStyle::Tiered)
+        .level0_runs(2);
+    let db = options(tiers.clone()).open_sim(&sim, ROOT).unwrap();
     db.put("a", "before").unwrap();
     db.put("z", "before").unwrap();
     db.compact().unwrap();
-    db.put("a", "gone").unwrap();
-    db.flush().unwrap();
-    db.put("b", "gone").unwrap();
-    db.flush().unwrap();
-    // Above what is older: a deletion has to stay.
-    db.compact_range("a"..="b").unwrap();
+    for key in ["a", "b"] {
+        db.put(key, "gone").unwrap();
+        db.flush().unwrap();
+    }
+    db.put("look", "for work").unwrap();
+    let levels = &db.stats().keyspaces[0].levels;
+    assert_eq!(levels[1].runs.len(), 2, "one above the other");
+    assert_eq!(levels[1].runs[0].tables[0].tombstones, 2);
+    db.delete("look").unwrap();
     for _ in 0..2 {
         assert_eq!(contents(&db), pairs(&[("z", "before")]));
         db.compact().unwrap();
     }
     db.close().unwrap();
-    let db = options(filtered()).open_sim(&sim, ROOT).unwrap();
+    let db = options(tiers).open_sim(&sim, ROOT).unwrap();
     assert_eq!(contents(&db), pairs(&[("z", "before")]));
 }
 
