@@ -10,7 +10,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Memtables were written to tables.
+    /// Memtables were written to tables. (Those that a repair of the log writes are counted in the
+    /// statistics alone.)
     #[non_exhaustive]
     Flushed {
         /// The keyspace.

@@ -258,7 +258,9 @@ impl Core {
         });
         // Its inputs are dead once it lets go of them.
         drop(job);
-        if let Ok(outcome) = &outcome {
+        if let Ok(outcome) = &outcome
+            && !outcome.edit.removed.is_empty()
+        {
             self.options.listening.tell(&Event::Compacted {
                 keyspace: tree.name(),
                 reason: reason.word(),

@@ -4,7 +4,7 @@
 //! visible version of the key, or, where that is an operand of a merge, at the first that is none. Not
 //! here: how a report is asked for (`db`).
 
-use super::get::get;
+use super::get::{get, hash_for};
 use super::snapshot::At;
 use super::view::View;
 use crate::base::error::Result;
@@ -142,10 +142,7 @@ fn ask_run(view: &View, level: u8, run: &SortedRun, key: &[u8], at: SeqNo) -> Re
         None => GetAnswer::OutOfRange,
         Some(entry) => {
             let table = entry.table()?;
-            let hash = match table.hasher() == view.hasher {
-                true => view.hasher.hash(key),
-                false => table.hasher().hash(key),
-            };
+            let hash = hash_for(view, table, key, view.hasher.hash(key));
             match table.may_contain(hash) {
                 false => GetAnswer::FilteredOut,
                 true => match table.get(key, hash, at)? {

@@ -377,7 +377,7 @@ fn gather(view: &View, key: &[u8], at: SeqNo, operands: &mut Operands) -> Result
 /// The hash that `table`'s filter knows `key` by: an ingested table may come from a database with
 /// another seed.
 #[inline]
-fn hash_for(view: &View, table: &Table, key: &[u8], hash: u64) -> u64 {
+pub(super) fn hash_for(view: &View, table: &Table, key: &[u8], hash: u64) -> u64 {
     let hasher = table.hasher();
     match hasher == view.hasher {
         true => hash,

@@ -9,7 +9,7 @@
 //! ```
 //! A run holds everything that was written in some span of time. What is left is therefore what was
 //! written since some moment, in whole batches, as if nothing had been there before. Only a run of
-//! more than a share goes table by table, the oldest first: one that another style made, or a memtable
+//! more than two shares goes table by table, the oldest first: one that another style made, or a memtable
 //! that is large beside `fifo_bytes`. The newest run never goes.
 //!
 //! What somebody reads stays until he is done: then there may be more than `fifo_bytes` meanwhile.
@@ -58,7 +58,7 @@ fn forget(ground: &Ground<'_>, newest_reader: Option<SeqNo>) -> Option<Job> {
     }
     let (level, run) = ground.oldest()?;
     let mut tables = run.tables.to_vec();
-    if share(ground.options) < run.bytes() {
+    if 2 * share(ground.options) < run.bytes() {
         tables.sort_by_key(|table| table.meta().summary.seqnos.1);
         let mut taken = 0u64;
         tables.retain(|table| {
@@ -76,12 +76,8 @@ fn forget(ground: &Ground<'_>, newest_reader: Option<SeqNo>) -> Option<Job> {
 
 /// The oldest runs of a level that are enough for a merge, newest first, if they fit into a share.
 fn mergeable<'v>(ground: &Ground<'v>, level: u8) -> Option<Vec<Placed<'v>>> {
-    let most = match level {
-        0 => ground.options.level0_runs,
-        _ => ground.options.tier_runs,
-    };
     // A merge of one run is none.
-    let most = most.max(2) as usize;
+    let most = ground.runs_most(level).max(2) as usize;
     let runs = ground.runs(level);
     let oldest = runs.split_at_checked(runs.len().checked_sub(most)?)?.1;
     let bytes = oldest

@@ -73,15 +73,14 @@ pub(super) fn debt(ground: &Ground<'_>) -> f64 {
 }
 
 fn score(ground: &Ground<'_>, level: u8) -> (f64, Reason) {
-    let options = ground.options;
     let runs = ground.version.level(level).len();
+    let by_runs = runs as f64 / f64::from(ground.runs_most(level));
     if level == 0 {
-        return (runs as f64 / f64::from(options.level0_runs), Reason::Runs);
+        return (by_runs, Reason::Runs);
     }
     if level == ground.deepest() && runs < 2 {
         return (0.0, Reason::Runs);
     }
-    let by_runs = runs as f64 / f64::from(options.tier_runs);
     let by_bytes = ground.version.level_bytes(level) as f64 / limit(ground, level).max(1) as f64;
     // A level as large as its limit is not yet over it.
     if 1.0 < by_bytes && by_runs < by_bytes {

@@ -118,6 +118,14 @@ impl<'v> Ground<'v> {
         }
     }
 
+    /// So many runs of a level call for a compaction.
+    pub(super) fn runs_most(&self, level: u8) -> u32 {
+        match level {
+            0 => self.options.level0_runs,
+            _ => self.options.tier_runs,
+        }
+    }
+
     /// The runs of a level, newest first.
     pub(super) fn runs(&self, level: u8) -> Vec<Placed<'v>> {
         let runs = self.version.level(level).iter();

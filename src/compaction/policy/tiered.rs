@@ -64,11 +64,7 @@ pub(super) fn debt(ground: &Ground<'_>) -> f64 {
 }
 
 fn run_score(ground: &Ground<'_>, level: u8) -> f64 {
-    let most = match level {
-        0 => ground.options.level0_runs,
-        _ => ground.options.tier_runs,
-    };
-    ground.tier(level).len() as f64 / f64::from(most)
+    ground.tier(level).len() as f64 / f64::from(ground.runs_most(level))
 }
 
 /// Bytes in levels from 1 on that are not the oldest run's.
