@@ -6,6 +6,7 @@ use alluvium::Compression;
 use alluvium::base::checksum::KeyHasher;
 use alluvium::base::cursor::Cursor;
 use alluvium::base::types::{FileId, Tag, ValueKind};
+use alluvium::filter::Decision;
 use alluvium::fs::FileName;
 use alluvium::memtable::{Memtable, MemtableOptions, Pool};
 use alluvium::table::{BirthIdentity, BlockCache, Builder, BuilderOptions, Table, TableContext};
@@ -87,6 +88,80 @@ fn bug_08_no_flipped_bit_in_the_table_of_a_deletion_brings_the_key_back() {
         }
     }
     assert!(100 < refused, "{refused} reads met the damage");
+}
+
+/// RocksDB 7.3: a compaction filter removed keys that were written with deletions of two kinds, and
+/// these were mixed up. Here the two are deletions of a key and of a range.
+#[test]
+fn bug_15_what_a_filter_removes_and_deletions_of_each_kind_agree() {
+    for (seed, style) in (1u64..).zip(STYLES) {
+        let gone = |_: &[u8], value: &[u8]| match value.starts_with(b"gone") {
+            true => Decision::Remove,
+            false => Decision::Keep,
+        };
+        let keyspace = busy().compaction(style).compaction_filter("gone");
+        let options = options()
+            .default_keyspace(keyspace)
+            .compaction_filter("gone", gone);
+        let mut sim = SimFs::new(15);
+        let mut db = open(&sim, &options);
+        let mut truth = BTreeMap::new();
+        let mut state = seed;
+        let mut random = move |n: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        let key = |n: u64| format!("k{n:03}");
+        for step in 0..6_000u64 {
+            let n = random(100);
+            match random(10) {
+                0 => {
+                    db.delete(key(n)).unwrap();
+                    truth.remove(&key(n));
+                }
+                1 if step % 5 == 0 => {
+                    let end = n + random(9);
+                    db.delete_range(key(n)..key(end)).unwrap();
+                    (n..end).for_each(|n| drop(truth.remove(&key(n))));
+                }
+                kind => {
+                    let word = if kind < 6 { "gone" } else { "stays" };
+                    let value = format!("{word} {step:040}");
+                    db.put(key(n), &value).unwrap();
+                    truth.insert(key(n), value);
+                }
+            }
+            if step % 2_000 == 1_999 {
+                (sim, db) = killed(&sim, db, &options);
+            }
+            if step % 97 != 0 {
+                continue;
+            }
+            // Before a compaction has asked, what is to go may be there, and as it was written last.
+            let n = random(100);
+            let found = db.get(key(n)).unwrap();
+            let wanted = truth.get(&key(n)).map(String::as_bytes);
+            let may_be_gone = wanted.is_some_and(|value| value.starts_with(b"gone"));
+            assert!(
+                found.as_deref() == wanted || may_be_gone && found.is_none(),
+                "{style:?}, step {step}, seed {seed}: {found:?}, not {wanted:?}"
+            );
+        }
+        db.compact().unwrap();
+        truth.retain(|_, value| value.starts_with("stays"));
+        let left = db.iter().map(|entry| {
+            let (key, value) = entry.unwrap();
+            (key.to_vec(), value.to_vec())
+        });
+        let wanted = truth
+            .into_iter()
+            .map(|(k, v)| (k.into_bytes(), v.into_bytes()));
+        assert!(left.eq(wanted), "{style:?}, seed {seed}");
+        drop(db);
+        drop(sim);
+    }
 }
 
 /// badger #1587: a compaction that was split lost the deletion of a key that only its topmost
