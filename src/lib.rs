@@ -164,6 +164,11 @@
 //! that while the database is open. [`Db::scrub`] reads and checks every table at a pace of its own.
 //! [`Keyspace::approximate_size`] says how much a range of keys takes up.
 //!
+//! # Bulk loads
+//!
+//! [`Db::ingestion`] makes tables of sorted entries, without log and memtables, over any keyspaces; they
+//! count at one instant.
+//!
 //! # Knowing what goes on
 //!
 //! [`Db::stats`] has the figures. A [`listener`] is told of flushes and compactions, and when writes are
@@ -232,10 +237,10 @@ pub use base::types::SeqNo;
 #[doc(hidden)]
 pub use db::recode_point;
 pub use db::{
-    BackupDirectory, BackupInfo, BackupReport, CheckpointOptions, CheckpointReport, Db, Keyspace,
-    KeyspaceStats, LevelStats, LogStats, Loss, LossKind, OpenReport, ReadStats, RepairReport,
-    RunStats, Snapshot, SnapshotKeyspace, StallCause, StallStats, State, Stats, TableStats,
-    VerifyReport, WhyStalled,
+    BackupDirectory, BackupInfo, BackupReport, CheckpointOptions, CheckpointReport, Db, Ingestion,
+    Keyspace, KeyspaceStats, LevelStats, LogStats, Loss, LossKind, OpenReport, ReadStats,
+    RepairReport, RunStats, Snapshot, SnapshotKeyspace, StallCause, StallStats, State, Stats,
+    TableStats, VerifyReport, WhyStalled,
 };
 #[cfg(feature = "sim")]
 #[doc(inline)]

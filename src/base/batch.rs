@@ -76,6 +76,14 @@ pub struct WriteBatch {
     fault: Option<Fault>,
 }
 
+/// A part of a write that is over its limit.
+#[cold]
+pub(crate) fn too_large(what: &str, found: usize, limit: usize) -> Error {
+    Error::new(ErrorKind::TooLarge, format!("the {what} is too large"))
+        .expected(format!("at most {limit} bytes"), format!("{found} bytes"))
+        .advice("Nothing was written.")
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     KeyTooLarge(usize),
@@ -319,11 +327,6 @@ impl WriteBatch {
 
     #[cold]
     fn refusal(&self) -> Error {
-        let too_large = |what: &str, found: usize, limit: usize| {
-            Error::new(ErrorKind::TooLarge, format!("the {what} is too large"))
-                .expected(format!("at most {limit} bytes"), format!("{found} bytes"))
-                .advice("Nothing was written.")
-        };
         match self.fault {
             Some(Fault::KeyTooLarge(n)) => too_large("key", n, KEY_BYTES_MAX),
             Some(Fault::ValueTooLarge(n)) => too_large("value", n, VALUE_BYTES_MAX),

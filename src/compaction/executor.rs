@@ -22,12 +22,12 @@ use crate::base::error::{Error, ErrorKind, REPAIR_INPUTS, Result};
 use crate::base::ranges::DeletedRanges;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::Ordering;
-use crate::base::types::{FileId, SeqNo, Tag, ValueKind};
+use crate::base::types::{FileId, SeqNo, Tag, Time, ValueKind};
 use crate::fs::FileName;
 use crate::memtable::Memtable;
 use crate::read::{Concat, Merge, Parts};
 use crate::table::{BirthIdentity, Builder, BuilderOptions, TableCursor};
-use crate::version::{AddedTable, FileMeta, KeyspaceEdit, TableEntry};
+use crate::version::{AddedTable, FileMeta, KeyspaceEdit, LEVELS_MAX, TableEntry};
 
 /// So much lies between two looks at `stop` and two calls of `breathe`: an entry counts one, and one
 /// more for each KiB of its value.
@@ -146,6 +146,51 @@ pub fn flush(memtables: &[Arc<Memtable>], workshop: &Workshop<'_>) -> Result<Out
         entries_dropped: dropped,
         filtered: 0,
     })
+}
+
+/// Writes entries, in ascending order and each key once, to tables of level 0, whose run the caller
+/// gives an order. They stay, so they are written as those of the last level. `expiry`: of their values.
+///
+/// # Errors
+/// As [`execute`].
+pub fn load<K, V>(
+    entries: impl Iterator<Item = (K, V)>,
+    seqno: SeqNo,
+    expiry: Option<Time>,
+    workshop: &Workshop<'_>,
+) -> Result<Vec<AddedTable>>
+where
+    K: AsRef<[u8]>,
+    V: AsRef<[u8]>,
+{
+    let table_bytes = workshop.options.table_bytes;
+    let splitter = Splitter::new(&[], table_bytes, table_bytes);
+    let mut outputs = Outputs::new(workshop, LEVELS_MAX as u8 - 1, 0, splitter);
+    let mut breath = 0;
+    let mut expiring = Vec::new();
+    for (key, value) in entries {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        if breath == 0 {
+            breath = BREATH;
+            outputs.pause()?;
+        }
+        breath = breath.saturating_sub(1 + (value.len() as u64 >> 10));
+        match expiry {
+            None => outputs.add(true, key, Tag::new(seqno, ValueKind::Put), value)?,
+            Some(expiry) => {
+                expiring.clear();
+                expiring.extend_from_slice(&expiry.0.to_le_bytes());
+                expiring.extend_from_slice(value);
+                let tag = Tag::new(seqno, ValueKind::PutExpiring);
+                outputs.add(true, key, tag, &expiring)?;
+            }
+        }
+    }
+    outputs.finish()?;
+    let tables = outputs.keep().into_iter();
+    Ok(tables
+        .map(|table| AddedTable { level: 0, ..table })
+        .collect())
 }
 
 fn moved(job: &Job, order: u64) -> Vec<AddedTable> {
@@ -271,13 +316,19 @@ impl<'a> Outputs<'a> {
                     .advice(REPAIR_INPUTS),
             );
         }
+        self.finish()?;
+        Ok(dropped)
+    }
+
+    /// The last table, and the names of all.
+    fn finish(&mut self) -> Result<()> {
         self.finish_table()?;
         self.breathe();
         if !self.made.is_empty() {
             // Without this a file may exist and its name may not (P1).
             self.workshop.fs.sync_dir()?;
         }
-        Ok(dropped)
+        Ok(())
     }
 
     /// Writes the merges that wait in `fold`, put together as far as they can be over the `next` entry;

@@ -37,7 +37,7 @@ use crate::table::BirthIdentity;
 use crate::version::KeyspaceEdit;
 use std::fmt;
 
-pub use executor::{execute, flush};
+pub use executor::{execute, flush, load};
 pub use filtering::Filtering;
 pub use job::{Busy, Job, Reason};
 

@@ -424,6 +424,14 @@ impl Core {
         Ok(())
     }
 
+    /// Reserves numbers up to `last`.
+    pub(super) fn reserve_through(&self, commit: &mut Commit, last: SeqNo) -> Result<()> {
+        match last.get() <= commit.ceiling {
+            true => Ok(()),
+            false => self.raise_ceiling(commit, last.get()),
+        }
+    }
+
     /// Reserves more numbers ahead of need, off the write path.
     pub(crate) fn reserve_ahead(&self) -> Result<()> {
         let (next, ceiling) = {

@@ -17,7 +17,7 @@ use super::sweep::Leftovers;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Options;
-use crate::base::sync::atomic::AtomicU64;
+use crate::base::sync::atomic::{AtomicBool, AtomicU64};
 use crate::base::sync::{Arc, ArcSwap, Mutex, thread};
 use crate::base::types::{KeyspaceId, SeqNo};
 use crate::fs::{DirLock, Fs};
@@ -59,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) board: Board,
     pub(crate) totals: Totals,
     pub(crate) told: Mutex<Told>,
+    /// A bulk load is being made.
+    pub(crate) loading: AtomicBool,
     pub(crate) dir_lock: Mutex<Option<DirLock>>,
     pub(crate) report: super::OpenReport,
 }

@@ -17,6 +17,7 @@ mod core;
 mod explain;
 mod group;
 mod health;
+mod ingest;
 mod keyspace;
 mod log;
 mod mend;
@@ -40,6 +41,7 @@ pub use backup::{BackupDirectory, BackupInfo, BackupReport, recode_point};
 pub use checkpoint::{CheckpointOptions, CheckpointReport};
 pub use explain::{KeyspaceSpace, Pin, Space, SpaceReport};
 pub use health::State;
+pub use ingest::Ingestion;
 pub use keyspace::Keyspace;
 pub(crate) use keyspace::prefix_bounds;
 pub use recover::OpenReport;
@@ -182,6 +184,29 @@ impl Db {
     ) -> Result<Answer> {
         self.engine()
             .write_unless_overwritten(reads, since, batch, options.durability)
+    }
+
+    /// Begins a bulk load: sorted entries become tables, without log and memtables, and count at one
+    /// instant over all keyspaces.
+    ///
+    /// # Errors
+    /// `Conflict` while another one is being made; `ReadOnly`, `NoSpace`, `Closed`.
+    ///
+    /// ```
+    /// # let dir = std::env::temp_dir().join(format!("alluvium-doc-ig-{}", std::process::id()));
+    /// # let db = alluvium::Db::open(&dir)?;
+    /// let squares = db.keyspace("squares", alluvium::KeyspaceOptions::new())?;
+    /// let mut load = db.ingestion()?;
+    /// load.add(&squares, (0..1000u32).map(|n| (n.to_be_bytes(), (n * n).to_le_bytes())))?;
+    /// load.add(&db, [("loaded", "squares")])?;
+    /// assert_eq!(squares.iter().count(), 0);
+    /// load.commit()?;
+    /// assert_eq!(squares.iter().count(), 1000);
+    /// # drop(squares); db.close()?; alluvium::Db::destroy(&dir)?;
+    /// # Ok::<(), alluvium::Error>(())
+    /// ```
+    pub fn ingestion(&self) -> Result<Ingestion> {
+        Ingestion::begin(&self.default.lease)
     }
 
     /// One instant over all keyspaces, for as long as it is held.

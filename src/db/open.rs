@@ -169,6 +169,7 @@ impl Options {
             board: Board::new(self.background_threads, fs.env()),
             totals: Totals::default(),
             told: Mutex::default(),
+            loading: Default::default(),
             dir_lock: Mutex::new(None),
             report: replayed.report(orphans),
             leftovers,

@@ -120,6 +120,13 @@ impl Watched {
         }
     }
 
+    /// More was written than can be noted: who watches begins again.
+    pub(super) fn forget_all(&mut self) {
+        self.forget(self.noted.len());
+        // Watches that began with nothing noted as well.
+        self.first += 1;
+    }
+
     /// Refuses a write that depends on `reads` when something of it was noted since `watch` began.
     pub(super) fn check(
         &self,

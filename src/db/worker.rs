@@ -305,6 +305,15 @@ impl Core {
         }
     }
 
+    /// A bulk load has given tables to some keyspaces.
+    pub(crate) fn loaded(&self) {
+        self.after_change(self.retire_logs());
+        self.board.notify();
+        if self.board.is_inline() {
+            self.run_pending();
+        }
+    }
+
     /// After files changed: dead ones go, writers are told, waiters look again.
     fn after_change(&self, logs: Result<()>) {
         let mut swept = logs.and_then(|()| self.sweep_dead());

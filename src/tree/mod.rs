@@ -14,4 +14,4 @@ mod tests;
 mod upkeep;
 
 pub use state::{Pressure, Tree, TreeContext, check_kind};
-pub use upkeep::{ManualStep, Work, Written};
+pub use upkeep::{FlushPlace, ManualStep, Work, Written};

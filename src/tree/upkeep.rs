@@ -11,7 +11,7 @@ use crate::compaction::{self, Filtering, Job, Outcome, Workshop, policy};
 use crate::memtable::Memtable;
 use crate::read::Horizon;
 use crate::table::BirthIdentity;
-use crate::version::{KeyspaceEdit, VersionEdit, VersionSet};
+use crate::version::{AddedTable, KeyspaceEdit, VersionEdit, VersionSet};
 use std::cell::RefCell;
 
 /// Does what it is given while nobody reads at the number or a later one; `None` when somebody does.
@@ -103,6 +103,9 @@ impl Written<'_> {
     }
 }
 
+/// The place of the one flush of a tree, for a caller who flushes it himself.
+pub struct FlushPlace<'a>(Release<'a>);
+
 impl Tree {
     fn workshop<'a>(
         &'a self,
@@ -170,6 +173,52 @@ impl Tree {
         };
         let (memtables, floor) = self.views.all_waiting();
         self.write(memtables, floor, release, work)
+    }
+
+    /// Takes the place of the one flush; `None`: another worker has it.
+    pub fn take_flush_place(&self) -> Option<FlushPlace<'_>> {
+        self.begin_flush().map(FlushPlace)
+    }
+
+    /// As [`Tree::write_waiting`], by who has the place.
+    pub fn write_in<'a>(
+        &'a self,
+        place: FlushPlace<'a>,
+        work: &Work<'_>,
+    ) -> Result<Option<Written<'a>>> {
+        let (memtables, floor) = self.views.all_waiting();
+        self.write(memtables, floor, place.0, work)
+    }
+
+    /// Writes entries, in ascending order and each key once, to tables that no version names yet.
+    pub fn load<K, V>(
+        &self,
+        entries: impl Iterator<Item = (K, V)>,
+        seqno: SeqNo,
+        work: &Work<'_>,
+    ) -> Result<Vec<AddedTable>>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+    {
+        let allocations = Allocations::new(&self.context.versions);
+        let allocate_file = || allocations.file();
+        let (options, horizon) = (self.options(), Horizon::default());
+        let workshop = self.workshop(work, &options, &horizon, &allocate_file, &|| 0);
+        let expiry = self.expiry(None);
+        if expiry.is_some() {
+            self.context.clock.begin_use();
+        }
+        let tables = compaction::load(entries, seqno, expiry, &workshop)?;
+        allocations.keep();
+        Ok(tables)
+    }
+
+    /// Shows readers the tables that an edit of the caller's has added: with them, tables hold
+    /// everything up to `through`.
+    pub fn show_tables(&self, through: SeqNo) {
+        self.raise_flushed_through(through);
+        self.refresh_view(&[]);
     }
 
     fn begin_flush(&self) -> Option<Release<'_>> {

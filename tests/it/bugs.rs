@@ -8,6 +8,7 @@
 mod files;
 mod history;
 mod list;
+mod loads;
 mod log;
 mod ranges;
 mod reads;

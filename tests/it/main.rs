@@ -13,6 +13,7 @@ mod explain;
 mod face;
 mod faults;
 mod filters;
+mod ingest;
 mod merge_operators;
 mod merges;
 mod model;

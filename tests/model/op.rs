@@ -167,6 +167,8 @@ kinds! {
     KeyspaceChange 5,
     /// Why a get finds what it finds, what holds the space, and who pins what.
     Explain 8,
+    /// A bulk load of keys side by side into most keyspaces.
+    Load 8,
 }
 
 /// One operation.

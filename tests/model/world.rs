@@ -245,6 +245,7 @@ impl World {
             IterOpen | IterNext | IterNextBack | IterDrop => self.long_iter(op),
             CursorOpen | CursorMove | CursorDrop => self.long_cursor(op),
             Flush | Compact | CompactRange | Sync | Verify | Stats | Explain => self.upkeep(op),
+            Load => self.load(op),
             KeyspaceOpen | KeyspaceChange | KeyspaceDrop | KeyspaceList | KeyspaceRefused => {
                 self.keyspace(op)
             }

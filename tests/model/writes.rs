@@ -7,13 +7,16 @@ use super::keys::{KEYS, key};
 use super::op::{Kind, Op, Random};
 use super::world::{NAMES, World};
 use alluvium::{
-    Durability, ErrorKind, KeyspaceOptions, KeyspaceStats, Result, WriteBatch, WriteOptions,
+    Durability, ErrorKind, KeyspaceOptions, KeyspaceStats, Result, SeqNo, WriteBatch, WriteOptions,
 };
 use std::ops::Range;
 use std::time::Duration;
 
 /// A key is at most this long.
 const KEY_BYTES_MAX: usize = 64 << 10;
+
+/// What is loaded into a keyspace.
+type Part = (usize, Vec<(&'static [u8], Vec<u8>)>);
 
 impl World {
     pub(super) fn put(&mut self, op: &Op) -> Result<()> {
@@ -187,6 +190,45 @@ impl World {
             assert!(seqno <= self.db().seqno(), "acknowledged, so visible");
         }
         self.written(op.kind, written)
+    }
+
+    pub(super) fn load(&mut self, op: &Op) -> Result<()> {
+        self.space(op)?;
+        let mut random = op.details();
+        let mut parts = Vec::new();
+        self.oracle.begin();
+        for n in (0..self.spaces.len()).filter(|n| self.spaces[*n].is_some()) {
+            let last = op.a.saturating_add(random.byte() % 64);
+            let step = 1 + random.below(9);
+            let ranks = (op.a..=last).step_by(step);
+            let mut pairs = Vec::new();
+            for rank in ranks.filter(|_| op.b % 4 != n as u8) {
+                let value = self.oracle.value(random.below(60));
+                value.fill(&mut self.scratch);
+                pairs.push((key(rank), self.scratch.clone()));
+                self.oracle.record(n, rank, Some(value));
+            }
+            // In two parts, of which each may be empty.
+            let rest = pairs.split_off(pairs.len() / 2 * (random.below(3)));
+            parts.extend([(n, pairs), (n, rest)]);
+        }
+        let loaded = self.load_parts(&parts);
+        if let Ok(seqno) = loaded
+            && !self.is_crashed()
+        {
+            assert_eq!(seqno, self.db().seqno());
+            self.newest = self.newest.max(seqno);
+        }
+        self.written(op.kind, loaded)
+    }
+
+    fn load_parts(&self, parts: &[Part]) -> Result<SeqNo> {
+        let mut load = self.db().ingestion()?;
+        for (n, pairs) in parts {
+            let count = load.add(self.handle(*n), pairs.iter().map(|(k, v)| (k, v)))?;
+            assert_eq!(count, pairs.len() as u64);
+        }
+        load.commit()
     }
 
     /// A write came back. Behind a crash nothing counts: a store through a mapping cannot fail.
@@ -418,7 +460,8 @@ fn durability(kind: Kind) -> Option<Durability> {
         | Kind::DeleteRangeSynced
         | Kind::BatchSynced
         | Kind::BatchEmptySynced
-        | Kind::TransactSynced => Some(Durability::Synced),
+        | Kind::TransactSynced
+        | Kind::Load => Some(Durability::Synced),
         Kind::PutLogged => Some(Durability::Logged),
         _ => None,
     }

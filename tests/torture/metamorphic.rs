@@ -180,7 +180,7 @@ fn metamorphic_a_write_behind_the_models_back_is_found_and_shrunk_to_itself() {
         }));
         run.is_err()
     };
-    let mut ops = Op::random(12, 300, false);
+    let mut ops = Op::random(13, 300, false);
     ops.retain(|op| op.kind != Kind::Put || op.a != 7);
     IS_QUIET.set(true);
     assert!(!is_wrong(&ops), "without the put nothing is wrong");

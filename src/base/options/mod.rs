@@ -246,11 +246,11 @@ impl Options {
         background_threads: usize
     }
     setter! {
-        /// Most bytes that flushes and compactions write in a second, together; at least
+        /// Most bytes that flushes, compactions and bulk loads write in a second, together; at least
         /// [`RATE_LIMIT_MIN`]. Default `None`: no limit. Can be changed while the database is open:
         /// [`Db::set_rate_limit`](crate::Db::set_rate_limit).
         ///
-        /// Compactions wait, in steps of about a mebibyte. A flush never does, because writers wait
+        /// Compactions and bulk loads wait, in steps of about a mebibyte. A flush never does, because writers wait
         /// for it, but compactions wait for what it wrote. With less than the writes need, compactions
         /// fall behind, and in the end writers are slowed down. The log is not in it. With no
         /// background threads it has no effect.
