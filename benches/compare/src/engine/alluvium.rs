@@ -1,8 +1,8 @@
 //! alluvium through its public face.
 
-use super::{Engine, Result, Settings, Shape, Start};
-use crate::data::Key;
-use alluvium::{Db, Durability, KeyspaceOptions, Options, WriteBatch, WriteOptions};
+use super::{Engine, Result, Settings, Shape, Start, moved};
+use crate::data::{Key, Value};
+use alluvium::{Db, Durability, ErrorKind, KeyspaceOptions, Options, WriteBatch, WriteOptions};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,16 @@ pub struct Alluvium(Db);
 impl Engine for Alluvium {
     const MERGES: bool = true;
     const DELETES_RANGES: bool = true;
+    const EXPIRES: bool = true;
+    const TRANSACTS: bool = true;
 
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         let mut keyspace = KeyspaceOptions::new()
             .write_buffer_bytes(settings.write_buffer_bytes)
             .immutables_max(settings.write_buffers_max as u32 - 1)
             .table_bytes(settings.write_buffer_bytes)
-            .filter_bits_per_key(settings.filter_bits);
+            .filter_bits_per_key(settings.filter_bits)
+            .ttl(settings.ttl);
         if settings.counters {
             keyspace = keyspace.merge_operator(alluvium::merge::COUNTER);
         }
@@ -54,12 +57,33 @@ impl Engine for Alluvium {
         Ok(())
     }
 
+    fn load_sorted(&self, entries: impl Iterator<Item = (Key, Value)>) -> Result<()> {
+        let mut load = self.0.ingestion()?;
+        load.add(&self.0, entries)?;
+        load.commit()?;
+        Ok(())
+    }
+
     fn delete(&self, key: &[u8]) -> Result<()> {
         Ok(self.0.delete(key)?)
     }
 
     fn delete_range(&self, from: &[u8], to: &[u8]) -> Result<()> {
         Ok(self.0.delete_range(from..to)?)
+    }
+
+    fn transfer(&self, from: &[u8], to: &[u8], amount: u64) -> Result<()> {
+        loop {
+            let mut tx = self.0.begin();
+            let (taken, given) = (tx.get(&self.0, from)?, tx.get(&self.0, to)?);
+            let (taken, given) = moved(taken.as_deref(), given.as_deref(), amount)?;
+            tx.put(&self.0, from, taken);
+            tx.put(&self.0, to, given);
+            match tx.commit() {
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                done => return Ok(done.map(drop)?),
+            }
+        }
     }
 
     fn add(&self, key: &[u8], amount: i64) -> Result<()> {

@@ -1,27 +1,32 @@
 //! fjall: one keyspace, its defaults where the common settings do not say otherwise.
 
-use super::{Engine, Result, Settings, Start, walk};
-use crate::data::Key;
+use super::{Engine, Result, Settings, Start, moved, walk};
+use crate::data::{Key, Value};
 use fjall::config::{BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{
-    CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, UserKey,
-    UserValue,
+    CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, OptimisticTxDatabase,
+    PersistMode, Readable, UserKey, UserValue,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub struct Fjall {
+    /// Used for transactions alone; the other two are what is in it.
+    transactions: OptimisticTxDatabase,
     database: Database,
     keyspace: Keyspace,
 }
 
 impl Engine for Fjall {
+    const TRANSACTS: bool = true;
+
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
-        let database = Database::builder(directory)
+        let transactions = OptimisticTxDatabase::builder(directory)
             .cache_size(settings.cache_bytes)
             .journal_compression(CompressionType::None)
             .worker_threads(settings.background_threads)
             .open()?;
+        let database = transactions.inner().clone();
         let bits = BloomConstructionPolicy::BitsPerKey(settings.filter_bits as f32);
         let keyspace = database.keyspace("default", || {
             KeyspaceCreateOptions::default()
@@ -29,7 +34,11 @@ impl Engine for Fjall {
                 .data_block_compression_policy(CompressionPolicy::disabled())
                 .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(bits)))
         })?;
-        Ok(Fjall { database, keyspace })
+        Ok(Fjall {
+            transactions,
+            database,
+            keyspace,
+        })
     }
 
     fn put(&self, key: &[u8], value: &[u8], synced: bool) -> Result<()> {
@@ -48,8 +57,29 @@ impl Engine for Fjall {
         Ok(batch.commit()?)
     }
 
+    fn load_sorted(&self, entries: impl Iterator<Item = (Key, Value)>) -> Result<()> {
+        let mut load = self.keyspace.start_ingestion()?;
+        for (key, value) in entries {
+            load.write(&key[..], &value[..])?;
+        }
+        Ok(load.finish()?)
+    }
+
     fn delete(&self, key: &[u8]) -> Result<()> {
         Ok(self.keyspace.remove(key)?)
+    }
+
+    fn transfer(&self, from: &[u8], to: &[u8], amount: u64) -> Result<()> {
+        loop {
+            let mut tx = self.transactions.write_tx()?;
+            let (taken, given) = (tx.get(&self.keyspace, from)?, tx.get(&self.keyspace, to)?);
+            let (taken, given) = moved(taken.as_deref(), given.as_deref(), amount)?;
+            tx.insert(&self.keyspace, from, taken);
+            tx.insert(&self.keyspace, to, given);
+            if tx.commit()?.is_ok() {
+                return Ok(());
+            }
+        }
     }
 
     fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {

@@ -4,10 +4,10 @@
 //! the process and not the machine, as an unsynced write of the others does. A synced write is
 //! followed by `mdb_env_sync`.
 
-use super::{Engine, Result, Settings, Start, walk};
-use crate::data::Key;
+use super::{Engine, Result, Settings, Start, moved, walk};
+use crate::data::{Key, Value};
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags};
 use std::ops::Bound;
 use std::path::Path;
 
@@ -20,6 +20,7 @@ pub struct Lmdb {
 }
 
 impl Engine for Lmdb {
+    const TRANSACTS: bool = true;
     const KEY_BYTES_MAX: usize = 511; // As it is compiled unless one says otherwise.
 
     fn open(directory: &Path, _: &Settings) -> Result<Self> {
@@ -62,9 +63,29 @@ impl Engine for Lmdb {
         Ok(writing.commit()?)
     }
 
+    fn load_sorted(&self, entries: impl Iterator<Item = (Key, Value)>) -> Result<()> {
+        let mut writing = self.env.write_txn()?;
+        for (key, value) in entries {
+            let at_the_end = PutFlags::APPEND;
+            (self.database).put_with_flags(&mut writing, at_the_end, &key, &value)?;
+        }
+        writing.commit()?;
+        Ok(self.env.force_sync()?)
+    }
+
     fn delete(&self, key: &[u8]) -> Result<()> {
         let mut writing = self.env.write_txn()?;
         self.database.delete(&mut writing, key)?;
+        Ok(writing.commit()?)
+    }
+
+    fn transfer(&self, from: &[u8], to: &[u8], amount: u64) -> Result<()> {
+        let mut writing = self.env.write_txn()?;
+        let taken = self.database.get(&writing, from)?;
+        let given = self.database.get(&writing, to)?;
+        let (taken, given) = moved(taken, given, amount)?;
+        self.database.put(&mut writing, from, &taken)?;
+        self.database.put(&mut writing, to, &given)?;
         Ok(writing.commit()?)
     }
 

@@ -10,8 +10,9 @@ pub mod redb;
 pub mod rocksdb;
 pub mod sled;
 
-use crate::data::Key;
+use crate::data::{Key, Value};
 use std::path::Path;
+use std::time::Duration;
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -45,6 +46,9 @@ pub fn with(name: &str, work: impl Work) -> Result<()> {
     }
 }
 
+/// Sorted entries go in batches of so many where there is no better way.
+const SORTED_BATCH: usize = 1_000;
+
 /// The same for everyone: see `--help` for how each engine spells it.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -57,6 +61,10 @@ pub struct Settings {
     pub memory_is_limited: bool,
     /// Values are counters, to which merges add.
     pub counters: bool,
+    /// Transactions are made.
+    pub transactions: bool,
+    /// Values expire this long after they are put.
+    pub ttl: Option<Duration>,
 }
 
 /// Where a scan starts, and with it the way it goes.
@@ -79,6 +87,12 @@ pub trait Engine: Sized + Send + Sync {
     /// Whether it deletes a range of keys by one write.
     const DELETES_RANGES: bool = false;
 
+    /// Whether a value expires by itself.
+    const EXPIRES: bool = false;
+
+    /// Whether it has transactions that read what they write.
+    const TRANSACTS: bool = false;
+
     /// The longest key it takes.
     const KEY_BYTES_MAX: usize = usize::MAX;
 
@@ -90,6 +104,20 @@ pub trait Engine: Sized + Send + Sync {
 
     fn put_batch<V: AsRef<[u8]>>(&self, entries: &[(Key, V)]) -> Result<()>;
 
+    /// Takes entries in the order of their keys, of which the store has none: durable at the end.
+    fn load_sorted(&self, entries: impl Iterator<Item = (Key, Value)>) -> Result<()> {
+        let mut batch = Vec::new();
+        for entry in entries {
+            batch.push(entry);
+            if batch.len() == SORTED_BATCH {
+                self.put_batch(&batch)?;
+                batch.clear();
+            }
+        }
+        self.put_batch(&batch)?;
+        self.settle()
+    }
+
     fn delete(&self, key: &[u8]) -> Result<()>;
 
     /// Adds to a counter, 8 bytes in little-endian order, by a merge.
@@ -100,6 +128,12 @@ pub trait Engine: Sized + Send + Sync {
     /// Deletes the keys `from..to` by one write.
     fn delete_range(&self, _from: &[u8], _to: &[u8]) -> Result<()> {
         Err("it cannot delete ranges".into())
+    }
+
+    /// Takes from one account and gives to another, 8 bytes in little-endian order each, in a
+    /// transaction that reads both; done again when somebody else was faster.
+    fn transfer(&self, _from: &[u8], _to: &[u8], _amount: u64) -> Result<()> {
+        Err("it has no transactions".into())
     }
 
     /// Hands the value to `read` in the cheapest way the engine has.
@@ -135,6 +169,19 @@ fn sum<'a>(counters: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
         sum = sum.wrapping_add(i64::from_le_bytes(counter.try_into().ok()?));
     }
     Some(sum.to_le_bytes().to_vec())
+}
+
+/// Two accounts after a transfer.
+fn moved(from: Option<&[u8]>, to: Option<&[u8]>, amount: u64) -> Result<([u8; 8], [u8; 8])> {
+    let balance = |found: Option<&[u8]>| -> Result<u64> {
+        let bytes = found.ok_or("an account is missing")?.try_into()?;
+        Ok(u64::from_le_bytes(bytes))
+    };
+    let (from, to) = (balance(from)?, balance(to)?);
+    Ok((
+        from.wrapping_sub(amount).to_le_bytes(),
+        to.wrapping_add(amount).to_le_bytes(),
+    ))
 }
 
 /// Hands the first `limit` entries to `each`; how many there were.

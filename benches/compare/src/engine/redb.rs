@@ -4,10 +4,11 @@
 //! commit follows: it does not survive the death of the process, so redb promises less here than
 //! the others do. A synced write commits with `Durability::Immediate`.
 
-use super::{Engine, Result, Settings, Start, walk};
-use crate::data::Key;
+use super::{Engine, Result, Settings, Start, moved, walk};
+use crate::data::{Key, Value};
 use redb::{
-    AccessGuard, Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction,
+    AccessGuard, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
 };
 use std::path::Path;
 
@@ -34,6 +35,7 @@ impl Redb {
 
 impl Engine for Redb {
     const SURVIVES_DEATH: bool = false;
+    const TRANSACTS: bool = true;
 
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
@@ -63,9 +65,36 @@ impl Engine for Redb {
         Ok(writing.commit()?)
     }
 
+    fn load_sorted(&self, entries: impl Iterator<Item = (Key, Value)>) -> Result<()> {
+        let writing = self.writing(true)?;
+        let mut table = writing.open_table(TABLE)?;
+        for (key, value) in entries {
+            table.insert(&key[..], &value[..])?;
+        }
+        drop(table);
+        Ok(writing.commit()?)
+    }
+
     fn delete(&self, key: &[u8]) -> Result<()> {
         let writing = self.writing(false)?;
         writing.open_table(TABLE)?.remove(key)?;
+        Ok(writing.commit()?)
+    }
+
+    fn transfer(&self, from: &[u8], to: &[u8], amount: u64) -> Result<()> {
+        let writing = self.writing(false)?;
+        let mut table = writing.open_table(TABLE)?;
+        let (taken, given) = {
+            let (taken, given) = (table.get(from)?, table.get(to)?);
+            let bytes = |found: &Option<AccessGuard<'_, &[u8]>>| {
+                found.as_ref().map(|guard| guard.value().to_vec())
+            };
+            let (taken, given) = (bytes(&taken), bytes(&given));
+            moved(taken.as_deref(), given.as_deref(), amount)?
+        };
+        table.insert(from, &taken[..])?;
+        table.insert(to, &given[..])?;
+        drop(table);
         Ok(writing.commit()?)
     }
 

@@ -4,8 +4,9 @@
 //! gathered (its default): the death of the process loses what is in it, so sled promises less
 //! here than the others do. A synced write is followed by `flush`.
 
-use super::{Engine, Result, Settings, Start, sum, walk};
+use super::{Engine, Result, Settings, Start, moved, sum, walk};
 use crate::data::Key;
+use sled::transaction::ConflictableTransactionError;
 use sled::{Batch, Config, Db, IVec, Mode};
 use std::path::Path;
 
@@ -14,6 +15,7 @@ pub struct Sled(Db);
 impl Engine for Sled {
     const SURVIVES_DEATH: bool = false;
     const MERGES: bool = true;
+    const TRANSACTS: bool = true;
 
     fn open(directory: &Path, settings: &Settings) -> Result<Self> {
         let config = Config::new()
@@ -53,6 +55,18 @@ impl Engine for Sled {
     fn add(&self, key: &[u8], amount: i64) -> Result<()> {
         self.0.merge(key, amount.to_le_bytes())?;
         Ok(())
+    }
+
+    fn transfer(&self, from: &[u8], to: &[u8], amount: u64) -> Result<()> {
+        let done = self.0.transaction(|tx| {
+            let (taken, given) = (tx.get(from)?, tx.get(to)?);
+            let (taken, given) = moved(taken.as_deref(), given.as_deref(), amount)
+                .map_err(|error| ConflictableTransactionError::Abort(error.to_string()))?;
+            tx.insert(from, &taken)?;
+            tx.insert(to, &given)?;
+            Ok(())
+        });
+        done.map_err(|error| format!("{error:?}").into())
     }
 
     fn get<T>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {

@@ -6,10 +6,12 @@
 //! be, and scans are counted and their order is checked. A wrong answer ends the run.
 //!
 //! Here: the list, the scale and what the workloads share. `fill`, `read` and `mixed` hold those
-//! with short values, `ranges` those that go by ranges, `counters` those that are merged, `long` and `ycsb` those with long ones, `forms`
-//! those with other keys; `sustained` and `reopen` have rows of their own kind.
+//! with short values, `ranges` those that go by ranges, `counters` those that are merged, `expiring` those
+//! that expire, `transfers` transactions, `long` and `ycsb` those with long ones, `forms` those with other keys; `sustained` and `reopen` have rows of their own kind.
 
+mod bulk;
 mod counters;
+mod expiring;
 mod fill;
 mod forms;
 mod long;
@@ -18,6 +20,7 @@ mod ranges;
 mod read;
 pub mod reopen;
 mod sustained;
+mod transfers;
 mod ycsb;
 mod zipf;
 
@@ -41,6 +44,7 @@ pub const NAMES: &[&str] = &[
     "fill synced",
     "fill synced 4 threads",
     "fill synced 16 threads",
+    bulk::NAME,
     "overwrite",
     "readrandom",
     "readrandom 2 threads",
@@ -61,6 +65,8 @@ pub const NAMES: &[&str] = &[
     "deleterandom then scan",
     ranges::NAME,
     counters::NAME,
+    expiring::NAME,
+    transfers::NAME,
     "values of 0 bytes",
     "values of 4 KiB",
     "values of 64 KiB",
@@ -123,6 +129,8 @@ impl Scale {
             background_threads: 2,
             memory_is_limited: limit.is_some(),
             counters: workload == counters::NAME,
+            transactions: workload == transfers::NAME,
+            ttl: (workload == expiring::NAME).then_some(expiring::TTL),
         }
     }
 
@@ -140,7 +148,7 @@ impl Scale {
     pub fn limit_bytes(&self, workload: &str) -> Option<u64> {
         let own = match workload {
             "readrandom zipfian" => 1,
-            counters::NAME => 2,
+            counters::NAME | transfers::NAME => 2,
             ranges::NAME => 8,
             "seek and next 10" | "seek and next 100" => KEY_BYTES as u64,
             _ if workload.starts_with("YCSB ") => 8,
@@ -238,6 +246,7 @@ fn measure<E: Engine>(name: &str, engine: &E, scale: Scale) -> Result<Vec<Figure
         "fill synced" => bench.fill_synced(name, 1),
         "fill synced 4 threads" => bench.fill_synced(name, 4),
         "fill synced 16 threads" => bench.fill_synced(name, 16),
+        bulk::NAME => bench.bulk_load(),
         "overwrite" => bench.overwrite(name),
         "readrandom" => one(reads, bench.read(1, true)?),
         "readrandom 2 threads" => one(reads, bench.read(2, true)?),
@@ -252,6 +261,8 @@ fn measure<E: Engine>(name: &str, engine: &E, scale: Scale) -> Result<Vec<Figure
         "deleterandom then scan" => bench.delete_then_scan(),
         ranges::NAME => bench.delete_ranges(),
         counters::NAME => bench.merge_counters(),
+        expiring::NAME => bench.expiring(),
+        transfers::NAME => bench.transfers(),
         "values of 0 bytes" => Long::new(engine, 0, keys).fill_and_read(name),
         "values of 4 KiB" => Long::new(engine, 4 << 10, keys).fill_and_read(name),
         "values of 64 KiB" => Long::new(engine, 64 << 10, keys).fill_and_read(name),
