@@ -7,7 +7,7 @@
 //! Threads: a filter is called from any thread, by several at once. It must not call the database.
 
 use super::expiring::EXPIRING_BYTES_MAX;
-use std::collections::BTreeMap;
+use super::registered::Registered;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -75,31 +75,23 @@ where
 }
 
 /// Filters by name.
-#[derive(Clone, Default)]
-pub struct CompactionFilters(BTreeMap<String, Arc<dyn CompactionFilter>>);
+#[derive(Clone, Default, PartialEq)]
+pub struct CompactionFilters(Registered<dyn CompactionFilter>);
 
 impl CompactionFilters {
     pub(crate) fn register(&mut self, name: String, filter: impl CompactionFilter) {
-        self.0.insert(name, Arc::new(filter));
+        self.0.register(name, Arc::new(filter));
     }
 
     /// The filter of this name; `None` when it is not registered.
     pub fn named(&self, name: &str) -> Option<Filter> {
-        self.0.get(name).cloned().map(Filter)
+        self.0.named(name).map(Filter)
     }
 }
 
 impl fmt::Debug for CompactionFilters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl PartialEq for CompactionFilters {
-    fn eq(&self, other: &Self) -> bool {
-        let same =
-            |(a, b): (&Arc<dyn CompactionFilter>, &Arc<dyn CompactionFilter>)| Arc::ptr_eq(a, b);
-        self.0.keys().eq(other.0.keys()) && self.0.values().zip(other.0.values()).all(same)
+        self.0.fmt(f)
     }
 }
 

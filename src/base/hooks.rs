@@ -12,7 +12,7 @@
 use super::built_in;
 use super::error::{Error, ErrorKind, Result, shown};
 use super::operand::OPERAND_BYTES_MAX;
-use std::collections::BTreeMap;
+use super::registered::Registered;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -114,20 +114,23 @@ where
 }
 
 /// Operators by name.
-#[derive(Clone)]
-pub struct MergeOperators(BTreeMap<String, Arc<dyn MergeOperator>>);
+#[derive(Clone, PartialEq)]
+pub struct MergeOperators(Registered<dyn MergeOperator>);
 
 impl Default for MergeOperators {
     /// Those that are built in.
     fn default() -> Self {
-        let named = built_in::all().map(|(name, operator)| (name.to_owned(), operator));
-        MergeOperators(BTreeMap::from(named))
+        let mut operators = Registered::default();
+        for (name, operator) in built_in::all() {
+            operators.register(name.to_owned(), operator);
+        }
+        MergeOperators(operators)
     }
 }
 
 impl MergeOperators {
     pub(crate) fn register(&mut self, name: String, operator: impl MergeOperator) {
-        self.0.insert(name, Arc::new(operator));
+        self.0.register(name, Arc::new(operator));
     }
 
     /// What a keyspace folds with that was given `name`; the empty name is that of one without merges.
@@ -137,21 +140,14 @@ impl MergeOperators {
         }
         Folding(Some(Arc::new(Named {
             name: name.to_owned(),
-            operator: self.0.get(name).cloned(),
+            operator: self.0.named(name),
         })))
     }
 }
 
 impl fmt::Debug for MergeOperators {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-impl PartialEq for MergeOperators {
-    fn eq(&self, other: &Self) -> bool {
-        let same = |(a, b): (&Arc<dyn MergeOperator>, &Arc<dyn MergeOperator>)| Arc::ptr_eq(a, b);
-        self.0.keys().eq(other.0.keys()) && self.0.values().zip(other.0.values()).all(same)
+        self.0.fmt(f)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Somebody who is told what the background does, and when writes slow down or stop.
 
 use super::error::Error;
-use crate::base::sync::Arc;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What has happened. Told after it is durable, in the order in which it happened to each keyspace.
@@ -186,17 +186,21 @@ pub struct Metrics;
 impl Listener for Metrics {
     fn event(&self, event: &Event<'_>) {
         use metrics::{counter, gauge, histogram};
+        let count = |name: &'static str, keyspace: &str, count: u64| {
+            counter!(name, "keyspace" => keyspace.to_owned()).increment(count);
+        };
+        let time = |name: &'static str, keyspace: &str, took: Duration| {
+            histogram!(name, "keyspace" => keyspace.to_owned()).record(took);
+        };
         match event {
             Event::Flushed {
                 keyspace,
                 bytes_written,
                 took,
             } => {
-                let name = (*keyspace).to_owned();
-                counter!("alluvium.flushes", "keyspace" => name.clone()).increment(1);
-                counter!("alluvium.flush.bytes_written", "keyspace" => name.clone())
-                    .increment(*bytes_written);
-                histogram!("alluvium.flush.seconds", "keyspace" => name).record(*took);
+                count("alluvium.flushes", keyspace, 1);
+                count("alluvium.flush.bytes_written", keyspace, *bytes_written);
+                time("alluvium.flush.seconds", keyspace, *took);
             }
             Event::Compacted {
                 keyspace,
@@ -205,13 +209,14 @@ impl Listener for Metrics {
                 took,
                 ..
             } => {
-                let name = (*keyspace).to_owned();
-                counter!("alluvium.compactions", "keyspace" => name.clone()).increment(1);
-                counter!("alluvium.compaction.bytes_read", "keyspace" => name.clone())
-                    .increment(*bytes_read);
-                counter!("alluvium.compaction.bytes_written", "keyspace" => name.clone())
-                    .increment(*bytes_written);
-                histogram!("alluvium.compaction.seconds", "keyspace" => name).record(*took);
+                count("alluvium.compactions", keyspace, 1);
+                count("alluvium.compaction.bytes_read", keyspace, *bytes_read);
+                count(
+                    "alluvium.compaction.bytes_written",
+                    keyspace,
+                    *bytes_written,
+                );
+                time("alluvium.compaction.seconds", keyspace, *took);
             }
             Event::WritesSlowed { .. } => gauge!("alluvium.writes.slowed").set(1),
             Event::WritesFree => gauge!("alluvium.writes.slowed").set(0),

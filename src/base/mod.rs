@@ -20,6 +20,7 @@ pub mod operation;
 pub mod options;
 pub mod ranges;
 pub mod reads;
+mod registered;
 pub mod slice;
 pub mod sync;
 pub mod types;

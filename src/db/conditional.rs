@@ -100,7 +100,7 @@ impl Keyspace {
         loop {
             self.check()?;
             // The number first: what a compaction drops after that, it does not see (I5).
-            let at = core.snapshots.register(|| core.visible());
+            let at = core.begin_read();
             let view = self.tree.view_owned();
             let found = read::get(&view, key, at.at())?;
             let value = next(found.bytes())?;

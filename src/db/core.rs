@@ -21,7 +21,7 @@ use crate::base::sync::atomic::{AtomicBool, AtomicU64};
 use crate::base::sync::{Arc, ArcSwap, Mutex, thread};
 use crate::base::types::{KeyspaceId, SeqNo};
 use crate::fs::{DirLock, Fs};
-use crate::read::{Horizon, SnapshotList};
+use crate::read::{Horizon, SnapshotGuard, SnapshotList};
 use crate::table::TableContext;
 use crate::tree::{Tree, TreeContext};
 use crate::version::VersionSet;
@@ -98,6 +98,12 @@ impl Core {
             )
             .advice("It was dropped after the batch was filled. Nothing was written.")
         })
+    }
+
+    /// Everything that is visible now, to be read until it is dropped: compactions that begin from here
+    /// on keep it (I5). Views are loaded after it.
+    pub(crate) fn begin_read(&self) -> SnapshotGuard {
+        self.snapshots.register(|| self.visible())
     }
 
     /// What no reader tells apart any more.

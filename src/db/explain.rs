@@ -112,15 +112,26 @@ impl SpaceReport {
     /// All of it.
     pub fn bytes(&self) -> u64 {
         let tables = self.keyspaces.iter().map(|space| space.tables.bytes);
-        let others = [
-            self.replaced,
-            self.log,
-            self.manifest,
-            self.reserve,
-            self.unfinished,
-            self.foreign,
-        ];
-        tables.chain(others.map(|space| space.bytes)).sum()
+        let parts = self.parts().map(|(space, _)| space.bytes);
+        tables.chain(parts).sum()
+    }
+
+    /// All but the tables in use, and what they are.
+    fn parts(&self) -> [(Space, &'static str); 6] {
+        [
+            (
+                self.replaced,
+                "tables that were replaced and are read still",
+            ),
+            (self.log, "segments of the log"),
+            (self.manifest, "files of the manifest"),
+            (self.reserve, "files kept for a full disk"),
+            (
+                self.unfinished,
+                "files that are being written or were left behind",
+            ),
+            (self.foreign, "files of others"),
+        ]
     }
 }
 
@@ -217,21 +228,11 @@ impl fmt::Display for SpaceReport {
                 writeln!(f, "{:>15}    {count} {what}", "")?;
             }
         }
-        let parts = [
-            (
-                self.replaced,
-                "tables that were replaced and are read still",
-            ),
-            (self.log, "segments of the log"),
-            (self.manifest, "files of the manifest"),
-            (self.reserve, "files kept for a full disk"),
-            (
-                self.unfinished,
-                "files that are being written or were left behind",
-            ),
-            (self.foreign, "files of others"),
-        ];
-        for (space, what) in parts.into_iter().filter(|(space, _)| space.files != 0) {
+        for (space, what) in self
+            .parts()
+            .into_iter()
+            .filter(|(space, _)| space.files != 0)
+        {
             writeln!(f, "{:>15}  {} {what}", space.bytes, space.files)?;
         }
         if let Some(name) = &self.log_held_by {

@@ -26,7 +26,7 @@ use crate::base::sync::Arc;
 use crate::base::sync::atomic::Ordering;
 use crate::base::types::{FileId, SeqNo};
 use crate::tree::{FlushPlace, Tree, Written};
-use crate::version::{AddedTable, KeyspaceEdit, VersionEdit};
+use crate::version::{AddedTable, VersionEdit};
 
 /// So many numbers writes may use while a load is made: at a million writes a second nine hours. Each
 /// load uses up as many: two million loads.
@@ -102,21 +102,9 @@ impl Ingestion {
         K: AsRef<[u8]>,
         V: AsRef<[u8]>,
     {
-        let added = self.add_part(keyspace, entries);
-        self.has_failed |= added.is_err();
-        added
-    }
-
-    fn add_part<K, V>(
-        &mut self,
-        keyspace: &Keyspace,
-        entries: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<u64>
-    where
-        K: AsRef<[u8]>,
-        V: AsRef<[u8]>,
-    {
         self.check()?;
+        // Unless it comes to its end.
+        self.has_failed = true;
         let core = &self.lease.core;
         if !Arc::ptr_eq(core, &keyspace.lease.core) {
             return Err(Error::invalid("the keyspace is one of another database"));
@@ -161,7 +149,11 @@ impl Ingestion {
         let loaded = core.with_work(tree, |work| tree.load(checked, seqno, work));
         part.last = last.unwrap_or_default();
         part.tables.extend(loaded?);
-        fault.map_or(Ok(count), Err)
+        if let Some(error) = fault {
+            return Err(error);
+        }
+        self.has_failed = false;
+        Ok(count)
     }
 
     fn check(&self) -> Result<()> {
@@ -239,34 +231,23 @@ impl Ingestion {
         };
         let last = self.seqno;
         core.reserve_through(&mut commit, last)?;
-        let mut written: Vec<Written<'_>> = Vec::new();
-        for (tree, place) in trees.iter().zip(places) {
+        let (mut written, mut edits) = (Vec::new(), Vec::new());
+        for ((part, tree), place) in self.parts.iter().zip(trees).zip(places) {
             tree.rotate(commit.segment());
-            written.extend(core.with_work(tree, |work| tree.write_in(place, work))?);
+            let flushed = core.with_work(tree, |work| tree.write_in(place, work))?;
+            let mut edit = flushed.as_ref().map(Written::edit).unwrap_or_default();
+            edit.id = tree.id();
+            let order = core.versions.allocate_order();
+            let tables = part.tables.iter().cloned();
+            edit.added
+                .extend(tables.map(|table| AddedTable { order, ..table }));
+            // Nothing older is in memory; and the next open sees at least as much.
+            edit.flushed_through = Some(last);
+            edits.push(edit);
+            written.extend(flushed);
         }
         // The load must not outlive what was acknowledged before it, in whatever keyspace (P2, I6).
         core.sync_log()?;
-        let mut edits: Vec<KeyspaceEdit> = written.iter().map(Written::edit).collect();
-        for part in &self.parts {
-            let id = part.tree.id();
-            let order = core.versions.allocate_order();
-            let tables = part.tables.iter().cloned();
-            let tables = tables.map(|table| AddedTable { order, ..table });
-            let at = match edits.iter().position(|edit| edit.id == id) {
-                Some(at) => at,
-                None => {
-                    edits.push(KeyspaceEdit {
-                        id,
-                        ..KeyspaceEdit::default()
-                    });
-                    edits.len() - 1
-                }
-            };
-            let edit = &mut edits[at];
-            edit.added.extend(tables);
-            // Nothing older is in memory; and the next open sees at least as much.
-            edit.flushed_through = Some(last);
-        }
         core.install(VersionEdit {
             keyspaces: edits,
             ..VersionEdit::default()

@@ -326,7 +326,7 @@ impl Keyspace {
             return Iter::failed(error);
         }
         // The snapshot first: a compaction that starts between the two keeps what it sees (I5).
-        let at = self.core().snapshots.register(|| self.core().visible());
+        let at = self.core().begin_read();
         Iter::new(self.tree.view_owned(), at, bounds)
     }
 
@@ -353,7 +353,7 @@ impl Keyspace {
     /// ```
     pub fn explain_get(&self, key: impl AsRef<[u8]>) -> Result<GetReport> {
         self.check()?;
-        let at = self.core().snapshots.register(|| self.core().visible());
+        let at = self.core().begin_read();
         read::explain_get(&self.tree.view(), key.as_ref(), at.at())
     }
 
@@ -366,7 +366,7 @@ impl Keyspace {
 
     /// As [`Keyspace::cursor`], kept inside `range`.
     pub fn cursor_over(&self, range: impl KeyRange) -> RangeCursor {
-        let at = self.core().snapshots.register(|| self.core().visible());
+        let at = self.core().begin_read();
         RangeCursor::new(self.tree.view_owned(), at, bounds_of(&range))
     }
 

@@ -32,7 +32,7 @@ impl fmt::Debug for Snapshot {
 
 impl Snapshot {
     pub(super) fn new(lease: Arc<Lease>, default: Arc<Tree>) -> Self {
-        let at = lease.core.snapshots.register(|| lease.core.visible());
+        let at = lease.core.begin_read();
         Snapshot {
             lease,
             at: Arc::new(at),

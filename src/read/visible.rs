@@ -265,6 +265,12 @@ impl<C: Cursor> Visible<C> {
         done
     }
 
+    /// An entry is passed that is not shown.
+    #[inline]
+    fn spend_step(&mut self) {
+        self.steps_left = self.steps_left.saturating_sub(1);
+    }
+
     /// Keeps the key of the entry that the inner cursor stands on.
     #[inline]
     fn keep_key(&mut self) {
@@ -320,7 +326,7 @@ impl<C: Cursor> Visible<C> {
             let tag = self.inner.tag();
             let is_visible = tag.seqno() <= self.at;
             if passing && self.kept.is(key) {
-                self.steps_left = self.steps_left.saturating_sub(1);
+                self.spend_step();
                 skips += 1;
                 if skips == SKIPS_MAX {
                     self.inner.seek(self.kept.bytes(), Tag::MIN)?;
@@ -357,7 +363,7 @@ impl<C: Cursor> Visible<C> {
                     self.kept.set(key);
                     passing = true;
                     skips = 0;
-                    self.steps_left = self.steps_left.saturating_sub(1);
+                    self.spend_step();
                     self.inner.next()?;
                 }
                 kind => {
@@ -368,7 +374,7 @@ impl<C: Cursor> Visible<C> {
                     }
                     passing = true;
                     skips = 0;
-                    self.steps_left = self.steps_left.saturating_sub(1);
+                    self.spend_step();
                 }
             }
         }
@@ -423,7 +429,7 @@ impl<C: Cursor> Visible<C> {
     /// newer, when there are many.
     #[cold]
     fn pass_deleted(&mut self) -> Result<()> {
-        self.steps_left = self.steps_left.saturating_sub(1);
+        self.spend_step();
         self.hidden += 1;
         if self.hidden < SKIPS_MAX {
             return self.inner.next();
@@ -435,7 +441,7 @@ impl<C: Cursor> Visible<C> {
 
     /// Over a version that is too new; over all of its key when there are many.
     fn pass_newer(&mut self, skips: &mut usize) -> Result<()> {
-        self.steps_left = self.steps_left.saturating_sub(1);
+        self.spend_step();
         *skips += 1;
         if *skips < SKIPS_MAX {
             return self.inner.next();
@@ -487,7 +493,7 @@ impl<C: Cursor> Visible<C> {
         if !(self.deleted).hides(self.inner.key(), self.inner.tag().seqno()) {
             return Ok(false);
         }
-        self.steps_left = self.steps_left.saturating_sub(1);
+        self.spend_step();
         self.hidden += 1;
         if self.hidden < SKIPS_MAX {
             return self.inner.prev().map(|()| true);
@@ -512,7 +518,7 @@ impl<C: Cursor> Visible<C> {
                 self.keep(&mut newest, tag.kind())?;
             }
             skips += 1;
-            self.steps_left = self.steps_left.saturating_sub(1);
+            self.spend_step();
             if skips == SKIPS_MAX {
                 return self.newest_by_seek();
             }

@@ -164,12 +164,7 @@ fn bug_09_a_tombstone_stays_while_an_older_version_lies_below() {
 /// TidesDB b4c14fc: tombstones were never dropped on one of two paths.
 #[test]
 fn bug_13_after_deleting_everything_a_compaction_leaves_nothing() {
-    for style in [
-        alluvium::CompactionStyle::Lazy,
-        alluvium::CompactionStyle::Leveled,
-        alluvium::CompactionStyle::Tiered,
-        alluvium::CompactionStyle::Fifo,
-    ] {
+    for style in alluvium::CompactionStyle::ALL {
         let sim = SimFs::new(13);
         let db = open(&sim, &options().default_keyspace(busy().compaction(style)));
         for n in 0..300u32 {

@@ -8,12 +8,7 @@ use alluvium::{
 };
 use std::collections::BTreeMap;
 
-const STYLES: [CompactionStyle; 4] = [
-    CompactionStyle::Lazy,
-    CompactionStyle::Leveled,
-    CompactionStyle::Tiered,
-    CompactionStyle::Fifo,
-];
+const STYLES: [CompactionStyle; 4] = CompactionStyle::ALL;
 
 /// Small enough that a few thousand entries fill several levels.
 fn small(style: CompactionStyle) -> KeyspaceOptions {

@@ -6,12 +6,7 @@ use alluvium::filter::Decision;
 use alluvium::{CompactionStyle, Compression, KeyspaceOptions, LogMode, Options, ReadMode, Verify};
 
 /// All of them; what forgets is told to keep everything.
-const STYLES: [CompactionStyle; 4] = [
-    CompactionStyle::Lazy,
-    CompactionStyle::Leveled,
-    CompactionStyle::Tiered,
-    CompactionStyle::Fifo,
-];
+const STYLES: [CompactionStyle; 4] = CompactionStyle::ALL;
 
 /// Keyspaces that a database has at most.
 pub(crate) const SPACES_MAX: usize = 4;

@@ -26,13 +26,23 @@ pub const FIFO_BYTES: u64 = 1 << 30;
 /// Default of [`KeyspaceOptions::immutables_max`]: 4.
 pub const IMMUTABLES_MAX: u32 = 4;
 
-/// Declares a by-value setter that also remembers that the option was set: its bit comes first.
+/// Declares a by-value setter that also remembers that the option was set: its bit comes first. One
+/// without a type takes a name.
 macro_rules! keyspace_setter {
     ($(#[$doc:meta])* $bit:literal, $name:ident: $type:ty) => {
         $(#[$doc])*
         #[must_use]
         pub fn $name(mut self, $name: $type) -> Self {
             self.$name = $name;
+            self.set |= 1 << $bit;
+            self
+        }
+    };
+    ($(#[$doc:meta])* $bit:literal, $name:ident) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, name: impl Into<String>) -> Self {
+            self.$name = name.into();
             self.set |= 1 << $bit;
             self
         }
@@ -143,18 +153,14 @@ impl KeyspaceOptions {
         9, size_ratio: u32
     }
 
-    /// The name of the operator that says what a merge means; needed for
-    /// [`Keyspace::merge`](crate::Keyspace::merge). Default: none.
-    ///
-    /// Shapes what is stored: once given it stays with the keyspace. A keyspace without one can be
-    /// given one while it is open.
-    #[must_use]
-    pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
-        self.merge_operator = name.into();
-        self.set |= 1 << 10;
-        self
+    keyspace_setter! {
+        /// The name of the operator that says what a merge means; needed for
+        /// [`Keyspace::merge`](crate::Keyspace::merge). Default: none.
+        ///
+        /// Shapes what is stored: once given it stays with the keyspace. A keyspace without one can be
+        /// given one while it is open.
+        10, merge_operator
     }
-
     keyspace_setter! {
         /// How long a value lives that is put without a [ttl](crate::WriteOptions::ttl) of its own. Default
         /// `None`: for ever. Can change while open, for what is written from then on.
@@ -163,17 +169,12 @@ impl KeyspaceOptions {
         /// would stay for ever.
         11, ttl: Option<Duration>
     }
-
-    /// The name of the filter that says which values may go when tables are rewritten
-    /// ([`filter`](crate::filter)); an empty one for none. Default: none. Can change while open, from
-    /// the next compaction on.
-    #[must_use]
-    pub fn compaction_filter(mut self, name: impl Into<String>) -> Self {
-        self.compaction_filter = name.into();
-        self.set |= 1 << 12;
-        self
+    keyspace_setter! {
+        /// The name of the filter that says which values may go when tables are rewritten
+        /// ([`filter`](crate::filter)); an empty one for none. Default: none. Can change while open,
+        /// from the next compaction on.
+        12, compaction_filter
     }
-
     keyspace_setter! {
         /// So many bytes of tables are kept ([`CompactionStyle::Fifo`] only); what was written first is
         /// forgotten beyond, a sixteenth of it at a time, but never the newest run, which is the last

@@ -145,15 +145,17 @@ pub enum CompactionStyle {
 }
 
 impl CompactionStyle {
+    /// Every style, in the order of the discriminants.
+    pub const ALL: [CompactionStyle; 4] = [
+        CompactionStyle::Lazy,
+        CompactionStyle::Leveled,
+        CompactionStyle::Tiered,
+        CompactionStyle::Fifo,
+    ];
+
     /// The style with this discriminant, if there is one.
     pub fn from_byte(byte: u8) -> Option<Self> {
-        Some(match byte {
-            0 => CompactionStyle::Lazy,
-            1 => CompactionStyle::Leveled,
-            2 => CompactionStyle::Tiered,
-            3 => CompactionStyle::Fifo,
-            _ => return None,
-        })
+        Self::ALL.get(usize::from(byte)).copied()
     }
 }
 
@@ -250,10 +252,10 @@ impl Options {
         /// [`RATE_LIMIT_MIN`]. Default `None`: no limit. Can be changed while the database is open:
         /// [`Db::set_rate_limit`](crate::Db::set_rate_limit).
         ///
-        /// Compactions and bulk loads wait, in steps of about a mebibyte. A flush never does, because writers wait
-        /// for it, but compactions wait for what it wrote. With less than the writes need, compactions
-        /// fall behind, and in the end writers are slowed down. The log is not in it. With no
-        /// background threads it has no effect.
+        /// Compactions and bulk loads wait, in steps of about a mebibyte. A flush never does, because
+        /// writers wait for it, but compactions wait for what it wrote. With less than the writes need,
+        /// compactions fall behind, and in the end writers are slowed down. The log is not in it. With
+        /// no background threads it has no effect.
         rate_limit: Option<u64>
     }
     setter! {

@@ -483,18 +483,19 @@ impl<'v> Ground<'v> {
     /// as slices replace tables of the last level only between two cuts, runs made before and
     /// after agree. Tiers are cut so by the oldest run, wherever they may be joined to it.
     fn cuts(&self, job: &Job) -> Vec<Vec<u8>> {
-        let next = job.output_level + 1;
-        let last = match self.options.compaction {
-            CompactionStyle::Tiered => self.oldest().filter(|(level, run)| {
-                *level != 0 && *level <= next && job.output_order != Some(run.order)
-            }),
-            _ => self
-                .oldest()
-                .filter(|(level, _)| *level == next && self.last().is_some()),
-        };
-        let (Some((_, last)), Some((from, to))) = (last, job.hull()) else {
+        let (Some((level, last)), Some((from, to))) = (self.oldest(), job.hull()) else {
             return Vec::new();
         };
+        let next = job.output_level + 1;
+        let is_cut = match self.options.compaction {
+            CompactionStyle::Tiered => {
+                level != 0 && level <= next && job.output_order != Some(last.order)
+            }
+            _ => level == next && self.last().is_some(),
+        };
+        if !is_cut {
+            return Vec::new();
+        }
         let spacing = self.options.table_bytes.saturating_mul(CUT_TABLES);
         let mut cuts = Vec::new();
         let mut bytes = 0u64;

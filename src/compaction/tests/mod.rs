@@ -20,12 +20,7 @@ use crate::version::{TableEntry, Version};
 use std::cell::RefCell;
 use std::path::Path;
 
-const STYLES: [CompactionStyle; 4] = [
-    CompactionStyle::Lazy,
-    CompactionStyle::Leveled,
-    CompactionStyle::Tiered,
-    CompactionStyle::Fifo,
-];
+const STYLES: [CompactionStyle; 4] = CompactionStyle::ALL;
 
 /// A disk, a version on it, and the numbers that a database would give.
 struct World {

@@ -14,12 +14,7 @@ use alluvium::{SeqNo, Verify};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const STYLES: [CompactionStyle; 4] = [
-    CompactionStyle::Lazy,
-    CompactionStyle::Leveled,
-    CompactionStyle::Tiered,
-    CompactionStyle::Fifo,
-];
+const STYLES: [CompactionStyle; 4] = CompactionStyle::ALL;
 
 fn tombstones(db: &Db) -> u64 {
     let levels = &db.stats().keyspaces[0].levels;

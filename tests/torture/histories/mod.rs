@@ -35,12 +35,7 @@ pub(crate) fn keyspace(seed: u64) -> KeyspaceOptions {
         .level0_runs(2)
         .tier_runs(2)
         .size_ratio(2)
-        .compaction(match seed % 4 {
-            0 => CompactionStyle::Lazy,
-            1 => CompactionStyle::Leveled,
-            2 => CompactionStyle::Tiered,
-            _ => CompactionStyle::Fifo,
-        })
+        .compaction(CompactionStyle::ALL[seed as usize % 4])
 }
 
 pub(crate) fn options(seed: u64) -> Options {
