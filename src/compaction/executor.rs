@@ -166,6 +166,7 @@ where
     let table_bytes = workshop.options.table_bytes;
     let splitter = Splitter::new(&[], table_bytes, table_bytes);
     let mut outputs = Outputs::new(workshop, LEVELS_MAX as u8 - 1, 0, splitter);
+    outputs.is_load = true;
     let mut breath = 0;
     let mut expiring = Vec::new();
     for (key, value) in entries {
@@ -248,6 +249,8 @@ struct Outputs<'a> {
     deleted_through: SeqNo,
     /// Values that the filter removed or changed.
     filtered: u64,
+    /// Entries of a bulk load.
+    is_load: bool,
 }
 
 impl<'a> Outputs<'a> {
@@ -263,6 +266,7 @@ impl<'a> Outputs<'a> {
             told: 0,
             deleted_through: SeqNo::ZERO,
             filtered: 0,
+            is_load: false,
         }
     }
 
@@ -428,9 +432,10 @@ impl<'a> Outputs<'a> {
             },
         )
         .of_keyspace(self.workshop.keyspace);
-        let builder = match self.level {
-            0 => builder.short_lived(),
-            _ => builder,
+        let builder = match (self.is_load, self.level) {
+            (true, _) => builder.in_small_calls(),
+            (false, 0) => builder.short_lived(),
+            (false, _) => builder,
         };
         let (_, builder) = self.open.insert((identity, builder));
         Ok(builder)

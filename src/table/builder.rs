@@ -35,17 +35,28 @@ use std::cell::Cell;
 /// So much is gathered before it is written. Also size and alignment of the calls that write short
 /// entries: what makes huge pages of the page cache.
 const PIECE_BYTES: usize = 2 << 20;
-/// Size of the calls that write the long entries of a short-lived table. A huge page is cut from
+/// Size of the calls that write the long entries of a short-lived table, and a bulk load. A huge page is cut from
 /// memory that was free in one piece, which the host of a virtual machine often has taken back: 1.5
 /// to 2.7 s for each GB until it is there again, where smaller pages come from what was freed last,
 /// 0.2 to 0.4 s.
-const CALL_BYTES_LONG: usize = 256 << 10;
+const CALL_BYTES_SMALL: usize = 256 << 10;
 /// Entries of so many bytes, on average, are long: reading one takes longer than finding its page.
 const LONG_ENTRY_BYTES: u64 = 2 << 10;
 /// Hashes up to this many are kept for the next table.
 const SPARE_HASHES_MAX: usize = 128 << 10;
 /// Blocks that are to be compressed hold so many times the smallest block: a codec needs context.
 const COMPRESSED_BLOCKS: usize = 4;
+
+/// By what calls a table is written.
+#[derive(Clone, Copy, Debug)]
+enum Calls {
+    /// Of [`PIECE_BYTES`].
+    Large,
+    /// See [`Builder::short_lived`].
+    SmallIfLong,
+    /// See [`Builder::in_small_calls`].
+    Small,
+}
 
 /// Memory that one table after the other is built in; empty while none is.
 #[derive(Debug, Default)]
@@ -116,8 +127,7 @@ pub struct Builder {
     last_key: Vec<u8>,
     /// Last key of the block before the one that is open.
     block_last_key: Option<Vec<u8>>,
-    /// See [`Builder::short_lived`].
-    is_short_lived: bool,
+    calls: Calls,
     failed: Option<Error>,
 }
 
@@ -154,7 +164,7 @@ impl Builder {
             last: None,
             last_key: Vec::new(),
             block_last_key: None,
-            is_short_lived: false,
+            calls: Calls::Large,
             failed: None,
         }
     }
@@ -171,7 +181,15 @@ impl Builder {
     /// there quickly than how it is read. Writers wait for flushes.
     #[must_use]
     pub fn short_lived(mut self) -> Builder {
-        self.is_short_lived = true;
+        self.calls = Calls::SmallIfLong;
+        self
+    }
+
+    /// Says that it matters more that this table is there quickly than how it is read, however long its
+    /// entries are: a bulk load writes more than memory takes.
+    #[must_use]
+    pub fn in_small_calls(mut self) -> Builder {
+        self.calls = Calls::Small;
         self
     }
 
@@ -327,10 +345,10 @@ impl Builder {
         let properties = &self.properties;
         let bytes = properties.key_bytes + properties.value_bytes;
         let is_long = properties.entries.saturating_mul(LONG_ENTRY_BYTES) <= bytes;
-        if self.is_short_lived && is_long {
-            CALL_BYTES_LONG
-        } else {
-            PIECE_BYTES
+        match self.calls {
+            Calls::Small => CALL_BYTES_SMALL,
+            Calls::SmallIfLong if is_long => CALL_BYTES_SMALL,
+            _ => PIECE_BYTES,
         }
     }
 

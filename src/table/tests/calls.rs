@@ -9,14 +9,22 @@ const MIB: u64 = 1 << 20;
 
 /// Offset and length of each write of a short-lived or lasting table with `count` such values.
 fn writes(is_short_lived: bool, count: u64, value: &[u8]) -> Vec<(u64, u64)> {
+    writes_of(count, value, |builder| match is_short_lived {
+        true => builder.short_lived(),
+        false => builder,
+    })
+}
+
+fn writes_of(
+    count: u64,
+    value: &[u8],
+    of_kind: impl FnOnce(Builder) -> Builder,
+) -> Vec<(u64, u64)> {
     let sim = SimFs::new(1);
     let fs = Fs::sim(&sim, Path::new("/db"));
     fs.make_root().unwrap();
     let file = fs.create_new(Place::NAME).unwrap();
-    let mut builder = Builder::new(file, options(4096, Compression::None));
-    if is_short_lived {
-        builder = builder.short_lived();
-    }
+    let mut builder = of_kind(Builder::new(file, options(4096, Compression::None)));
     for n in 0..count {
         builder.add(&n.to_be_bytes(), tag(1), value).unwrap();
     }
@@ -51,6 +59,14 @@ fn long_entries_of_a_short_lived_table_leave_in_small_calls_and_all_others_in_hu
         assert_calls_of(size, &writes(is_short_lived, 100, &[1; 64 * KIB as usize]));
         // Larger than the buffer, and the first of the table.
         assert_calls_of(size, &writes(is_short_lived, 1, &[1; 5 * MIB as usize]));
+    }
+}
+
+#[test]
+fn a_bulk_load_leaves_in_small_calls_however_long_its_entries_are() {
+    for (count, bytes) in [(100_000, 50), (5_000, 1_000), (100, 64_000)] {
+        let calls = writes_of(count, &vec![1; bytes], Builder::in_small_calls);
+        assert_calls_of(256 * KIB, &calls);
     }
 }
 
