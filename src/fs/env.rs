@@ -2,7 +2,8 @@
 //!
 //! The real clock is the standard library's, called directly. A simulated machine has a clock of
 //! its own that stands still: tests move it with `SimFs::advance`, and a sleep, or a wait that
-//! nobody ended, moves it by its length. So two runs of one seed see the same times.
+//! nobody ended, moves it by its length. So two runs of one seed see the same times. (Only a disk that was
+//! slowed down, `SimFs::slow_down`, runs in real time.)
 //!
 //! The only file of the crate, beside the simulator's clock, that asks `std::time` for the time.
 //! The wall clock may jump by years either way; nothing but expiry and reports may depend on it.
@@ -76,6 +77,8 @@ impl Env {
         match &self.0 {
             Clock::Os => thread::sleep(length),
             #[cfg(any(test, feature = "sim"))]
+            Clock::Sim(sim) if sim.is_in_real_time() => thread::sleep(length),
+            #[cfg(any(test, feature = "sim"))]
             Clock::Sim(sim) => {
                 sim.advance(length);
                 thread::yield_now(); // whoever is waited for may be on another thread
@@ -92,7 +95,7 @@ impl Env {
             }
             #[cfg(any(test, feature = "sim"))]
             Clock::Sim(sim) => {
-                if condition.wait_for(guard, most).timed_out() {
+                if condition.wait_for(guard, most).timed_out() && !sim.is_in_real_time() {
                     sim.advance(most);
                 }
             }

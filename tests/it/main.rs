@@ -25,6 +25,7 @@ mod recovery;
 mod released;
 mod rot;
 mod running;
+mod slow;
 mod spec;
 mod styles;
 mod support;

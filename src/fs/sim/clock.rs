@@ -1,4 +1,5 @@
-//! The clock of a simulated machine: two numbers that only tests and waits change.
+//! The clock of a simulated machine: two numbers that only tests and waits change; and the pace of a disk
+//! that was slowed down, which is in real time.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
@@ -44,5 +45,29 @@ impl SimClock {
 impl Default for SimClock {
     fn default() -> SimClock {
         SimClock::new(0)
+    }
+}
+
+/// How fast bytes are written, in real time: one after the other, as a disk does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    bytes_per_second: u64,
+    free_at: Instant,
+}
+
+impl Pace {
+    pub(super) fn new(bytes_per_second: u64) -> Pace {
+        Pace {
+            bytes_per_second,
+            free_at: Instant::now(),
+        }
+    }
+
+    /// Takes so many bytes; how long that takes from now on.
+    pub(super) fn take(&mut self, bytes: u64) -> Duration {
+        let share = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        let now = Instant::now();
+        self.free_at = self.free_at.max(now) + share;
+        self.free_at - now
     }
 }

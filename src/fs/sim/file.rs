@@ -86,6 +86,7 @@ impl SimFile {
 
     pub(in crate::fs) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.check_writable(Errno::BADF)?;
+        self.dir.sim.take_time(bytes.len() as u64);
         let (mut world, fault) = self.enter(CallKind::Write, offset, bytes.len() as u64)?;
         misuse::bytes_change(world.medium.file(self.inode), self.name);
         if fault == Some(Fault::WriteZero) || bytes.is_empty() {

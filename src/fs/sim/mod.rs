@@ -103,7 +103,7 @@ pub use image::{Image, ImageId, Images};
 pub use plan::{Family, Profile};
 
 use crate::base::sync::{Arc, Mutex, MutexGuard};
-use clock::SimClock;
+use clock::{Pace, SimClock};
 use log::Medium;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -247,6 +247,26 @@ impl SimFs {
         }
     }
 
+    /// From now on the disk takes only so many bytes a second by write calls (stores into a mapped log are
+    /// free), and time goes by itself, on this machine alone. To be called before anything asks for the
+    /// time.
+    pub fn slow_down(&self, bytes_per_second: u64) {
+        self.world().pace = Some(Pace::new(bytes_per_second));
+    }
+
+    /// True where waiting takes its time.
+    pub(super) fn is_in_real_time(&self) -> bool {
+        self.world().pace.is_some()
+    }
+
+    /// Waits for as long as the disk takes for so many bytes.
+    pub(super) fn take_time(&self, bytes: u64) {
+        let wait = self.world().pace.as_mut().map(|pace| pace.take(bytes));
+        if let Some(wait) = wait {
+            std::thread::sleep(wait);
+        }
+    }
+
     /// How often a rule or the limit of space has struck: 0 tells that a sweep is beyond the last
     /// call.
     pub fn faults_hit(&self) -> u64 {
@@ -265,7 +285,11 @@ impl SimFs {
     }
 
     pub(super) fn now(&self) -> Instant {
-        self.world().medium.clock.now()
+        let world = self.world();
+        match world.pace {
+            Some(_) => Instant::now(),
+            None => world.medium.clock.now(),
+        }
     }
 
     pub(super) fn wall(&self) -> SystemTime {

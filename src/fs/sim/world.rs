@@ -5,6 +5,7 @@
 //! carried out that is more than an error is the call's (file.rs).
 
 use super::super::name::FileName;
+use super::clock::Pace;
 use super::coverage::{CallSite, Sites};
 use super::fault::{CallKind, Fault, FileClass, Schedule};
 use super::image::Album;
@@ -95,6 +96,8 @@ pub(super) struct World {
     pub(super) random: u64,
     pub(super) sites: Sites,
     limit: Option<Limit>,
+    /// See [`SimFs::slow_down`](super::SimFs::slow_down).
+    pub(super) pace: Option<Pace>,
     /// Syncs in a row that had nothing to sync.
     idle_syncs: u32,
 }
@@ -114,6 +117,7 @@ impl World {
             locks: BTreeSet::new(),
             sites: Sites::default(),
             limit: None,
+            pace: None,
             idle_syncs: 0,
         }
     }
