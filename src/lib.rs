@@ -237,10 +237,10 @@ pub use base::types::SeqNo;
 #[doc(hidden)]
 pub use db::recode_point;
 pub use db::{
-    BackupDirectory, BackupInfo, BackupReport, CheckpointOptions, CheckpointReport, Db, Ingestion,
-    Keyspace, KeyspaceStats, LevelStats, LogStats, Loss, LossKind, OpenReport, ReadStats,
-    RepairReport, RunStats, Snapshot, SnapshotKeyspace, StallCause, StallStats, State, Stats,
-    TableStats, VerifyReport, WhyStalled,
+    BackupDirectory, BackupInfo, BackupReport, Change, Changed, Changes, CheckpointOptions,
+    CheckpointReport, Db, Ingestion, Keyspace, KeyspaceStats, LevelStats, LogStats, Loss, LossKind,
+    OpenReport, ReadStats, RepairReport, RunStats, Snapshot, SnapshotKeyspace, StallCause,
+    StallStats, State, Stats, TableStats, VerifyReport, WhyStalled,
 };
 #[cfg(feature = "sim")]
 #[doc(inline)]
@@ -258,7 +258,7 @@ pub mod merge {
 ///
 /// [`Keyspace::explain_get`], [`Db::why_space`], [`Db::oldest_pin`]; beside them [`Db::why_stalled`].
 pub mod explain {
-    pub use crate::db::{KeyspaceSpace, Pin, Space, SpaceReport};
+    pub use crate::db::{KeyspaceSpace, Pin, PutOff, Space, SpaceReport};
     pub use crate::read::{GetAnswer, GetPlace, GetReport, GetStep, VersionKind};
 }
 
@@ -279,9 +279,9 @@ pub mod filter {
 /// The default of each option, under the option's name.
 pub mod defaults {
     pub use crate::base::options::{
-        BACKGROUND_THREADS, BLOCK_BYTES, FIFO_BYTES, FILTER_BITS_PER_KEY, IMMUTABLES_MAX,
-        LEVEL0_RUNS, LOG_SEGMENT_BYTES, MEMORY_BYTES, RATE_LIMIT_MIN, SIZE_RATIO, TABLE_BYTES,
-        TIER_RUNS, WRITE_BUFFER_BYTES,
+        BACKGROUND_THREADS, BLOCK_BYTES, CHANGES_BYTES, FIFO_BYTES, FILTER_BITS_PER_KEY,
+        IMMUTABLES_MAX, LEVEL0_RUNS, LOG_SEGMENT_BYTES, MEMORY_BYTES, RATE_LIMIT_MIN, SIZE_RATIO,
+        TABLE_BYTES, TIER_RUNS, WRITE_BUFFER_BYTES,
     };
     pub use crate::txn::TRANSACTION_TRIES;
 }

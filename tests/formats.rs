@@ -10,6 +10,7 @@ use alluvium::base::cursor::Cursor;
 use alluvium::base::expiring::expiry_and_value;
 use alluvium::base::operand::span_and_operand;
 use alluvium::base::operation::Operations;
+use alluvium::base::payload::{Payload, note_of_load};
 use alluvium::base::types::{FileId, KeyspaceId, Tag, Time, ValueKind};
 use alluvium::fs::{FileName, Fs};
 use alluvium::table::{BirthIdentity, BlockCache, Builder, BuilderOptions, Table, TableContext};
@@ -23,10 +24,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const DESIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/DESIGN.md");
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "backup-point",
     "batch",
     "current",
+    "load-note",
     "log-segment",
     "manifest",
     "table",
@@ -114,6 +116,16 @@ fn the_design_has_a_sample_of_each_format_and_no_other() {
 fn the_reader_of_samples_knows_hex_zeros_and_white_space() {
     let text = "x\n<!-- sample: a -->\n```text\n00 fF\nzeros 3\n1 2\n```\n";
     assert_eq!(samples(text)["a"], [0, 255, 0, 0, 0, 0x12]);
+}
+
+#[test]
+fn the_sample_of_the_note_of_a_load() {
+    let bytes = sample("load-note");
+    let Payload::Load(keyspaces) = Payload::decode(&bytes).unwrap() else {
+        panic!("it is a batch");
+    };
+    assert_eq!(keyspaces, [KeyspaceId(0), KeyspaceId(300)]);
+    assert_eq!(note_of_load(keyspaces), &bytes[..]);
 }
 
 #[test]

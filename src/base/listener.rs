@@ -38,6 +38,27 @@ pub enum Event<'a> {
         /// From its beginning to the durable edit.
         took: Duration,
     },
+    /// A bulk load was committed; told for each of its keyspaces.
+    #[non_exhaustive]
+    Loaded {
+        /// The keyspace.
+        keyspace: &'a str,
+        /// Entries that were loaded into it.
+        entries: u64,
+        /// Bytes of their tables.
+        bytes_written: u64,
+    },
+    /// The disk has no space for a compaction, which is put off until it has, or writers would have to
+    /// wait for it; see `Db::why_space`. Told of the first one until none waits any more.
+    #[non_exhaustive]
+    CompactionPutOff {
+        /// The keyspace.
+        keyspace: &'a str,
+        /// Bytes that it may write.
+        needs_bytes: u64,
+        /// Bytes that it could have.
+        free_bytes: u64,
+    },
     /// Writers are held to a pace, because the background is behind; see `Db::why_stalled`.
     #[non_exhaustive]
     WritesSlowed {
@@ -161,6 +182,19 @@ impl Listener for Tracing {
                 target: "alluvium",
                 keyspace, reason, bytes_read, bytes_written, entries_dropped, ?took, "compacted"
             ),
+            Event::Loaded {
+                keyspace,
+                entries,
+                bytes_written,
+            } => debug!(target: "alluvium", keyspace, entries, bytes_written, "loaded"),
+            Event::CompactionPutOff {
+                keyspace,
+                needs_bytes,
+                free_bytes,
+            } => warn!(
+                target: "alluvium",
+                keyspace, needs_bytes, free_bytes, "a compaction is put off, for want of space"
+            ),
             Event::WritesSlowed { keyspace, cause } => {
                 warn!(target: "alluvium", keyspace, cause, "writes are slowed down");
             }
@@ -175,7 +209,7 @@ impl Listener for Tracing {
 
 /// Tells every event to the recorder of `metrics`: counters `alluvium.flushes`,
 /// `alluvium.flush.bytes_written`, `alluvium.compactions`, `alluvium.compaction.bytes_read` and
-/// `.bytes_written`, each with the label `keyspace`, histograms of seconds `alluvium.flush.seconds` and
+/// `.bytes_written`, `alluvium.load.entries` and `.bytes_written`, and `alluvium.compactions.put_off`, each with the label `keyspace`, histograms of seconds `alluvium.flush.seconds` and
 /// `alluvium.compaction.seconds`, and gauges, 0 or 1, `alluvium.writes.slowed` and
 /// `alluvium.writes.stopped`.
 #[cfg(feature = "metrics")]
@@ -217,6 +251,17 @@ impl Listener for Metrics {
                     *bytes_written,
                 );
                 time("alluvium.compaction.seconds", keyspace, *took);
+            }
+            Event::Loaded {
+                keyspace,
+                entries,
+                bytes_written,
+            } => {
+                count("alluvium.load.entries", keyspace, *entries);
+                count("alluvium.load.bytes_written", keyspace, *bytes_written);
+            }
+            Event::CompactionPutOff { keyspace, .. } => {
+                count("alluvium.compactions.put_off", keyspace, 1);
             }
             Event::WritesSlowed { .. } => gauge!("alluvium.writes.slowed").set(1),
             Event::WritesFree => gauge!("alluvium.writes.slowed").set(0),

@@ -18,6 +18,7 @@ pub mod listener;
 pub mod operand;
 pub mod operation;
 pub mod options;
+pub mod payload;
 pub mod ranges;
 pub mod reads;
 mod registered;

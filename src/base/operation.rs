@@ -74,7 +74,12 @@ impl<'a> Operations<'a> {
         }
     }
 
-    /// Reads the payload of a log record.
+    /// Without an operation.
+    pub(super) fn none() -> Self {
+        Self::of(0, &[])
+    }
+
+    /// Reads the payload of a log record that holds a batch.
     ///
     /// # Errors
     /// `Corruption` when there is no count.

@@ -16,6 +16,7 @@ use crate::base::batch::WriteBatch;
 use crate::base::checksum;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Durability;
+use crate::base::payload::note_of_load;
 use crate::base::reads::ReadSet;
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo, ValueKind};
@@ -310,18 +311,8 @@ impl Core {
         if last > commit.ceiling {
             self.raise_ceiling(commit, last)?;
         }
-        let bytes = prepared.batch.bytes();
-        if !commit.writer.fits(bytes) {
-            self.rotate_log(commit, bytes)?;
-        }
-        // The numbers are used up also when this fails: they never name two writes (P6).
-        commit.next = last + 1;
         let (first, last) = (SeqNo::new(first), SeqNo::new(last));
-        let payload = prepared.batch.encoded();
-        if let Err(cause) = commit.writer.append(first, last, payload, prepared.crc) {
-            return Err(self.append_failed(commit, cause));
-        }
-        commit.appended_bytes += (bytes + wal::format::RECORD_HEADER_BYTES) as u64;
+        self.log_record(commit, first, last, prepared.batch.encoded(), prepared.crc)?;
         if !commit.watched.is_idle() {
             commit.watched.note(prepared.batch);
         }
@@ -330,6 +321,42 @@ impl Core {
             self.board.notify_log();
         }
         Ok(last)
+    }
+
+    /// Puts a record into the log.
+    #[inline]
+    fn log_record(
+        &self,
+        commit: &mut Commit,
+        first: SeqNo,
+        last: SeqNo,
+        payload: &[u8],
+        crc: u32,
+    ) -> Result<()> {
+        if !commit.writer.fits(payload.len()) {
+            self.rotate_log(commit, payload.len())?;
+        }
+        // The numbers are used up also when this fails: they never name two writes (P6).
+        commit.next = last.get() + 1;
+        if let Err(cause) = commit.writer.append(first, last, payload, crc) {
+            return Err(self.append_failed(commit, cause));
+        }
+        commit.appended_bytes += (payload.len() + wal::format::RECORD_HEADER_BYTES) as u64;
+        Ok(())
+    }
+
+    /// Puts the note of a bulk load with the number `at` into the log (`base::payload`).
+    pub(super) fn note_load(
+        &self,
+        commit: &mut Commit,
+        at: SeqNo,
+        trees: &[Arc<Tree>],
+    ) -> Result<()> {
+        if commit.sealed.is_some() || commit.writer.failure().is_some() {
+            self.rotate_log(commit, 0)?;
+        }
+        let note = note_of_load(trees.iter().map(|tree| tree.id()));
+        self.log_record(commit, at, at, &note, checksum::crc(&note))
     }
 
     /// The record may be there in part, and must never be found: the next segment's header cuts

@@ -5,6 +5,7 @@
 
 use super::board::Board;
 use super::catalog::Trees;
+use super::changes::Retained;
 use super::commit::{Commit, Member};
 use super::group::Group;
 use super::health::Health;
@@ -12,6 +13,7 @@ use super::log::LogSpace;
 use super::pace::Pace;
 use super::published::Published;
 use super::reserve::Reserve;
+use super::space::Plan;
 use super::stall::Stall;
 use super::sweep::Leftovers;
 use crate::base::checksum::KeyHasher;
@@ -54,8 +56,12 @@ pub(crate) struct Core {
     /// What the background writes.
     pub(crate) pace: Pace,
     pub(crate) log: LogSpace,
+    /// Segments kept for those who follow the log.
+    pub(crate) retained: Retained,
     pub(crate) leftovers: Leftovers,
     pub(crate) reserve: Reserve,
+    /// What compactions are to have of the disk.
+    pub(crate) space: Plan,
     pub(crate) board: Board,
     pub(crate) totals: Totals,
     pub(crate) told: Mutex<Told>,

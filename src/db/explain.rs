@@ -5,6 +5,7 @@
 //! Threads: any. Not here: what a get asks (`read::explain`), why writers wait (`stall`).
 
 use super::core::Core;
+use super::space::PutOff;
 use crate::base::error::Result;
 use crate::base::types::{FileId, SeqNo};
 use crate::fs::FileName;
@@ -48,6 +49,8 @@ pub struct SpaceReport {
     /// The oldest instant that somebody reads at; replaced tables and superseded versions may be
     /// kept for it.
     pub oldest_pin: Option<Pin>,
+    /// A compaction that is put off, because the disk has no space for it.
+    pub put_off: Option<PutOff>,
 }
 
 /// Files.
@@ -152,6 +155,7 @@ impl Core {
         let listed = self.fs.list()?;
         let mut report = SpaceReport {
             oldest_pin: self.oldest_pin(),
+            put_off: self.space.put_off(),
             ..SpaceReport::default()
         };
         let mut used: HashSet<FileId> = HashSet::new();
@@ -240,6 +244,13 @@ impl fmt::Display for SpaceReport {
         }
         if let Some(pin) = &self.oldest_pin {
             writeln!(f, "{:>15}  {pin}", "")?;
+        }
+        if let Some(put_off) = &self.put_off {
+            writeln!(
+                f,
+                "{:>15}  bytes are free for a compaction of {} that may write {}: it waits",
+                put_off.free_bytes, put_off.keyspace, put_off.needs_bytes
+            )?;
         }
         write!(f, "{:>15}  bytes in all", self.bytes())
     }

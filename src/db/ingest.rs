@@ -6,8 +6,9 @@
 //! commit    memtables are flushed, outside of the lock; then under the write lock
 //!           1. the place of the one flush of each keyspace is taken
 //!           2. what was written since is flushed: nothing in memory is older than the tables
-//!           3. one edit names the flushed tables and, as newest runs, the loaded ones
-//!           4. the next write's number goes to behind the load's; that is published
+//!           3. the log takes a note of the load, for those who follow it, and is synced
+//!           4. one edit names the flushed tables and, as newest runs, the loaded ones
+//!           5. the next write's number goes to behind the load's; that is published
 //! ```
 //! So the numbers in the tables are those that they have for ever: no read has to replace one, and a
 //! repair finds them in their order. A write that is acknowledged before the commit is older than the
@@ -22,6 +23,7 @@ use super::keyspace::Keyspace;
 use crate::base::batch::too_large;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::key::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::base::listener::Event;
 use crate::base::sync::Arc;
 use crate::base::sync::atomic::Ordering;
 use crate::base::types::{FileId, SeqNo};
@@ -246,26 +248,38 @@ impl Ingestion {
             edits.push(edit);
             written.extend(flushed);
         }
-        // The load must not outlive what was acknowledged before it, in whatever keyspace (P2, I6).
+        core.note_load(&mut commit, last, trees)?;
+        // The load must not outlive what was acknowledged before it, in whatever keyspace (P2, I6); nor
+        // its note.
         core.sync_log()?;
         core.install(VersionEdit {
             keyspaces: edits,
             ..VersionEdit::default()
         })?;
         // They are the version's now.
-        self.parts.clear();
+        let loaded: Vec<Part> = self.parts.drain(..).collect();
         for tables in written {
             core.count_flush(&tables.finish());
         }
         trees.iter().for_each(|tree| tree.show_tables(last));
-        commit.next = last.get() + 1;
         commit.watched.forget_all();
         core.published.publish(last);
+        drop(commit);
+        loaded.iter().for_each(|part| core.tell_load(part));
         Ok(Some(last))
     }
 }
 
 impl Core {
+    fn tell_load(&self, part: &Part) {
+        let summaries = part.tables.iter().map(|table| &table.meta.summary);
+        self.options.listening.tell(&Event::Loaded {
+            keyspace: part.tree.name(),
+            entries: summaries.clone().map(|summary| summary.entries).sum(),
+            bytes_written: summaries.map(|summary| summary.bytes).sum(),
+        });
+    }
+
     /// Flushes these keyspaces until little is left to be flushed under the write lock, or writers are
     /// faster than that.
     fn flush_first(&self, trees: &[Arc<Tree>]) -> Result<()> {

@@ -4,8 +4,8 @@
 //! a segment whose append or sync failed (P13): `mend` repairs that before anything more is
 //! acknowledged. `Synced` is acknowledged only when every earlier segment is synced too, or, where
 //! an earlier process wrote it, when tables hold what is in it (I12). Segments
-//! are removed, or recycled under a new number, only after the edit that strikes them off is
-//! durable; one that failed is never recycled.
+//! are removed, recycled under a new number, or kept for those who follow the log, only after the edit
+//! that strikes them off is durable; one that failed is removed.
 
 use super::commit::{Commit, SEQNO_RESERVE};
 use super::core::Core;
@@ -103,7 +103,7 @@ impl LogSpace {
         !self.failed_segments().is_empty()
     }
 
-    fn failed_segments(&self) -> Vec<FileId> {
+    pub(super) fn failed_segments(&self) -> Vec<FileId> {
         let chain = self.chain.lock();
         let segments = chain.unsynced.iter().chain(&chain.active);
         let failed = segments.filter(|segment| segment.failure().is_some());
@@ -394,15 +394,26 @@ impl Core {
         })?;
         self.log.forget(&retired);
         for segment in retired {
+            let has_failed = failed.contains(&segment);
             let mut recycled = self.log.recycled.lock();
-            let is_good = !failed.contains(&segment) && self.is_usual_size(segment);
-            if is_good && recycled.len() < RECYCLED_MAX {
+            let is_free = !has_failed && !self.retained.is_on() && self.is_usual_size(segment);
+            if is_free && recycled.len() < RECYCLED_MAX {
                 recycled.push(segment);
             } else {
-                self.leftovers.add(FileName::Log(segment));
+                self.put_away(segment, has_failed);
             }
         }
         self.leftovers.sweep(&self.fs, &self.versions)
+    }
+
+    /// Removes a segment that was struck off, or keeps it for those who follow the log.
+    pub(super) fn put_away(&self, segment: FileId, has_failed: bool) {
+        let gone = match (self.retained.is_on(), has_failed) {
+            (false, _) => vec![segment],
+            (true, true) => self.retained.give_up(segment),
+            (true, false) => (self.retained).keep(&self.fs, self.versions.database(), segment),
+        };
+        self.gone(gone);
     }
 
     fn is_usual_size(&self, segment: FileId) -> bool {

@@ -25,7 +25,6 @@ use super::health::Part;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::sync::thread;
 use crate::base::types::FileId;
-use crate::fs::FileName;
 use crate::version::VersionEdit;
 
 impl Core {
@@ -145,11 +144,12 @@ impl Core {
         for tables in written {
             self.count_flush(&tables.finish());
         }
+        let failed = self.log.failed_segments();
         self.log.forget(&struck);
         self.log.outlived();
         // Never used again: nobody knows what the disk holds of them.
         for segment in struck {
-            self.leftovers.add(FileName::Log(segment));
+            self.put_away(segment, failed.contains(&segment));
         }
         self.update_stall();
         self.board.notify_done();

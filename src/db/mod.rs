@@ -2,13 +2,14 @@
 //!
 //! [`Db`] is the handle; [`core`] is what all handles and workers share; [`commit`] is the one way
 //! in for mutations, [`watch`] guards those that depend on what was read, [`log`] keeps the segments, [`worker`] the background, [`stall`] the writers'
-//! pace, [`health`] the state, [`mend`] the way out of trouble, [`reserve`] its last bytes, [`open`]
+//! pace, [`health`] the state, [`mend`] the way out of trouble, [`space`] looks ahead, [`reserve`] its last bytes, [`open`]
 //! and [`recover`] the way back after a crash, [`repair`] the one after damage; [`checkpoint`] makes a
-//! database of its own of one instant, [`backup`] keeps several of them.
+//! database of its own of one instant, [`backup`] keeps several of them; [`changes`] follows the log.
 
 mod backup;
 mod board;
 mod catalog;
+mod changes;
 mod checkpoint;
 mod close;
 mod commit;
@@ -28,6 +29,7 @@ mod recover;
 mod repair;
 mod reserve;
 mod snapshot;
+mod space;
 mod stall;
 mod stats;
 mod sweep;
@@ -38,6 +40,7 @@ mod watch;
 mod worker;
 
 pub use backup::{BackupDirectory, BackupInfo, BackupReport, recode_point};
+pub use changes::{Change, Changed, Changes};
 pub use checkpoint::{CheckpointOptions, CheckpointReport};
 pub use explain::{KeyspaceSpace, Pin, Space, SpaceReport};
 pub use health::State;
@@ -48,6 +51,7 @@ pub use recover::OpenReport;
 pub use repair::{Loss, LossKind, RepairReport};
 pub(crate) use snapshot::bounds_of;
 pub use snapshot::{Snapshot, SnapshotKeyspace};
+pub use space::PutOff;
 pub use stall::{StallCause, WhyStalled};
 pub use stats::{
     KeyspaceStats, LevelStats, LogStats, ReadStats, RunStats, StallStats, Stats, TableStats,
@@ -310,6 +314,44 @@ impl Db {
     /// `InvalidArgument` for a rate that is too low.
     pub fn set_rate_limit(&self, bytes_per_second: Option<u64>) -> Result<()> {
         self.engine().set_rate_limit(bytes_per_second)
+    }
+
+    /// Every batch that was committed behind the number `since`, in order, none left out: from a
+    /// snapshot's number on, from that of a write, or from where an earlier feed stopped; 0 is the
+    /// beginning.
+    ///
+    /// What it gives survives power loss: the log is synced for it. It ends at the newest batch, and goes
+    /// on there when it is asked again. Kept is as much of the log as [`Options::changes_bytes`] says;
+    /// nothing else is held for a feed, and one that is too slow is told so.
+    ///
+    /// Cost: reads the log from the segment on that has `since`, and a sync of the log whenever more
+    /// was written.
+    ///
+    /// # Errors
+    /// `NotFound`: changes behind `since` are not there any more, here and in each call of
+    /// [`next`](Iterator::next): too much was written since, or a failed part of the log was left
+    /// behind, or the log was lost and tables had its writes. Read a snapshot and go on from its number.
+    /// `InvalidArgument`: no write has that number yet, as in a database that was restored to an earlier
+    /// time; or [`Options::changes_bytes`] was not given. `Io`, `ReadOnly`, `NoSpace`: the log could not be
+    /// synced or read; `Closed`.
+    ///
+    /// ```
+    /// use alluvium::{Changed, Options};
+    /// # let dir = std::env::temp_dir().join(format!("alluvium-doc-cs-{}", std::process::id()));
+    /// let db = Options::new().changes_bytes(1 << 30).open(&dir)?;
+    /// let from = db.seqno();
+    /// db.put("k", "v")?;
+    /// for change in db.changes_since(from)? {
+    ///     for (keyspace, changed) in change?.operations() {
+    ///         assert_eq!(keyspace, "default");
+    ///         assert!(matches!(changed, Changed::Put { key: b"k", value: b"v", .. }));
+    ///     }
+    /// }
+    /// # db.close()?; alluvium::Db::destroy(&dir)?;
+    /// # Ok::<(), alluvium::Error>(())
+    /// ```
+    pub fn changes_since(&self, since: SeqNo) -> Result<Changes> {
+        Changes::begin(&self.default.lease, since)
     }
 
     /// The number of the newest visible write.

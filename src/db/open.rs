@@ -2,6 +2,7 @@
 
 use super::board::Board;
 use super::catalog::{self, DEFAULT_NAME, Trees};
+use super::changes::Retained;
 use super::commit::{Commit, SEQNO_RESERVE, reserved_above};
 use super::core::{Core, Lease, Totals, pool_bytes};
 use super::group::Group;
@@ -21,13 +22,14 @@ use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::{KeyspaceOptions, Options};
 use crate::base::sync::{Arc, ArcSwap, Mutex};
-use crate::base::types::KeyspaceId;
+use crate::base::types::{KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
 use crate::memtable::Pool;
 use crate::read::SnapshotList;
 use crate::table::{BlockCache, TableContext};
 use crate::tree::{Tree, TreeContext};
 use crate::version::{KeyspaceEdit, KeyspaceState, VersionEdit, VersionSet};
+use crate::wal::Predecessor;
 use std::path::Path;
 
 impl Options {
@@ -149,8 +151,11 @@ impl Options {
             let _ = leftovers.sweep(&fs, &versions);
         })?;
         let kept = replayed.kept();
+        let oldest = kept.first().copied().unwrap_or(commit.segment());
+        let retained = Retained::find(&fs, versions.database(), self.changes_bytes, oldest);
         let mut live = kept.clone();
         live.push(commit.segment());
+        live.extend(retained.files());
         leftovers.sweep(&fs, &versions)?;
         let orphans = sweep::sweep_orphans(&fs, &versions, &live, &reserve)?;
         let log = LogSpace::default();
@@ -174,6 +179,7 @@ impl Options {
             report: replayed.report(orphans),
             leftovers,
             reserve,
+            space: Default::default(),
             fs,
             options: self,
             versions,
@@ -181,6 +187,7 @@ impl Options {
             table_context,
             hasher,
             log,
+            retained,
         });
         start(core)
     }
@@ -282,7 +289,16 @@ fn start_log(site: Site<'_>, capacity: u64, replayed: &Replayed) -> Result<Commi
     // beyond all those registered tells of an edit that is lost.
     let struck = replayed.passed_over.clone();
     let segment = new_segment(site, capacity, None, struck)?;
-    let writer = segment.begin(replayed.before)?;
+    // Tables may hold what the log has lost: who follows it sees by the number that something is missing.
+    let before = match replayed.before {
+        Some(before) => Some(Predecessor {
+            last_seqno: before.last_seqno.max(replayed.last),
+            ..before
+        }),
+        None if replayed.last == SeqNo::ZERO => None,
+        None => Some(Predecessor::unknown(replayed.last)),
+    };
+    let writer = segment.begin(before)?;
     Ok(Commit {
         writer,
         next: used.get() + 1,

@@ -23,7 +23,7 @@
 use super::catalog::Trees;
 use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, REPAIR, Result};
-use crate::base::operation::Operations;
+use crate::base::payload::Payload;
 use crate::base::sync::atomic::AtomicBool;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
@@ -31,7 +31,7 @@ use crate::read::Horizon;
 use crate::tree::{Work, check_kind};
 use crate::version::{Found, VersionEdit, VersionSet};
 use crate::wal::format::SEGMENT_HEADER_BYTES;
-use crate::wal::{Predecessor, Reader, Tail, stated_segment};
+use crate::wal::{Predecessor, Reader, Tail, stated_header};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -201,12 +201,13 @@ fn check_names(fs: &Fs, found: &Found, logs: &[FileId], headless: &HashSet<FileI
         let Some(name @ FileName::Log(log)) = FileName::parse(&entry.name) else {
             continue;
         };
-        let Some((database, stated)) = stated_segment(&fs.open_read(name)?)? else {
+        let Some(header) = stated_header(&fs.open_read(name)?)? else {
             continue;
         };
-        if database != found.versions().database() {
+        if header.database != found.versions().database() {
             continue;
         }
+        let stated = header.segment;
         // Nothing is written to a segment before it is registered. Those that are struck off are
         // older than one that stays registered, or than the manifest that a recovery began with.
         if stated == log && newest < log && found.manifest() < log {
@@ -262,9 +263,9 @@ fn survey_segment(
     while let Some(record) = reader.next()? {
         let offset = record.offset;
         let place = |error: Error| error.at(&path).offset_at(offset);
-        let operations = Operations::decode(&record.payload).map_err(place)?;
-        let count = u64::from(operations.left());
-        if record.first <= last || count == 0 {
+        let payload = Payload::decode(&record.payload).map_err(place)?;
+        let count = payload.numbers();
+        if record.first <= last {
             return Err(place(
                 Error::corruption("log record out of order")
                     .expected(format!("a sequence number above {last}"), record.first)
@@ -284,7 +285,7 @@ fn survey_segment(
         last = end;
         out.report.batches += 1;
         let mut seqno = record.first;
-        for operation in operations {
+        for operation in payload.into_operations() {
             let operation = operation.map_err(place)?;
             // A number without a keyspace is of one that was dropped since, or the edit that
             // gave the number is lost.
@@ -349,7 +350,8 @@ fn replay_segment(
         let place = |error: Error| error.at(&path).offset_at(offset);
         let mut seqno = record.first;
         let mut full = false;
-        for operation in Operations::decode(&record.payload).map_err(place)? {
+        let payload = Payload::decode(&record.payload).map_err(place)?;
+        for operation in payload.into_operations() {
             let operation = operation.map_err(place)?;
             if let Some(tree) = trees.by_id.get(&operation.keyspace)
                 && !tree.is_flushed(seqno)

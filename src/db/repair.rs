@@ -35,7 +35,7 @@ use crate::version::{
     FILES_AHEAD, KeyspaceEdit, Rebuild, Remains, SEQNOS_AHEAD, VersionEdit, VersionSet, check_name,
     find_whole,
 };
-use crate::wal::stated_segment;
+use crate::wal::stated_header;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -250,8 +250,8 @@ impl<'f> Repair<'f> {
         let elected = elected.map(|(identity, _)| identity);
         let mut logged = None;
         for &log in &self.logs {
-            let stated = stated_segment(&self.fs.open_read(FileName::Log(log))?)?;
-            logged = logged.or(stated.map(|(database, _)| database));
+            let stated = stated_header(&self.fs.open_read(FileName::Log(log))?)?;
+            logged = logged.or(stated.map(|header| header.database));
         }
         let database = self.remains.database.or(logged).or(elected.map(|e| e.0));
         self.identity.database = database.unwrap_or_else(|| self.fs.random().max(1));

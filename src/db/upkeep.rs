@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::mend::FailOnPanic;
 use super::pace::Pace;
+use super::space::needs_bytes;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::check_rate;
 use crate::base::sync::Arc;
@@ -116,7 +117,11 @@ impl Core {
             self.health.check_making_room()?;
             tree.check_open()?;
             match tree.next_manual_job(&manual) {
-                ManualStep::Run(job) => self.run_compaction(tree, job)?,
+                // Asked for, so it is tried, with the reserve if need be.
+                ManualStep::Run(job) => {
+                    let promise = self.space.promise(needs_bytes(&job));
+                    self.run_compaction(tree, job, promise)?;
+                }
                 // Tables that it needs are in a running job.
                 ManualStep::Wait => self.board.wait_done(seen),
                 ManualStep::Done => return Ok(()),

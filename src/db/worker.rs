@@ -8,6 +8,7 @@
 
 use super::core::Core;
 use super::health::{Part, State};
+use super::space::{Promise, PutOff};
 use super::stall::StallCause;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::listener::Event;
@@ -84,6 +85,9 @@ fn run_log_helper(core: &Core) {
         core.tree_context.pool.prepare();
         core.release_old_logs();
         core.balance_memory();
+        if core.space.put_off().is_some() {
+            core.board.notify(); // there may be space for it now
+        }
         if core
             .options
             .sync_every
@@ -137,11 +141,13 @@ impl Core {
             .map(|tree| (tree.pressure().compaction, tree))
             .collect();
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.id().cmp(&b.1.id())));
+        let mut put_off = None;
         for (_, tree) in candidates {
-            if let Some(outcome) = self.compact_one(tree, idle) {
+            if let Some(outcome) = self.compact_one(tree, idle, &mut put_off) {
                 return outcome.is_ok();
             }
         }
+        self.note_put_off(put_off);
         self.health.recovered(Part::Compaction);
         false
     }
@@ -225,14 +231,19 @@ impl Core {
             .fetch_add(outcome.bytes_written, Ordering::Relaxed);
     }
 
-    /// Runs the most urgent compaction of `tree`; `None` when none is due.
-    fn compact_one(&self, tree: &Tree, idle: bool) -> Option<Result<()>> {
-        let job = tree.next_job(&self.horizon(), idle)?;
+    /// Runs the most urgent compaction of `tree`; `None` when none is due, or there is no space for it.
+    fn compact_one(
+        &self,
+        tree: &Tree,
+        idle: bool,
+        put_off: &mut Option<PutOff>,
+    ) -> Option<Result<()>> {
+        let (job, promise) = self.next_planned_job(tree, idle, put_off)?;
         let is_due = matches!(job.reason, Reason::Runs | Reason::Size);
         let level0_runs = job.inputs.iter().filter(|(level, ..)| *level == 0).count();
         let (env, running) = (self.board.env(), self.board.compacting());
         let start = env.now();
-        let outcome = self.run_compaction(tree, job);
+        let outcome = self.run_compaction(tree, job, promise);
         drop(running);
         if is_due && outcome.is_ok() {
             let took = env.elapsed(start);
@@ -243,7 +254,7 @@ impl Core {
 
     /// Runs a compaction. Where space is missing for it, it gets the reserve and runs once more, at
     /// once: flushes wait meanwhile, or they would use up what was given up for it (P15).
-    pub(crate) fn run_compaction(&self, tree: &Tree, job: Job) -> Result<()> {
+    pub(crate) fn run_compaction(&self, tree: &Tree, job: Job, promise: Promise<'_>) -> Result<()> {
         let mut lease = None;
         let (start, reason) = (self.board.env().now(), job.reason);
         let outcome = self.with_work(tree, |work| {
@@ -257,7 +268,7 @@ impl Core {
             })
         });
         // Its inputs are dead once it lets go of them.
-        drop(job);
+        drop((job, promise));
         if let Ok(outcome) = &outcome
             && !outcome.edit.removed.is_empty()
         {

@@ -302,6 +302,11 @@ impl Tree {
         Some(job)
     }
 
+    /// A reserved job that is not run.
+    pub fn give_back(&self, job: &Job) {
+        self.busy.lock().release(job);
+    }
+
     /// Runs a reserved job, installs what it made, and frees its inputs. When it fails, and `again`
     /// says so, it is run once more before that.
     pub fn run_job(

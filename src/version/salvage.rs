@@ -23,7 +23,7 @@ use crate::base::types::{FileId, KeyspaceId, SeqNo, Time};
 use crate::fs::{FileName, Fs, Region};
 use crate::table::TableContext;
 use crate::wal::salvage::{Piece, salvage};
-use crate::wal::stated_segment;
+use crate::wal::stated_header;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
@@ -66,11 +66,12 @@ pub fn find_whole(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<(Found,
     }
     for manifest in manifests(fs)? {
         let file = fs.open_read(FileName::Manifest(manifest))?;
-        let Some((database, stated)) = stated_segment(&file)? else {
+        let Some(stated) = stated_header(&file)? else {
             continue;
         };
+        let database = stated.database;
         let current = Current { manifest, database };
-        if stated == manifest
+        if stated.segment == manifest
             && let Some(found) = readable(Found::of(fs, context, current))?
         {
             return Ok(Some((found, false)));

@@ -5,9 +5,11 @@
 //! any thread, a [`Reader`] gives the records back and says how they end ([`Tail`]). Segments form
 //! a chain: each header names the one before and where that one ends ([`Predecessor`]).
 //!
-//! `format.rs` has the bytes, `verdict.rs` tells a torn tail from damage, `salvage.rs` reads on behind it. Not here: names,
+//! `format.rs` has the bytes, `verdict.rs` tells a torn tail from damage, `salvage.rs` reads on behind it,
+//! `follower.rs` reads beside the writer. Not here: names,
 //! creation, recycling and removal of files, batches, and the decision when to sync.
 
+pub mod follower;
 pub mod format;
 pub mod reader;
 pub mod salvage;
@@ -17,7 +19,8 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use reader::{Reader, Record, Tail, stated_segment};
+pub use follower::Follower;
+pub use reader::{Reader, Record, Tail, stated_header};
 pub use writer::{Syncer, Unbegun, Writer, WriterOptions};
 
 use crate::base::types::{FileId, SeqNo};
@@ -32,4 +35,16 @@ pub struct Predecessor {
     pub end: u64,
     /// The highest sequence number in it (or in any segment before, if it is empty).
     pub last_seqno: SeqNo,
+}
+
+impl Predecessor {
+    /// Of a segment that comes behind `last_seqno` and of which nobody can say more: no segment has the
+    /// number 0.
+    pub fn unknown(last_seqno: SeqNo) -> Predecessor {
+        Predecessor {
+            segment: FileId(0),
+            end: 0,
+            last_seqno,
+        }
+    }
 }

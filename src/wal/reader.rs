@@ -371,19 +371,18 @@ fn refuse_foreign_header(life: Life<'_>, database: u64) -> Result<()> {
     }
 }
 
-/// The database and segment that the file's header states, whatever its name is: a recycled file
-/// states its earlier life, a swapped one another's. `None` where there is no valid header.
+/// What the file's header states, whatever its name is: a recycled file states its earlier life, a
+/// swapped one another's. `None` where there is no valid header.
 ///
 /// # Errors
 /// What reading the file gives.
-pub fn stated_segment(file: &File) -> Result<Option<(u64, FileId)>> {
+pub fn stated_header(file: &File) -> Result<Option<SegmentHeader>> {
     let mut bytes = [0; SEGMENT_HEADER_BYTES];
     if file.len()? < bytes.len() as u64 {
         return Ok(None);
     }
     file.read_exact_at(&mut bytes, 0)?;
-    let header = SegmentHeader::at_start_of(&bytes).filter(|header| header.version == VERSION);
-    Ok(header.map(|header| (header.database, header.segment)))
+    Ok(SegmentHeader::at_start_of(&bytes).filter(|header| header.version == VERSION))
 }
 
 fn foreign(life: Life<'_>, found: u64, expected: u64) -> Error {

@@ -17,6 +17,9 @@ impl Heard {
         options.listener(move |event: &Event<'_>| {
             let line = match event {
                 Event::Flushed { keyspace, .. } => format!("flushed {keyspace}"),
+                Event::Loaded {
+                    keyspace, entries, ..
+                } => format!("loaded {keyspace} {entries}"),
                 Event::Compacted {
                     keyspace, reason, ..
                 } => format!("{reason} {keyspace}"),
@@ -97,6 +100,24 @@ fn what_is_told_adds_up_to_the_statistics() {
     ];
     assert_eq!(*sums.lock().unwrap(), expected);
     assert!(expected.iter().all(|bytes| *bytes != 0));
+}
+
+#[test]
+fn a_load_is_told_for_each_of_its_keyspaces() {
+    let (sim, heard) = (SimFs::new(2), Heard::default());
+    let db = open(&sim, &heard);
+    let other = db.keyspace("other", KeyspaceOptions::new()).unwrap();
+    db.put("k", "v").unwrap();
+    let mut load = db.ingestion().unwrap();
+    load.add(&db, [("a", "1"), ("b", "2")]).unwrap();
+    load.add(&other, [("c", "3")]).unwrap();
+    load.add(&db, [("d", "4")]).unwrap();
+    load.commit().unwrap();
+    let told = heard.take();
+    assert_eq!(
+        told,
+        ["flushed default", "loaded default 3", "loaded other 1"]
+    );
 }
 
 #[test]

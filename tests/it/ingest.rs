@@ -393,9 +393,9 @@ fn whatever_call_fails_a_load_is_there_whole_or_not_at_all() {
             let db = open(&sim);
             sim.fail(FaultRule::new(fault).nth(nth + 1));
             let done = script(&db);
+            sim.heal();
             let is_loaded = loaded(&db);
             assert!(is_loaded || done.is_err(), "{fault:?}, call {nth}");
-            sim.heal();
             drop(db);
             let db = open(&sim.kill());
             assert!(
@@ -423,13 +423,15 @@ fn loads_beside_writers_keep_the_order_of_all_writes() {
         // Each key has one writer, who knows what he has written last.
         let writer = scope.spawn(|| {
             let mut round = 0u32;
-            while !has_ended.load(Ordering::Relaxed) {
+            loop {
                 round += 1;
                 for n in (1..200).step_by(2) {
                     db.put(key(n), format!("written {round}")).unwrap();
                 }
+                if has_ended.load(Ordering::Relaxed) {
+                    return round;
+                }
             }
-            round
         });
         for round in 0..12 {
             let mut load = db.ingestion().unwrap();

@@ -6,6 +6,7 @@
 //! operator  what merges mean
 //! oracle    what must be there: a map of versions, and the changes that no sync has covered
 //! world     an engine beside an oracle; applies a list and compares every answer
+//! follow    a copy that the feed of changes keeps up to date
 //! shrink    the shortest list that still fails
 //! ```
 //! Used by `tests/it/model.rs`, `tests/torture/metamorphic.rs` and the fuzz target `model`, which
@@ -15,6 +16,7 @@
 //! setting run the same way each time.
 
 mod conditional;
+mod follow;
 mod keys;
 mod op;
 mod operator;

@@ -169,6 +169,8 @@ kinds! {
     Explain 8,
     /// A bulk load of keys side by side into most keyspaces.
     Load 8,
+    /// What the feed of changes tells, applied to a copy.
+    Follow 12,
 }
 
 /// One operation.

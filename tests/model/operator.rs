@@ -57,6 +57,11 @@ struct Maps {
     combines: bool,
 }
 
+/// What an operand makes of a value, or of none.
+pub(crate) fn maps(base: Option<&[u8]>, operand: &[u8]) -> Option<Vec<u8>> {
+    Maps { combines: false }.merge(&[], base, &[operand])
+}
+
 impl MergeOperator for Maps {
     fn merge(&self, _: &[u8], base: Option<&[u8]>, operands: &[&[u8]]) -> Option<Vec<u8>> {
         let base = base.unwrap_or_default();

@@ -96,7 +96,7 @@ impl Oracle {
         }
     }
 
-    /// So late is it now.
+    /// It is so late now.
     pub(crate) fn go_on(&mut self, now: u64) {
         self.now = now;
         let mut expired = Vec::new();
@@ -124,6 +124,16 @@ impl Oracle {
             factor: u64::from(seed) | 1,
             summand: u64::from(self.writes),
         }
+    }
+
+    /// So late is it now.
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Which keyspace of that name there is.
+    pub(crate) fn life(&self, space: usize) -> Option<u32> {
+        self.spaces[space].life
     }
 
     /// True when there is such a keyspace.

@@ -8,6 +8,7 @@ use super::keys::{key, rank};
 use super::op::{Kind, Op, Random};
 use super::oracle::{Found, Required};
 use super::reads::check_value;
+use super::settings::CHANGES_ALL;
 use super::world::{NAMES, Place, World};
 use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, ImageId, SimFs};
 use alluvium::{Db, ErrorKind, Result};
@@ -24,6 +25,7 @@ impl World {
             Kind::Reopen => self.reopen(),
             Kind::ReopenOther => {
                 self.settings = self.settings.other(random.next());
+                self.log_may_be_lost |= self.settings.changes_bytes != CHANGES_ALL;
                 self.reopen()
             }
             Kind::OpenTwice => {
@@ -185,6 +187,7 @@ impl World {
     /// Goes on with one of the disks that a loss of power leaves now; sometimes the power goes
     /// again while the database is opened.
     pub(super) fn lose_power(&mut self, op: &Op) {
+        self.log_may_be_lost = true;
         let mut random = op.details();
         for depth in 0.. {
             let sim = self.sim().expect("power is lost in the simulator").kill();
@@ -217,6 +220,7 @@ impl World {
     /// A call has failed, and then an operation: the process is ended, or the power goes, and the
     /// disk is good again. Where a sync may have failed, the page cache proves nothing.
     pub(super) fn restart_on_a_good_disk(&mut self, op: &Op) {
+        self.log_may_be_lost = true;
         self.heal();
         if self.syncs_fail || op.seed.is_multiple_of(2) {
             return self.lose_power(op);

@@ -8,6 +8,9 @@ use alluvium::{CompactionStyle, Compression, KeyspaceOptions, LogMode, Options, 
 /// All of them; what forgets is told to keep everything.
 const STYLES: [CompactionStyle; 4] = CompactionStyle::ALL;
 
+/// As much of the log is kept for a feed as there can be.
+pub(crate) const CHANGES_ALL: u64 = 1 << 30;
+
 /// Keyspaces that a database has at most.
 pub(crate) const SPACES_MAX: usize = 4;
 
@@ -22,6 +25,7 @@ pub(crate) struct Settings {
     /// The merge operator of each, which cannot change either; empty for none.
     pub(crate) operators: Vec<&'static str>,
     pub(crate) memory_bytes: u64,
+    pub(crate) changes_bytes: u64,
     pub(crate) threads: usize,
 }
 
@@ -68,12 +72,15 @@ impl Settings {
             .log_mode(random.pick(&[LogMode::Mapped, LogMode::Write]))
             .verify(random.pick(&[Verify::FirstTouch, Verify::EveryRead]))
             .default_keyspace(spaces[0].clone());
+        let changes_bytes = random.pick(&[0, 16 << 10, CHANGES_ALL]);
+        let options = options.changes_bytes(changes_bytes);
         Settings {
             options,
             spaces,
             blocks,
             operators,
             memory_bytes,
+            changes_bytes,
             threads,
         }
     }

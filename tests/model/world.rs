@@ -5,6 +5,7 @@
 //! machine would, and what is found has to be a prefix of what was written, with everything in it
 //! that was promised (P1 to P4).
 
+use super::follow::Copy;
 use super::keys::{Value, key};
 use super::op::{Kind, Op};
 use super::oracle::Oracle;
@@ -54,6 +55,10 @@ pub(crate) struct World {
     pub(super) iters: Vec<LongIter>,
     pub(super) cursors: Vec<LongCursor>,
     pub(super) slices: Vec<(Slice, Value)>,
+    pub(super) copy: Option<Copy>,
+    /// The feed may have to say that it cannot go on: it keeps little, or a crash or a fault has taken
+    /// some of the log, since the copy was made.
+    pub(super) log_may_be_lost: bool,
     /// The keyspace that was being made or dropped when the power went: it may be there or not.
     pub(super) in_flight: Option<usize>,
     /// The highest number of an acknowledged batch.
@@ -81,6 +86,8 @@ impl World {
             iters: Vec::new(),
             cursors: Vec::new(),
             slices: Vec::new(),
+            copy: None,
+            log_may_be_lost: false,
             in_flight: None,
             newest: SeqNo::ZERO,
             visible: SeqNo::ZERO,
@@ -246,6 +253,7 @@ impl World {
             CursorOpen | CursorMove | CursorDrop => self.long_cursor(op),
             Flush | Compact | CompactRange | Sync | Verify | Stats | Explain => self.upkeep(op),
             Load => self.load(op),
+            Follow => self.follow(op),
             KeyspaceOpen | KeyspaceChange | KeyspaceDrop | KeyspaceList | KeyspaceRefused => {
                 self.keyspace(op)
             }

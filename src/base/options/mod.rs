@@ -20,6 +20,8 @@ pub use keyspace::{
 pub const MEMORY_BYTES: u64 = 512 << 20;
 /// Default of [`Options::log_segment_bytes`]: 64 MiB.
 pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
+/// Default of [`Options::changes_bytes`]: none are kept.
+pub const CHANGES_BYTES: u64 = 0;
 /// Default of [`Options::background_threads`]: 2.
 pub const BACKGROUND_THREADS: usize = 2;
 /// The least that [`Options::rate_limit`] and [`Db::scrub`](crate::Db::scrub) take: 64 KiB a second.
@@ -174,6 +176,7 @@ pub struct Options {
     pub(crate) read_mode: ReadMode,
     pub(crate) log_mode: LogMode,
     pub(crate) log_segment_bytes: u64,
+    pub(crate) changes_bytes: u64,
     pub(crate) verify: Verify,
     pub(crate) create_if_missing: bool,
     pub(crate) error_if_exists: bool,
@@ -194,6 +197,7 @@ impl Default for Options {
             read_mode: ReadMode::default(),
             log_mode: LogMode::default(),
             log_segment_bytes: LOG_SEGMENT_BYTES,
+            changes_bytes: CHANGES_BYTES,
             verify: Verify::default(),
             create_if_missing: true,
             error_if_exists: false,
@@ -271,6 +275,15 @@ impl Options {
         log_segment_bytes: u64
     }
     setter! {
+        /// How many bytes of the log are kept for [`Db::changes_since`](crate::Db::changes_since) when
+        /// nothing else needs them any more. Default [`CHANGES_BYTES`]: none, and there is no feed.
+        ///
+        /// Whole segments of [`log_segment_bytes`](Self::log_segment_bytes) are kept, the newest ones
+        /// that fit, over any number of openings with this option; each opening begins a segment. Files
+        /// of the log are not used again then, which costs writers some of the time that making them takes.
+        changes_bytes: u64
+    }
+    setter! {
         /// When block checksums are verified. Default [`Verify::FirstTouch`].
         verify: Verify
     }
@@ -330,6 +343,7 @@ impl Options {
             4 << 10,
             1 << 31,
         )?;
+        within("changes_bytes", self.changes_bytes, 0, 1 << 50)?;
         if self
             .sync_every
             .is_some_and(|every| every < Duration::from_millis(1))

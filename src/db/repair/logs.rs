@@ -3,13 +3,13 @@
 use super::{Loss, LossKind, Repair};
 use crate::base::checksum::crc;
 use crate::base::error::Result;
-use crate::base::operation::Operations;
 use crate::base::options::LogMode;
+use crate::base::payload::Payload;
 use crate::base::slice::Pin;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Region};
 use crate::wal::salvage::{Piece, salvage};
-use crate::wal::{Predecessor, Writer, WriterOptions, stated_segment};
+use crate::wal::{Predecessor, Writer, WriterOptions, stated_header};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of a segment of the new log, unless one record is longer.
@@ -67,9 +67,9 @@ impl Repair<'_> {
         let newest = self.remains.logs.last().copied().unwrap_or_default();
         for name in self.logs.clone() {
             let file = self.fs.open_read(FileName::Log(name))?;
-            let stated = stated_segment(&file)?;
-            let stated = stated.filter(|(database, _)| *database == self.identity.database);
-            let segment = stated.map_or(name, |(_, segment)| segment);
+            let stated = stated_header(&file)?;
+            let stated = stated.filter(|header| header.database == self.identity.database);
+            let segment = stated.map_or(name, |header| header.segment);
             // What was struck off holds nothing that tables do not hold.
             let counts = !self.is_listed
                 || self.remains.logs.contains(&segment)
@@ -176,11 +176,11 @@ impl Repair<'_> {
         flushed: &mut BTreeMap<KeyspaceId, SeqNo>,
         log: &mut NewLog,
     ) -> Result<Option<SeqNo>> {
-        let Ok(operations) = Operations::decode(payload) else {
+        let Ok(decoded) = Payload::decode(payload) else {
             return Ok(None);
         };
-        let count = u64::from(operations.left());
-        if count == 0 || first <= last {
+        let count = decoded.numbers();
+        if first <= last {
             // A second copy of a record that was read already.
             return Ok(Some(last));
         }
@@ -189,7 +189,7 @@ impl Repair<'_> {
         };
         let mut seqno = first;
         let mut wanted = false;
-        for operation in operations {
+        for operation in decoded.into_operations() {
             let Ok(operation) = operation else {
                 return Ok(None);
             };
@@ -232,8 +232,10 @@ impl Repair<'_> {
                 };
                 let file = self.fs.create_new(FileName::Log(segment))?;
                 log.segments.push(segment);
+                // What was lost before it and in it, nobody can say: it cannot be followed.
+                let before = log.before.unwrap_or(Predecessor::unknown(SeqNo::MAX));
                 log.writer
-                    .insert(Writer::create(file, options, log.before)?)
+                    .insert(Writer::create(file, options, Some(before))?)
             }
         };
         writer.append(first, last, payload, crc(payload))

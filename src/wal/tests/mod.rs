@@ -1,5 +1,5 @@
 //! What a log promises, on the real disk and on every damaged copy of its bytes.
-
+mod follow;
 mod sim;
 mod strange;
 

@@ -2,13 +2,14 @@
 
 mod copies;
 mod damage;
+mod follow;
 
 pub use damage::Damage;
 
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{Fault, SimFs};
 use alluvium::{
-    Db, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions, Options, State, WriteBatch,
+    Db, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions, Options, SeqNo, State, WriteBatch,
     WriteOptions,
 };
 use damage::Damaged;
@@ -59,6 +60,8 @@ pub struct Run<'a> {
     damaged: Option<Damaged>,
     /// What was not synced may be gone: see [`Run::is_taken_back`].
     is_unsure: bool,
+    /// The log was followed up to this number, and so many batches.
+    followed: (SeqNo, usize),
     /// At the last flush: how many batches there were, and the tables.
     flushed: (usize, Vec<String>),
     /// For values that are never written twice.
@@ -76,6 +79,7 @@ impl<'a> Run<'a> {
             history: History::default(),
             damaged: None,
             is_unsure: false,
+            followed: (SeqNo::ZERO, 0),
             flushed: (0, Vec::new()),
             writes: 0,
             what,

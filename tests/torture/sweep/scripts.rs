@@ -8,7 +8,7 @@ use alluvium::{
 
 pub type Script = fn(&mut Run<'_>);
 
-pub const SCRIPTS: [(&str, Script); 15] = [
+pub const SCRIPTS: [(&str, Script); 16] = [
     ("puts and deletes", puts_and_deletes),
     ("batches over keyspaces", batches_over_keyspaces),
     ("segments rotate and are recycled", segments_rotate),
@@ -19,6 +19,7 @@ pub const SCRIPTS: [(&str, Script); 15] = [
     ("synced writes and reads", synced_writes_and_reads),
     ("checkpoints and backups", checkpoints_and_backups),
     ("deleted ranges", deleted_ranges),
+    ("a feed of changes", a_feed_of_changes),
     ("repairs without CURRENT", repairs_without_current),
     ("repairs of the manifest", repairs_of_the_manifest),
     ("repairs without a manifest", repairs_without_a_manifest),
@@ -252,6 +253,26 @@ fn deleted_ranges(run: &mut Run<'_>) {
     run.delete_range(Durability::Logged, "orders", 0, 99);
     run.flush();
     run.check_keys();
+}
+
+fn a_feed_of_changes(run: &mut Run<'_>) {
+    run.keep_changes();
+    run.open();
+    for n in 0..40 {
+        run.put(SPACES[n as usize % 2], n, 420);
+        match n % 10 {
+            3 => run.delete("default", n - 1),
+            5 => run.follow(),
+            9 => run.flush(),
+            _ => {}
+        }
+    }
+    run.close();
+    run.open();
+    run.put("orders", 3, 60);
+    run.follow();
+    run.put_synced("default", 4, 60);
+    run.follow();
 }
 
 /// Some keys in tables, some in the log, and both keyspaces in each.
