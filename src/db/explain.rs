@@ -34,7 +34,7 @@ pub struct SpaceReport {
     pub keyspaces: Vec<KeyspaceSpace>,
     /// Tables that were replaced or dropped and that somebody still reads.
     pub replaced: Space,
-    /// Segments of the log, spare ones among them.
+    /// Segments of the log, spare ones among them, and those that are kept for a feed of changes.
     pub log: Space,
     /// The keyspace whose writes, in no table yet, hold the oldest segment that is needed.
     pub log_held_by: Option<String>,

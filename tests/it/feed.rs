@@ -67,6 +67,14 @@ fn error_since(db: &Db, since: SeqNo) -> alluvium::Result<()> {
     Ok(())
 }
 
+/// Losses of power after which some of what was not synced is there.
+const PARTS_LOST: [Family; 4] = [
+    Family::Nothing,
+    Family::OneLost,
+    Family::OneKept,
+    Family::Prefixes,
+];
+
 fn logs(sim: &SimFs) -> usize {
     let files = Fs::sim(sim, Path::new(ROOT)).list().unwrap();
     let logs = files.iter().filter(|file| file.name.ends_with(".log"));
@@ -322,15 +330,7 @@ fn what_was_told_survives_every_loss_of_power() {
         }
     }
     assert_eq!(given.len(), 76);
-    for image in sim
-        .images(&[
-            Family::Nothing,
-            Family::OneLost,
-            Family::OneKept,
-            Family::Prefixes,
-        ])
-        .take(60)
-    {
+    for image in sim.images(&PARTS_LOST).take(60) {
         let db = open(&image.sim);
         // Not even told that it is too late: what it has is there, and it goes on behind it.
         let rest = db.changes_since(feed.seqno());
@@ -362,15 +362,7 @@ fn one_who_misses_what_only_a_table_has_kept_is_told() {
     db.put("b", "2").unwrap();
     db.flush().unwrap();
     let mut missed = 0;
-    for image in sim
-        .images(&[
-            Family::Nothing,
-            Family::OneLost,
-            Family::OneKept,
-            Family::Prefixes,
-        ])
-        .take(80)
-    {
+    for image in sim.images(&PARTS_LOST).take(80) {
         let db = open(&image.sim);
         assert!(
             db.get("b").unwrap().is_some(),

@@ -53,7 +53,7 @@ pub enum Changed<'a> {
         end: Option<&'a [u8]>,
     },
     /// Entries were loaded in bulk ([`Db::ingestion`](crate::Db::ingestion)): read them from a snapshot.
-    /// A crash at the end of a load can leave this of a load that never came to be.
+    /// A load that failed, or was cut off, in its last step can leave this all the same.
     Load,
 }
 

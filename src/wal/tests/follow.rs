@@ -7,6 +7,14 @@ fn follower(dir: &Dir, segment: u64, end: u64) -> Result<Follower> {
     Follower::open(file, FileId(segment), end)
 }
 
+/// A directory with segment 5, of these bytes.
+fn holding(bytes: &[u8]) -> Dir {
+    let dir = Dir::new();
+    let file = dir.0.create_new(FileName::Log(FileId(5))).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+    dir
+}
+
 fn follow(follower: &mut Follower, end: u64) -> Result<Records> {
     let mut records = Vec::new();
     while let Some((first, payload)) = follower.next(end)? {
@@ -49,9 +57,7 @@ proptest! {
             Tail::Open { end } => end,
             other => panic!("{other:?}"),
         };
-        let dir = Dir::new();
-        let file = dir.0.create_new(FileName::Log(FileId(5))).unwrap();
-        file.write_all_at(&bytes, 0).unwrap();
+        let dir = holding(&bytes);
         let mut follower = follower(&dir, 5, end).unwrap();
         prop_assert_eq!(follow(&mut follower, end).unwrap(), records);
     }
@@ -96,13 +102,46 @@ fn a_flipped_bit_is_damage_with_its_place() {
     }
 }
 
-/// An end in the middle of a record is none that a header names.
+/// No crash leaves whole parts in a wrong order, and the first record is the segment's header.
+#[test]
+fn parts_of_records_in_a_wrong_order_are_damage() {
+    let bytes = segment(5, &payloads(3), None, false);
+    let Tail::Open { end } = read(&bytes, 5, None).unwrap().1 else {
+        panic!("it was not sealed");
+    };
+    let of_kind = |at: usize, kind: Kind| {
+        let mut bytes = bytes.clone();
+        let mut header = Header::decode(bytes[at..].first_chunk().unwrap()).unwrap();
+        header.kind = kind;
+        bytes[at..][..RECORD_HEADER_BYTES].copy_from_slice(&header.encode());
+        holding(&bytes)
+    };
+    let first = SEGMENT_HEADER_BYTES;
+    let second = first + RECORD_HEADER_BYTES + payloads(3)[0].len();
+    for (kind, at) in [
+        (Kind::Middle, first),
+        (Kind::Last, first),
+        (Kind::Segment, first),
+        (Kind::First, second),
+    ] {
+        let mut follower = follower(&of_kind(first, kind), 5, end).unwrap();
+        let error = follower.next(end).unwrap_err();
+        assert_eq!(error.offset(), Some(at as u64), "{kind:?}: {error}");
+    }
+    let error = follower(&of_kind(0, Kind::Full), 5, end).unwrap_err();
+    assert_eq!(error.offset(), Some(0), "{error}");
+}
+
+/// An end in the middle of a record, or behind the file, is none that a header names.
 #[test]
 fn an_end_that_is_none_is_damage() {
     let bytes = segment(5, &[b"one".to_vec()], None, false);
-    let dir = Dir::new();
-    let file = dir.0.create_new(FileName::Log(FileId(5))).unwrap();
-    file.write_all_at(&bytes, 0).unwrap();
+    let behind = bytes.len() as u64 + 1;
+    let dir = holding(&bytes);
+    for _ in 0..2 {
+        let error = follower(&dir, 5, behind).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    }
     let first = SEGMENT_HEADER_BYTES as u64;
     for end in first + 1..first + (RECORD_HEADER_BYTES + 3) as u64 {
         let mut follower = follower(&dir, 5, end).unwrap();
