@@ -209,7 +209,8 @@ impl Listener for Tracing {
 
 /// Tells every event to the recorder of `metrics`: counters `alluvium.flushes`,
 /// `alluvium.flush.bytes_written`, `alluvium.compactions`, `alluvium.compaction.bytes_read` and
-/// `.bytes_written`, `alluvium.load.entries` and `.bytes_written`, and `alluvium.compactions.put_off`, each with the label `keyspace`, histograms of seconds `alluvium.flush.seconds` and
+/// `.bytes_written`, `alluvium.load.entries` and `.bytes_written`, and `alluvium.compactions.put_off`,
+/// each with the label `keyspace`, histograms of seconds `alluvium.flush.seconds` and
 /// `alluvium.compaction.seconds`, and gauges, 0 or 1, `alluvium.writes.slowed` and
 /// `alluvium.writes.stopped`.
 #[cfg(feature = "metrics")]

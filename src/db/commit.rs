@@ -224,7 +224,7 @@ impl Core {
         prepared: &Prepared<'_>,
         only: Option<&Tree>,
     ) -> Result<SeqNo> {
-        self.leave_sealed_segment(commit, prepared)?;
+        self.leave_sealed_segment(commit, prepared.batch.bytes())?;
         let last = self.place(commit, prepared, only)?;
         self.apply(commit, prepared, last, only)?;
         self.published.publish(last);
@@ -262,12 +262,12 @@ impl Core {
     /// failed is left by the log's repair only. Not in the middle of a group: its records are good
     /// in one segment together, or none is.
     #[inline]
-    fn leave_sealed_segment(&self, commit: &mut Commit, next: &Prepared<'_>) -> Result<()> {
+    fn leave_sealed_segment(&self, commit: &mut Commit, next_bytes: usize) -> Result<()> {
         if commit.sealed.is_none() && commit.writer.failure().is_none() {
             return Ok(());
         }
         self.health.check_making_room()?;
-        self.rotate_log(commit, next.batch.bytes())
+        self.rotate_log(commit, next_bytes)
     }
 
     /// Lets a batch pass that only deletes, while nothing but space is missing (P15).
@@ -352,10 +352,8 @@ impl Core {
         at: SeqNo,
         trees: &[Arc<Tree>],
     ) -> Result<()> {
-        if commit.sealed.is_some() || commit.writer.failure().is_some() {
-            self.rotate_log(commit, 0)?;
-        }
         let note = note_of_load(trees.iter().map(|tree| tree.id()));
+        self.leave_sealed_segment(commit, note.len())?;
         self.log_record(commit, at, at, &note, checksum::crc(&note))
     }
 
@@ -532,7 +530,8 @@ impl Core {
         let mut commit = self.commit.lock();
         let mut done = 0;
         while done < prepared.len() {
-            if let Err(cause) = self.leave_sealed_segment(&mut commit, &prepared[done]) {
+            let next_bytes = prepared[done].batch.bytes();
+            if let Err(cause) = self.leave_sealed_segment(&mut commit, next_bytes) {
                 answers.push(Err(cause));
                 done += 1;
                 continue;

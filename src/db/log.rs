@@ -98,6 +98,16 @@ impl LogSpace {
         }
     }
 
+    /// Keeps a file for a later segment; false when enough are kept.
+    fn recycle(&self, segment: FileId) -> bool {
+        let mut recycled = self.recycled.lock();
+        let has_room = recycled.len() < RECYCLED_MAX;
+        if has_room {
+            recycled.push(segment);
+        }
+        has_room
+    }
+
     /// True when an append or a sync failed in a segment that is still needed.
     pub(super) fn has_failed_segment(&self) -> bool {
         !self.failed_segments().is_empty()
@@ -395,11 +405,8 @@ impl Core {
         self.log.forget(&retired);
         for segment in retired {
             let has_failed = failed.contains(&segment);
-            let mut recycled = self.log.recycled.lock();
             let is_free = !has_failed && !self.retained.is_on() && self.is_usual_size(segment);
-            if is_free && recycled.len() < RECYCLED_MAX {
-                recycled.push(segment);
-            } else {
+            if !is_free || !self.log.recycle(segment) {
                 self.put_away(segment, has_failed);
             }
         }

@@ -3,9 +3,8 @@
 //! A compaction has what it reads and what it writes on the disk at once. So it begins only where all
 //! that it reads fits once more, beside what running ones may still write, a segment of the log and the
 //! reserve. One that does not fit is put off, and those of other keyspaces go first; writes go on with the
-//! space that there is. Once writers are slowed down, or refused already, it is tried all
-//! the same: what it drops may make it fit, and one that fails leaves nothing behind. Moves and drops
-//! need no space.
+//! space that there is. Once writers are slowed down, or refused already, it is tried all the same: what it
+//! drops may make it fit, and one that fails leaves nothing behind. Moves and drops need no space.
 //!
 //! Threads: any. Not here: what is done when space runs out all the same (`reserve`, `mend`).
 

@@ -10,11 +10,13 @@
     deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+use super::Record;
 use super::format::{Header, Kind, RECORD_HEADER_BYTES};
 use crate::base::checksum::crc;
 use crate::base::error::{Error, Result};
-use crate::base::types::{FileId, SeqNo};
+use crate::base::types::FileId;
 use crate::fs::File;
+use std::borrow::Cow;
 
 /// So many bytes are read at a time: a fragment and its header fit.
 const WINDOW_BYTES: u64 = 256 << 10;
@@ -66,13 +68,13 @@ impl Follower {
         self.segment
     }
 
-    /// The next record before `end`, where one ends: its first number and its payload.
+    /// The next record before `end`, where one ends.
     ///
     /// # Errors
     /// `Corruption`, naming file and offset, for bytes before `end` that are no record; `Io`. The
     /// record is tried again with the next call.
     #[allow(clippy::should_implement_trait)] // lends from the follower, which `Iterator` cannot
-    pub fn next(&mut self, end: u64) -> Result<Option<(SeqNo, &[u8])>> {
+    pub fn next(&mut self, end: u64) -> Result<Option<Record<'_>>> {
         self.payload.clear();
         let mut at = self.at;
         let mut long = None;
@@ -91,8 +93,12 @@ impl Follower {
             };
             at = header.end();
             if is_whole {
-                self.at = at;
-                return Ok(Some((header.first, &self.payload)));
+                let offset = std::mem::replace(&mut self.at, at);
+                return Ok(Some(Record {
+                    offset,
+                    first: header.first,
+                    payload: Cow::Borrowed(&self.payload),
+                }));
             }
         }
         match long {

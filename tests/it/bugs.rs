@@ -15,7 +15,7 @@ mod reads;
 mod slips;
 mod work;
 
-use crate::support::{ROOT, TempDir, quiet_options};
+use crate::support::{ROOT, TempDir, quiet_options, wait_until};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, SimFs};
 use alluvium::{
@@ -25,7 +25,7 @@ use alluvium::{
 use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Nothing happens by itself.
 fn quiet() -> KeyspaceOptions {
@@ -77,15 +77,6 @@ fn text(db: &Db) -> String {
 
 fn synced() -> WriteOptions {
     WriteOptions::new().durability(Durability::Synced)
-}
-
-/// Polls; the deadline is far above what it takes.
-fn wait_until(db: &Db, what: &str, done: impl Fn(&Db) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done(db) {
-        assert!(Instant::now() < deadline, "{what}: {}", db.stats());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// RocksDB #13155: the snapshot of an empty database has number 0, which was taken for "none".

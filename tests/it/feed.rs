@@ -1,6 +1,6 @@
 //! The feed of committed batches: `Db::changes_since`.
 
-use crate::support::{ROOT, TempDir, quiet_options};
+use crate::support::{ROOT, TempDir, names_ending, quiet_options};
 use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, SimFs};
 use alluvium::fs::{FileName, Fs};
 use alluvium::{
@@ -74,12 +74,6 @@ const PARTS_LOST: [Family; 4] = [
     Family::OneKept,
     Family::Prefixes,
 ];
-
-fn logs(sim: &SimFs) -> usize {
-    let files = Fs::sim(sim, Path::new(ROOT)).list().unwrap();
-    let logs = files.iter().filter(|file| file.name.ends_with(".log"));
-    logs.count()
-}
 
 #[test]
 fn each_batch_is_told_whole_and_in_order() {
@@ -404,7 +398,11 @@ fn as_much_is_kept_as_was_asked_for_and_who_is_too_slow_is_told() {
     }
     db.flush().unwrap();
     // Four segments, the active one and its spare.
-    assert!(logs(&sim) <= 6, "{} segments", logs(&sim));
+    assert!(
+        names_ending(&sim, ".log").len() <= 6,
+        "{} segments",
+        names_ending(&sim, ".log").len()
+    );
     assert_too_late(slow.next().unwrap());
     assert_too_late(slow.next().unwrap());
     assert_too_late(db.changes_since(SeqNo::ZERO));
@@ -424,7 +422,11 @@ fn as_much_is_kept_as_was_asked_for_and_who_is_too_slow_is_told() {
     let db = quiet_options(KeyspaceOptions::new())
         .open_sim(&sim, ROOT)
         .unwrap();
-    assert!(logs(&sim) <= 2, "{} segments", logs(&sim));
+    assert!(
+        names_ending(&sim, ".log").len() <= 2,
+        "{} segments",
+        names_ending(&sim, ".log").len()
+    );
     let error = db.changes_since(last).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("changes_bytes"), "{error}");
@@ -514,14 +516,7 @@ fn a_damaged_segment_is_named_in_the_cause() {
     }
     db.flush().unwrap();
     let fs = Fs::sim(&sim, Path::new(ROOT));
-    let mut names: Vec<String> = fs
-        .list()
-        .unwrap()
-        .into_iter()
-        .map(|file| file.name)
-        .collect();
-    names.retain(|name| name.ends_with(".log"));
-    names.sort();
+    let names = names_ending(&sim, ".log");
     let oldest = &names[0];
     let mut bytes = sim.bytes(Path::new(ROOT), oldest).unwrap();
     bytes[5_000] ^= 1;

@@ -1,10 +1,8 @@
 //! Bulk load: sorted entries become tables that count at one instant.
 
-use crate::support::{ROOT, TempDir, quiet_options};
-use alluvium::fs::Fs;
+use crate::support::{ROOT, TempDir, names_ending, quiet_options};
 use alluvium::fs::sim::{Family, Fault, FaultRule, SimFs};
 use alluvium::{Db, ErrorKind, Keyspace, KeyspaceOptions, Options, Result};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -42,11 +40,7 @@ fn contents(space: &Keyspace) -> Vec<(String, String)> {
 }
 
 fn tables(sim: &SimFs) -> usize {
-    let files = Fs::sim(sim, Path::new(ROOT)).list().unwrap();
-    files
-        .iter()
-        .filter(|file| file.name.ends_with(".tbl"))
-        .count()
+    names_ending(sim, ".tbl").len()
 }
 
 #[test]

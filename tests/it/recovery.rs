@@ -1,6 +1,6 @@
 //! Recoveries that are themselves cut off, in small worlds.
 
-use crate::support::{ROOT, begin_segment, version_set};
+use crate::support::{ROOT, begin_segment, names_ending, version_set};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{CallKind, Family, Fault, FaultRule, FileClass, SimFs};
 use alluvium::{Db, Durability, ErrorKind, KeyspaceOptions, Options, SeqNo, WriteOptions};
@@ -28,15 +28,6 @@ fn with_segments(seed: u64) -> (SimFs, Db) {
     (sim, db)
 }
 
-/// The logs with records in them, oldest first.
-fn logs(sim: &SimFs) -> Vec<String> {
-    let entries = Fs::sim(sim, Path::new(ROOT)).list().unwrap();
-    let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
-    names.retain(|name| name.ends_with(".log"));
-    names.sort();
-    names
-}
-
 /// A power loss took the middle of the first segment and kept those behind it, which so are passed
 /// over. A recovery struck off the first, was cut off before it struck off the others, and the
 /// next one took them for the beginning of the log: the newer writes were there and the older not.
@@ -45,7 +36,7 @@ fn a_segment_behind_a_hole_stays_lost_when_the_recovery_from_it_is_cut_off() {
     let (sim, db) = with_segments(1);
     let after = sim.kill();
     drop(db);
-    let first = &logs(&after)[0];
+    let first = &names_ending(&after, ".log")[0];
     let mut bytes = after.bytes(Path::new(ROOT), first).unwrap();
     bytes[1000..].fill(0);
     after.plant(Path::new(ROOT), first, &bytes);

@@ -1,13 +1,12 @@
 //! Space, planned before a compaction begins.
 
-use crate::support::{ROOT, quiet_options};
+use crate::support::{ROOT, quiet_options, wait_until};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::{CallKind, Fault, FaultRule, SimFs};
 use alluvium::listener::Event;
 use alluvium::{Db, KeyspaceOptions, Options, State};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 type Told = Arc<Mutex<Vec<(u64, u64)>>>;
 
@@ -116,20 +115,12 @@ fn workers_look_for_space_that_has_come_back() {
         .background_threads(2)
         .open_sim(&sim, ROOT)
         .unwrap();
-    let start = Instant::now();
-    while put_off(&db).is_none() {
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "it was not put off"
-        );
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(&db, "it is put off", |db| put_off(db).is_some());
     assert_eq!(db.stats().compaction_bytes_written, 0);
     sim.set_free(None);
-    while db.stats().compaction_bytes_written == 0 || put_off(&db).is_some() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it still waits");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(&db, "it waits no more", |db| {
+        0 < db.stats().compaction_bytes_written && put_off(db).is_none()
+    });
     db.close().unwrap();
 }
 

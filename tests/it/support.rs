@@ -14,7 +14,7 @@ use alluvium::{
 };
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The directory of a database in the simulator.
 pub(crate) const ROOT: &str = "/db";
@@ -130,4 +130,22 @@ pub(crate) fn begin_segment(sim: &SimFs, end: u64, first: SeqNo, entries: &[(&st
     let payload = batch.encoded();
     let last = first.plus(entries.len() as u64 - 1);
     writer.append(first, last, payload, crc(payload)).unwrap();
+}
+
+/// The names of the database's files that end so, in order.
+pub(crate) fn names_ending(sim: &SimFs, end: &str) -> Vec<String> {
+    let files = Fs::sim(sim, Path::new(ROOT)).list().unwrap();
+    let names = files.into_iter().map(|file| file.name);
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(end)).collect();
+    names.sort();
+    names
+}
+
+/// Polls; the deadline is far above what it takes.
+pub(crate) fn wait_until(db: &Db, what: &str, done: impl Fn(&Db) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done(db) {
+        assert!(Instant::now() < deadline, "{what}: {}", db.stats());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -92,7 +92,6 @@ impl Changes {
     /// Finds what was committed since, and makes it durable.
     fn look_ahead(&mut self) -> Result<()> {
         let core = &self.lease.core;
-        core.health.check_open()?;
         let active = {
             let commit = core.commit.lock();
             Stretch {
@@ -119,27 +118,16 @@ impl Changes {
     fn step(&mut self) -> Result<Option<Change>> {
         self.lease.core.health.check_open()?;
         loop {
-            let Some(&stretch) = self.stretches.front() else {
-                self.look_ahead()?;
-                match self.stretches.is_empty() {
-                    true => return Ok(None),
-                    false => continue,
-                }
-            };
-            match self.read_in(stretch) {
-                Ok(Some(change)) => {
+            while let Some(&stretch) = self.stretches.front() {
+                if let Some(change) = self.read_in(stretch)? {
                     self.at = change.seqno();
                     return Ok(Some(change));
                 }
-                Ok(None) => {
-                    self.stretches.pop_front();
-                }
-                Err(error) => {
-                    // A segment may have been removed meanwhile: that is asked anew.
-                    self.stretches.clear();
-                    self.follower = None;
-                    return Err(error);
-                }
+                self.stretches.pop_front();
+            }
+            self.look_ahead()?;
+            if self.stretches.is_empty() {
+                return Ok(None);
             }
         }
     }
@@ -155,14 +143,17 @@ impl Changes {
                 other.insert(opened.map_err(|cause| missing(self.at, cause))?)
             }
         };
-        while let Some((first, payload)) = follower
+        let path = core.fs.path(FileName::Log(stretch.segment));
+        while let Some(record) = follower
             .next(stretch.end)
             .map_err(|cause| missing(self.at, cause))?
         {
-            let numbers = Payload::decode(payload)?.numbers();
-            let last = first.plus(numbers.saturating_sub(1));
+            let place = |error: Error| error.at(&path).offset_at(record.offset);
+            let payload = Payload::decode(&record.payload).map_err(place)?;
+            let last = record.first.plus(payload.numbers().saturating_sub(1));
             if self.at < last {
-                return Change::new(last, payload, &self.names).map(Some);
+                let change = Change::new(last, &record.payload, &self.names);
+                return change.map(Some).map_err(place);
             }
         }
         match self.at < stretch.last {
@@ -182,7 +173,13 @@ impl Iterator for Changes {
     type Item = Result<Change>;
 
     fn next(&mut self) -> Option<Result<Change>> {
-        self.step().transpose()
+        let answer = self.step();
+        if answer.is_err() {
+            // A segment may have been removed meanwhile: that is asked anew.
+            self.stretches.clear();
+            self.follower = None;
+        }
+        answer.transpose()
     }
 }
 

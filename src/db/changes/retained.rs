@@ -48,24 +48,17 @@ impl Retained {
     /// cannot be read ends them.
     pub(crate) fn find(fs: &Fs, database: u64, bytes_max: u64, oldest: FileId) -> Retained {
         let mut segments = VecDeque::new();
-        let before = |segment| {
-            let header = header_of(fs, database, segment).ok().flatten()?;
-            Some(header.0.before?.segment)
-        };
-        let (mut total, mut next) = (0, None);
-        if bytes_max > 0 {
-            next = before(oldest);
-        }
-        while let Some(file) = next {
-            let Ok(Some((header, bytes))) = header_of(fs, database, file) else {
-                break;
-            };
-            total += bytes;
-            if bytes_max < total {
-                break;
-            }
+        let link = |segment| header_of(fs, database, segment).ok().flatten();
+        let mut newer = (bytes_max > 0).then(|| link(oldest)).flatten();
+        let mut left = bytes_max;
+        while let Some(before) = newer.and_then(|(header, _)| header.before)
+            && let Some((header, bytes)) = link(before.segment)
+            && bytes <= left
+        {
+            left -= bytes;
+            let file = before.segment;
             segments.push_front(Segment { file, bytes });
-            next = header.before.map(|before| before.segment);
+            newer = Some((header, bytes));
         }
         Retained {
             bytes_max,

@@ -17,8 +17,8 @@ fn holding(bytes: &[u8]) -> Dir {
 
 fn follow(follower: &mut Follower, end: u64) -> Result<Records> {
     let mut records = Vec::new();
-    while let Some((first, payload)) = follower.next(end)? {
-        records.push((first.get(), payload.to_vec()));
+    while let Some(record) = follower.next(end)? {
+        records.push((record.first.get(), record.payload.into_owned()));
     }
     Ok(records)
 }
