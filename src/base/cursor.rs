@@ -1,12 +1,25 @@
 //! The one interface of everything that can be walked in order.
 
 use super::error::Result;
+use super::key::head16;
 use super::types::{SeqNo, Tag};
+
+/// What is asked of an entry at every step of a walk, as plain numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// [`head16`] of the key.
+    pub head: u128,
+    /// Sequence number and kind.
+    pub tag: Tag,
+    /// Bytes of the key.
+    pub key_len: u32,
+}
 
 /// A position in a sorted sequence of entries, ordered as [`super::key::compare`] says.
 ///
 /// A new cursor is not positioned: `valid()` is false until `first`, `last` or a seek. `key`,
-/// `tag` and `value` may be called only while `valid()`; their slices live until the next move.
+/// `tag`, `value` and `entry` may be called only while `valid()`; their slices live until the next
+/// move.
 /// After an error the cursor is not valid, and stays so until it is positioned again.
 pub trait Cursor {
     /// To the first entry.
@@ -45,4 +58,21 @@ pub trait Cursor {
     fn tag(&self) -> Tag;
     /// The value; empty for a deletion.
     fn value(&self) -> &[u8];
+    /// The entry in numbers; `None` while not `valid()`.
+    #[inline(always)]
+    fn peek(&self) -> Option<Peek> {
+        self.valid().then(|| {
+            let key = self.key();
+            Peek {
+                head: head16(key),
+                tag: self.tag(),
+                key_len: key.len() as u32,
+            }
+        })
+    }
+    /// Key and value.
+    #[inline]
+    fn entry(&self) -> (&[u8], &[u8]) {
+        (self.key(), self.value())
+    }
 }

@@ -67,10 +67,16 @@ impl Bounds {
             }
     }
 
+    /// True when a key with this `head16` cannot lie behind the upper end.
+    #[inline]
+    pub fn is_head_before_upper(&self, head: u128) -> bool {
+        head < self.upper_head
+    }
+
     /// True when `key` does not lie behind the upper end.
     #[inline]
     pub fn before_upper(&self, key: &[u8]) -> bool {
-        head16(key) < self.upper_head
+        self.is_head_before_upper(head16(key))
             || match &self.upper {
                 Bound::Unbounded => true,
                 Bound::Included(upper) => key <= upper.as_slice(),

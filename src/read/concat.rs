@@ -6,7 +6,7 @@
 //!
 //! Knows no table: [`Parts`] opens them. Threads: one at a time.
 
-use crate::base::cursor::Cursor;
+use crate::base::cursor::{Cursor, Peek};
 use crate::base::error::Result;
 use crate::base::types::{SeqNo, Tag};
 
@@ -232,5 +232,15 @@ impl<P: Parts> Cursor for Concat<P> {
     #[inline]
     fn value(&self) -> &[u8] {
         self.open.as_ref().map_or(&[], P::Cursor::value)
+    }
+
+    #[inline(always)]
+    fn peek(&self) -> Option<Peek> {
+        self.open.as_ref()?.peek()
+    }
+
+    #[inline]
+    fn entry(&self) -> (&[u8], &[u8]) {
+        self.open.as_ref().map_or((&[], &[]), P::Cursor::entry)
     }
 }

@@ -5,6 +5,7 @@
 //! Not one number of 16 bytes: that would be written in halves and read back whole, for which the
 //! processor waits.
 
+use crate::base::cursor::Cursor;
 use crate::base::key::{HEAD16_BYTES, head16};
 
 /// A kept key; empty at first.
@@ -20,24 +21,45 @@ pub(super) struct KeptKey {
 
 impl KeptKey {
     /// Keeps `key` from now on.
-    #[inline]
     pub(super) fn set(&mut self, key: &[u8]) {
-        let head = head16(key);
+        self.set_head(head16(key), key.len());
+        if HEAD16_BYTES < self.len {
+            self.set_bytes(key);
+        }
+    }
+
+    /// Keeps the key of the entry that `cursor` stands on, if it stands on one.
+    #[inline]
+    pub(super) fn set_to(&mut self, cursor: &impl Cursor) {
+        let Some(here) = cursor.peek() else { return };
+        self.set_head(here.head, here.key_len as usize);
+        if HEAD16_BYTES < self.len {
+            self.set_bytes(cursor.key());
+        }
+    }
+
+    #[inline]
+    fn set_head(&mut self, head: u128, len: usize) {
         self.high = (head >> 64) as u64;
         self.low = head as u64;
-        self.len = key.len();
-        if HEAD16_BYTES < self.len {
-            self.bytes.clear();
-            self.bytes.extend_from_slice(key);
-        }
+        self.len = len;
+    }
+
+    fn set_bytes(&mut self, key: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(key);
+    }
+
+    /// False when a key with this `head16` cannot be the kept one.
+    #[inline]
+    pub(super) fn may_have(&self, head: u128) -> bool {
+        self.low == head as u64 && self.high == (head >> 64) as u64
     }
 
     /// True when `key` is the kept one.
     #[inline]
     pub(super) fn is(&self, key: &[u8]) -> bool {
-        let head = head16(key);
-        self.low == head as u64
-            && self.high == (head >> 64) as u64
+        self.may_have(head16(key))
             && self.len == key.len()
             && (self.len <= HEAD16_BYTES || self.bytes == key)
     }

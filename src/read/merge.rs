@@ -1,7 +1,7 @@
 //! One sorted sequence out of many.
 //!
 //! The sources that stand on an entry are kept in a small array, nearest in the direction of
-//! travel first, each with the first 16 bytes of its key as a number. A step moves the first
+//! travel first, each with the first 16 bytes of its key as a number, and its tag. A step moves the first
 //! source and sinks it to its new place. While it stays in front of the runner-up (a streak, which
 //! is most steps of a tree whose last level holds most entries) that is one comparison of
 //! integers; otherwise the loop ends with one branch that the processor did not foresee, where a
@@ -11,14 +11,14 @@
 //! the one of the earlier (newer) source comes first. Going backward everything is the reverse,
 //! for which heads are stored inverted.
 //!
-//! Invariants: `order` is sorted and names exactly the sources that are valid; `order[0]` is
-//! `current`; after an error `order` is empty until the merge is positioned again, so nothing is
+//! Invariants: `order` is sorted and names exactly the sources that are valid, with what they stand on;
+//! `order[0]` is `current`; after an error `order` is empty until the merge is positioned again, so nothing is
 //! ever skipped. A step allocates nothing. Threads: one at a time.
 //! Knows no seqno rule: every version of every key is given.
 
-use crate::base::cursor::Cursor;
+use crate::base::cursor::{Cursor, Peek};
 use crate::base::error::Result;
-use crate::base::key::{compare, head16};
+use crate::base::key::compare;
 use crate::base::ranges::is_before;
 use crate::base::types::{SeqNo, Tag};
 use std::cmp::Ordering;
@@ -37,10 +37,26 @@ pub struct Merge<C> {
     pivot: Vec<u8>,
 }
 
+/// What is known of the entry that a source stands on.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
+    /// The head of its key, as `Direction::stored` has it.
     head: u128,
-    source: usize,
+    tag: Tag,
+    key_len: u32,
+    source: u32,
+}
+
+impl Slot {
+    #[inline]
+    fn new(here: Peek, direction: Direction, source: usize) -> Slot {
+        Slot {
+            head: direction.stored(here.head),
+            tag: here.tag,
+            key_len: here.key_len,
+            source: source as u32,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +66,12 @@ enum Direction {
 }
 
 impl Direction {
-    /// The head of a key as it is stored: smaller means nearer.
+    /// The head of a key as it is stored, smaller means nearer; and back.
     #[inline]
-    fn head(self, key: &[u8]) -> u128 {
+    fn stored(self, head: u128) -> u128 {
         match self {
-            Direction::Forward => head16(key),
-            Direction::Backward => !head16(key),
+            Direction::Forward => head,
+            Direction::Backward => !head,
         }
     }
 }
@@ -102,19 +118,14 @@ impl<C: Cursor> Merge<C> {
         } = self;
         debug_assert!(order.is_empty());
         for (i, source) in sources.iter().enumerate() {
-            if source.valid() {
-                order.push(Slot {
-                    head: direction.head(source.key()),
-                    source: i,
-                });
-            }
+            order.extend(source.peek().map(|here| Slot::new(here, *direction, i)));
         }
         order.sort_unstable_by(|a, b| {
             a.head
                 .cmp(&b.head)
                 .then_with(|| tie(sources, *direction, a.source, b.source))
         });
-        self.current = self.order.first().map_or(0, |slot| slot.source);
+        self.name_current();
     }
 
     /// Turns around: the current source takes one step, every other one is put just behind the
@@ -157,58 +168,60 @@ impl<C: Cursor> Merge<C> {
     }
 
     /// Puts the current source, which has just moved, into its new place.
-    #[inline]
-    fn settle(&mut self, moved: Result<()>) -> Result<()> {
+    #[inline(always)]
+    fn settle(&mut self, moved: Result<()>, direction: Direction) -> Result<()> {
         if moved.is_err() {
             self.order.clear();
             return moved;
         }
-        let source = &self.sources[self.current];
-        if !source.valid() {
+        let Some(here) = self.sources[self.current].peek() else {
             self.drop_first();
             return Ok(());
-        }
-        let Some(runner_up) = self.order.get(1) else {
-            return Ok(());
         };
-        let head = self.direction.head(source.key());
-        if runner_up.head <= head {
-            self.sink(head);
+        let moved = Slot::new(here, direction, self.current);
+        match self.order.as_mut_slice() {
+            [_, runner_up, ..] if runner_up.head <= moved.head => self.sink(moved, direction),
+            [first, ..] => *first = moved,
+            [] => {}
         }
         Ok(())
     }
 
     #[inline]
-    fn sink(&mut self, head: u128) {
-        let moved = self.current;
-        let mut i = 1;
-        while let Some(&slot) = self.order.get(i) {
-            let nearer = slot.head < head
-                || slot.head == head
-                    && tie(&self.sources, self.direction, slot.source, moved) == Ordering::Less;
-            if !nearer {
+    fn name_current(&mut self) {
+        self.current = self.order.first().map_or(0, |slot| slot.source as usize);
+    }
+
+    /// Those nearer than the source that has moved each take the place before their own.
+    #[inline(always)]
+    fn sink(&mut self, moved: Slot, direction: Direction) {
+        let order = self.order.as_mut_slice();
+        let mut place = 0;
+        for i in 1..order.len() {
+            let slot = order[i];
+            let is_nearer = slot.head <= moved.head
+                && (slot.head != moved.head
+                    || tie(&self.sources, direction, slot.source, moved.source) == Ordering::Less);
+            if !is_nearer {
                 break;
             }
-            self.order[i - 1] = slot;
-            i += 1;
+            order[i - 1] = slot;
+            place = i;
         }
-        self.order[i - 1] = Slot {
-            head,
-            source: moved,
-        };
-        self.current = self.order[0].source;
+        order[place] = moved;
+        self.name_current();
     }
 
     #[cold]
     fn drop_first(&mut self) {
         self.order.remove(0);
-        self.current = self.order.first().map_or(0, |slot| slot.source);
+        self.name_current();
     }
 }
 
 /// The order of two sources whose heads are equal: by full key, tag and place in the list.
-fn tie<C: Cursor>(sources: &[C], direction: Direction, a: usize, b: usize) -> Ordering {
-    let (x, y) = (&sources[a], &sources[b]);
+fn tie<C: Cursor>(sources: &[C], direction: Direction, a: u32, b: u32) -> Ordering {
+    let (x, y) = (&sources[a as usize], &sources[b as usize]);
     let forward = compare(x.key(), x.tag(), y.key(), y.tag()).then(a.cmp(&b));
     match direction {
         Direction::Forward => forward,
@@ -233,24 +246,24 @@ impl<C: Cursor> Cursor for Merge<C> {
         self.place(Direction::Backward, |source| source.seek_for_prev(key, tag))
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<()> {
         debug_assert!(self.valid(), "next is for a cursor on an entry");
         if self.direction != Direction::Forward || self.order.is_empty() {
             return self.turn(Direction::Forward);
         }
         let moved = self.sources[self.current].next();
-        self.settle(moved)
+        self.settle(moved, Direction::Forward)
     }
 
-    #[inline]
+    #[inline(always)]
     fn prev(&mut self) -> Result<()> {
         debug_assert!(self.valid(), "prev is for a cursor on an entry");
         if self.direction != Direction::Backward || self.order.is_empty() {
             return self.turn(Direction::Backward);
         }
         let moved = self.sources[self.current].prev();
-        self.settle(moved)
+        self.settle(moved, Direction::Backward)
     }
 
     fn pass(&mut self, end: Option<&[u8]>, before: SeqNo) -> Result<()> {
@@ -286,10 +299,11 @@ impl<C: Cursor> Cursor for Merge<C> {
     /// A runner-up with another head holds another key.
     #[inline]
     fn is_newest(&self) -> bool {
-        let differs = |other: &Slot| self.direction.head(self.key()) < other.head;
-        self.direction == Direction::Backward
-            && self.order.get(1).is_none_or(differs)
-            && self.source().is_newest()
+        let is_alone = match self.order.as_slice() {
+            [first, runner_up, ..] => first.head < runner_up.head,
+            _ => true,
+        };
+        self.direction == Direction::Backward && is_alone && self.source().is_newest()
     }
 
     #[inline]
@@ -304,11 +318,25 @@ impl<C: Cursor> Cursor for Merge<C> {
 
     #[inline]
     fn tag(&self) -> Tag {
-        self.source().tag()
+        self.order.first().map_or(Tag::MIN, |slot| slot.tag)
     }
 
     #[inline]
     fn value(&self) -> &[u8] {
         self.source().value()
+    }
+
+    #[inline(always)]
+    fn peek(&self) -> Option<Peek> {
+        self.order.first().map(|first| Peek {
+            head: self.direction.stored(first.head),
+            tag: first.tag,
+            key_len: first.key_len,
+        })
+    }
+
+    #[inline]
+    fn entry(&self) -> (&[u8], &[u8]) {
+        self.source().entry()
     }
 }

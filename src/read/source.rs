@@ -6,7 +6,7 @@
 
 use super::bounds::Bounds;
 use super::concat::{Concat, Parts};
-use crate::base::cursor::Cursor;
+use crate::base::cursor::{Cursor, Peek};
 use crate::base::error::Result;
 use crate::base::slice::Slice;
 use crate::base::sync::Arc;
@@ -208,5 +208,15 @@ impl Cursor for Source {
     #[inline]
     fn value(&self) -> &[u8] {
         each!(self, cursor => cursor.value())
+    }
+
+    #[inline(always)]
+    fn peek(&self) -> Option<Peek> {
+        each!(self, cursor => cursor.peek())
+    }
+
+    #[inline]
+    fn entry(&self) -> (&[u8], &[u8]) {
+        each!(self, cursor => cursor.entry())
     }
 }

@@ -22,7 +22,7 @@ use super::kept::KeptKey;
 use super::operands::Operands;
 use super::snapshot::At;
 use super::unsupported;
-use crate::base::cursor::Cursor;
+use crate::base::cursor::{Cursor, Peek};
 use crate::base::error::Result;
 use crate::base::expiring::{EXPIRY_BYTES, unless_expired};
 use crate::base::hooks::Folding;
@@ -177,8 +177,12 @@ impl<C: Cursor> Visible<C> {
     pub fn next(&mut self) -> Result<()> {
         self.guarded(|cursor| match cursor.place {
             Place::Forward | Place::Backward => {
-                cursor.kept.set(cursor.inner.key());
+                cursor.kept.set_to(&cursor.inner);
                 cursor.inner.next()?;
+                if cursor.shows_at_once() {
+                    cursor.place = Place::Forward;
+                    return Ok(());
+                }
                 cursor.settle_forward(true)
             }
             Place::Buffered => {
@@ -233,7 +237,7 @@ impl<C: Cursor> Visible<C> {
     #[inline]
     pub fn entry(&self) -> Option<(&[u8], &[u8])> {
         match self.place {
-            Place::Forward | Place::Backward => Some((self.inner.key(), self.inner.value())),
+            Place::Forward | Place::Backward => Some(self.inner.entry()),
             Place::Buffered | Place::Folded => Some((&self.key, &self.value)),
             _ => None,
         }
@@ -316,16 +320,26 @@ impl<C: Cursor> Visible<C> {
         self.settle_backward()
     }
 
+    /// True when the entry that the inner cursor stands on is the next visible one behind `self.kept`, told
+    /// by numbers alone, as it is at most steps.
+    #[inline]
+    fn shows_at_once(&self) -> bool {
+        self.inner.peek().is_some_and(|Peek { head, tag, .. }| {
+            !self.kept.may_have(head)
+                && self.bounds.is_head_before_upper(head)
+                && tag.kind() == ValueKind::Put
+                && tag.seqno() <= self.at
+                && !self.deleted.has_any()
+        })
+    }
+
     /// From where the inner cursor stands to the next visible entry; with `passing`, versions of
     /// `self.kept` are behind us and do not count.
-    #[inline]
     fn settle_forward(&mut self, mut passing: bool) -> Result<()> {
         let mut skips = 0;
-        while self.inner.valid() {
-            let key = self.inner.key();
-            let tag = self.inner.tag();
+        while let Some(Peek { head, tag, .. }) = self.inner.peek() {
             let is_visible = tag.seqno() <= self.at;
-            if passing && self.kept.is(key) {
+            if passing && self.kept.may_have(head) && self.kept.is(self.inner.key()) {
                 self.spend_step();
                 skips += 1;
                 if skips == SKIPS_MAX {
@@ -335,7 +349,8 @@ impl<C: Cursor> Visible<C> {
                 }
                 continue;
             }
-            if !self.bounds.before_upper(key) {
+            let is_within = self.bounds.is_head_before_upper(head);
+            if !is_within && !self.bounds.before_upper(self.inner.key()) {
                 break;
             }
             if passing {
@@ -350,7 +365,7 @@ impl<C: Cursor> Visible<C> {
                 self.pass_newer(&mut skips)?;
                 continue;
             }
-            if self.deleted.has_any() && self.deleted.hides(key, tag.seqno()) {
+            if self.deleted.has_any() && self.deleted.hides(self.inner.key(), tag.seqno()) {
                 self.pass_deleted()?;
                 continue;
             }
@@ -360,7 +375,7 @@ impl<C: Cursor> Visible<C> {
                     return Ok(());
                 }
                 ValueKind::Delete => {
-                    self.kept.set(key);
+                    self.kept.set_to(&self.inner);
                     passing = true;
                     skips = 0;
                     self.spend_step();

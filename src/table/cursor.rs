@@ -62,6 +62,7 @@ pub struct TableCursor {
     entry: usize,
     key: KeyBuffer,
     tag: Tag,
+    /// In `memory_of` the block.
     value: Range<usize>,
     valid: bool,
     error: Option<Error>,
@@ -91,6 +92,8 @@ struct KeyBuffer {
     prefix_len: usize,
     /// `head16` of the prefix.
     prefix_head: u128,
+    /// So many bytes of a suffix fit behind the prefix into a head.
+    room: usize,
     len: usize,
 }
 
@@ -100,6 +103,7 @@ impl KeyBuffer {
             buffer: vec![0; HEAD16_BYTES],
             prefix_len: 0,
             prefix_head: 0,
+            room: HEAD16_BYTES,
             len: 0,
         }
     }
@@ -109,17 +113,18 @@ impl KeyBuffer {
         self.copy(prefix);
         self.prefix_len = prefix.len();
         self.prefix_head = head16(prefix);
+        self.room = HEAD16_BYTES.saturating_sub(prefix.len());
     }
 
     /// The first `len` bytes of `rest` go behind the prefix.
     #[inline]
     fn set_suffix(&mut self, len: usize, rest: &[u8]) {
-        if self.prefix_len < HEAD16_BYTES
-            && self.prefix_len + len <= HEAD16_BYTES
+        if len.wrapping_sub(1) < self.room
             && let Some(from) = rest.first_chunk::<HEAD16_BYTES>()
             && let Some(to) = self.buffer.first_chunk_mut::<HEAD16_BYTES>()
         {
-            // What lies behind the suffix is written too, and is not of the key.
+            // There is a suffix, so the prefix is shorter than a head. What lies behind the suffix is
+            // written too, and is not of the key.
             let behind = u128::from_be_bytes(*from) >> (8 * self.prefix_len);
             *to = (self.prefix_head | behind).to_be_bytes();
             self.len = self.prefix_len + len;
@@ -143,10 +148,30 @@ impl KeyBuffer {
     }
 }
 
+/// The body of a block, and where in `memory_of` it begins.
+#[inline]
+fn placed_body_of<'a>(held: &'a Held, region: &'a Option<Arc<Region>>) -> (usize, &'a [u8]) {
+    match (held, region) {
+        (Held::Mapped(range), Some(region)) => {
+            let body = region.bytes().get(range.clone()).unwrap_or(&[]);
+            (range.start, body)
+        }
+        (Held::Mapped(_), None) => (0, &[]),
+        (Held::Cached(block), _) => (0, &block.0),
+    }
+}
+
+/// The body of a block.
 #[inline]
 fn body_of<'a>(held: &'a Held, region: &'a Option<Arc<Region>>) -> &'a [u8] {
+    placed_body_of(held, region).1
+}
+
+/// What the body of a block lies in: a whole table, or the body alone.
+#[inline]
+fn memory_of<'a>(held: &'a Held, region: &'a Option<Arc<Region>>) -> &'a [u8] {
     match (held, region) {
-        (Held::Mapped(range), Some(region)) => region.bytes().get(range.clone()).unwrap_or(&[]),
+        (Held::Mapped(_), Some(region)) => region.bytes(),
         (Held::Mapped(_), None) => &[],
         (Held::Cached(block), _) => &block.0,
     }
@@ -185,7 +210,9 @@ impl TableCursor {
             },
             (Held::Mapped(_), None) => return Slice::copy(&[]),
         };
-        slice_of(&block, &self.value)
+        let (start, _) = placed_body_of(&self.held, &self.region);
+        let value = self.value.start.wrapping_sub(start)..self.value.end.wrapping_sub(start);
+        slice_of(&block, &value)
     }
 
     fn fail<T>(&mut self, error: Error) -> Result<T> {
@@ -246,13 +273,14 @@ impl TableCursor {
     /// Puts the cursor on entry `j` of the block held.
     #[inline]
     fn show(&mut self, j: usize) -> Result<()> {
-        let body = body_of(&self.held, &self.region);
+        let (start, body) = placed_body_of(&self.held, &self.region);
         let Some(entry) = self.layout.entry(body, j) else {
             return self.fail_in_block();
         };
         self.key.set_suffix(entry.suffix.len(), entry.rest);
         self.tag = entry.tag;
-        self.value = entry.value_at..entry.value_at + entry.value.len();
+        let start = start + entry.value_at;
+        self.value = start..start + entry.value.len();
         self.entry = j;
         self.valid = true;
         Ok(())
@@ -334,13 +362,11 @@ impl TableCursor {
         region.advise(Advice::WillNeed(ahead.asked.start, size));
     }
 
-    /// Brings the line at `at` of the block held nearer. It may lie in the next block: the
+    /// Brings the line at `at` of `memory_of` the block held nearer. It may lie in the next block: the
     /// processor's own prefetching stops at the end of a page.
     #[inline]
     fn stream(&self, at: usize) {
-        if let (Held::Mapped(range), Some(region)) = (&self.held, &self.region) {
-            prefetch(region.bytes(), range.start.wrapping_add(at));
-        }
+        prefetch(memory_of(&self.held, &self.region), at);
     }
 
     /// The block that holds the last separator at or before `(key, tag)`, and the first entry of
@@ -358,10 +384,11 @@ impl TableCursor {
             Err(error) => return self.fail(error),
         };
         self.load(after.saturating_sub(1))?;
-        let body = body_of(&self.held, &self.region);
+        let (body_start, body) = placed_body_of(&self.held, &self.region);
         let found = self.layout.lower_bound(body, key, tag);
         match found.and_then(|j| Some((j, self.layout.offset(body, j)?))) {
             Some((j, start)) => {
+                let start = body_start.wrapping_add(start);
                 for line in 0..SEEK_LINES {
                     self.stream(start.wrapping_add(line * LINE_BYTES));
                 }
@@ -467,7 +494,7 @@ impl Cursor for TableCursor {
     #[inline]
     fn value(&self) -> &[u8] {
         debug_assert!(self.valid);
-        body_of(&self.held, &self.region)
+        memory_of(&self.held, &self.region)
             .get(self.value.clone())
             .unwrap_or(&[])
     }

@@ -1,6 +1,8 @@
 //! A merge is the sorted list of all entries of all sources, whichever way one walks it.
 
 use super::*;
+use crate::base::cursor::Peek;
+use crate::base::key::head16;
 use crate::read::Merge;
 use proptest::prelude::*;
 
@@ -56,10 +58,20 @@ fn act(cursor: &mut impl Cursor, step: &Move) -> Result<()> {
     }
 }
 
+/// The entry that the cursor stands on, by whichever of its methods one asks.
 fn seen(cursor: &impl Cursor) -> Option<Entry> {
-    cursor
-        .valid()
-        .then(|| (cursor.key().to_vec(), cursor.tag(), cursor.value().to_vec()))
+    let seen =
+        (cursor.valid()).then(|| (cursor.key().to_vec(), cursor.tag(), cursor.value().to_vec()));
+    let in_numbers = seen.as_ref().map(|(key, tag, _)| Peek {
+        head: head16(key),
+        tag: *tag,
+        key_len: key.len() as u32,
+    });
+    assert_eq!(cursor.peek(), in_numbers);
+    if let Some((key, _, value)) = &seen {
+        assert_eq!(cursor.entry(), (&key[..], &value[..]));
+    }
+    seen
 }
 
 /// All entries in order, equal ones by source: what a merge must give.
