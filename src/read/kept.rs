@@ -22,32 +22,25 @@ pub(super) struct KeptKey {
 impl KeptKey {
     /// Keeps `key` from now on.
     pub(super) fn set(&mut self, key: &[u8]) {
-        self.set_head(head16(key), key.len());
-        if HEAD16_BYTES < self.len {
-            self.set_bytes(key);
-        }
+        self.keep(head16(key), key.len(), || key);
     }
 
     /// Keeps the key of the entry that `cursor` stands on, if it stands on one.
     #[inline]
     pub(super) fn set_to(&mut self, cursor: &impl Cursor) {
         let Some(here) = cursor.peek() else { return };
-        self.set_head(here.head, here.key_len as usize);
-        if HEAD16_BYTES < self.len {
-            self.set_bytes(cursor.key());
-        }
+        self.keep(here.head, here.key_len as usize, || cursor.key());
     }
 
     #[inline]
-    fn set_head(&mut self, head: u128, len: usize) {
+    fn keep<'k>(&mut self, head: u128, len: usize, key: impl FnOnce() -> &'k [u8]) {
         self.high = (head >> 64) as u64;
         self.low = head as u64;
         self.len = len;
-    }
-
-    fn set_bytes(&mut self, key: &[u8]) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(key);
+        if HEAD16_BYTES < len {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(key());
+        }
     }
 
     /// False when a key with this `head16` cannot be the kept one.

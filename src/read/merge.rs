@@ -11,9 +11,9 @@
 //! the one of the earlier (newer) source comes first. Going backward everything is the reverse,
 //! for which heads are stored inverted.
 //!
-//! Invariants: `order` is sorted and names exactly the sources that are valid, with what they stand on;
-//! `order[0]` is `current`; after an error `order` is empty until the merge is positioned again, so nothing is
-//! ever skipped. A step allocates nothing. Threads: one at a time.
+//! Invariants: `order` is sorted and names exactly the sources that are valid, with what they stand
+//! on; the merge stands on the first; after an error `order` is empty until the merge is positioned
+//! again, so nothing is ever skipped. A step allocates nothing. Threads: one at a time.
 //! Knows no seqno rule: every version of every key is given.
 
 use crate::base::cursor::{Cursor, Peek};
@@ -31,13 +31,12 @@ use std::cmp::Ordering;
 pub struct Merge<C> {
     sources: Vec<C>,
     order: Vec<Slot>,
-    current: usize,
     direction: Direction,
     /// The key that the others are positioned around when the direction turns.
     pivot: Vec<u8>,
 }
 
-/// What is known of the entry that a source stands on.
+/// A source, and what is known of the entry that it stands on.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     /// The head of its key, as `Direction::stored` has it.
@@ -82,7 +81,6 @@ impl<C: Cursor> Merge<C> {
         Merge {
             order: Vec::with_capacity(sources.len()),
             sources,
-            current: 0,
             direction: Direction::Forward,
             pivot: Vec::new(),
         }
@@ -91,7 +89,7 @@ impl<C: Cursor> Merge<C> {
     /// The source that the merge stands on. Only while `valid()`.
     #[inline]
     pub fn source(&self) -> &C {
-        &self.sources[self.current]
+        &self.sources[self.order[0].source as usize]
     }
 
     /// Positions every source by `place`, then sorts them.
@@ -125,18 +123,17 @@ impl<C: Cursor> Merge<C> {
                 .cmp(&b.head)
                 .then_with(|| tie(sources, *direction, a.source, b.source))
         });
-        self.name_current();
     }
 
     /// Turns around: the current source takes one step, every other one is put just behind the
     /// current entry in the new direction.
     #[cold]
     fn turn(&mut self, direction: Direction) -> Result<()> {
-        if self.order.is_empty() {
+        let Some(first) = self.order.first() else {
             return Ok(());
-        }
+        };
+        let here = first.source as usize;
         let Merge { sources, pivot, .. } = self;
-        let here = self.current;
         pivot.clear();
         pivot.extend_from_slice(sources[here].key());
         let tag = sources[here].tag();
@@ -167,36 +164,35 @@ impl<C: Cursor> Merge<C> {
         Ok(())
     }
 
-    /// Puts the current source, which has just moved, into its new place.
+    /// Moves the first source by `step`, and puts it into its new place.
     #[inline(always)]
-    fn settle(&mut self, moved: Result<()>, direction: Direction) -> Result<()> {
-        if moved.is_err() {
+    fn advance(
+        &mut self,
+        direction: Direction,
+        step: impl FnOnce(&mut C) -> Result<()>,
+    ) -> Result<()> {
+        let first = match self.order.first() {
+            Some(first) if self.direction == direction => first.source as usize,
+            _ => return self.turn(direction),
+        };
+        let source = &mut self.sources[first];
+        if let Err(error) = step(source) {
             self.order.clear();
-            return moved;
+            return Err(error);
         }
-        let Some(here) = self.sources[self.current].peek() else {
-            self.drop_first();
+        let Some(here) = source.peek() else {
+            self.order.remove(0);
             return Ok(());
         };
-        let moved = Slot::new(here, direction, self.current);
-        match self.order.as_mut_slice() {
-            [_, runner_up, ..] if runner_up.head <= moved.head => self.sink(moved, direction),
-            [first, ..] => *first = moved,
-            [] => {}
-        }
+        self.sink(Slot::new(here, direction, first), direction);
         Ok(())
     }
 
-    #[inline]
-    fn name_current(&mut self) {
-        self.current = self.order.first().map_or(0, |slot| slot.source as usize);
-    }
-
-    /// Those nearer than the source that has moved each take the place before their own.
+    /// What the first source has moved to goes to its place; all that are nearer move up.
     #[inline(always)]
     fn sink(&mut self, moved: Slot, direction: Direction) {
         let order = self.order.as_mut_slice();
-        let mut place = 0;
+        let mut at = 0;
         for i in 1..order.len() {
             let slot = order[i];
             let is_nearer = slot.head <= moved.head
@@ -206,16 +202,9 @@ impl<C: Cursor> Merge<C> {
                 break;
             }
             order[i - 1] = slot;
-            place = i;
+            at = i;
         }
-        order[place] = moved;
-        self.name_current();
-    }
-
-    #[cold]
-    fn drop_first(&mut self) {
-        self.order.remove(0);
-        self.name_current();
+        order[at] = moved;
     }
 }
 
@@ -249,21 +238,13 @@ impl<C: Cursor> Cursor for Merge<C> {
     #[inline(always)]
     fn next(&mut self) -> Result<()> {
         debug_assert!(self.valid(), "next is for a cursor on an entry");
-        if self.direction != Direction::Forward || self.order.is_empty() {
-            return self.turn(Direction::Forward);
-        }
-        let moved = self.sources[self.current].next();
-        self.settle(moved, Direction::Forward)
+        self.advance(Direction::Forward, C::next)
     }
 
     #[inline(always)]
     fn prev(&mut self) -> Result<()> {
         debug_assert!(self.valid(), "prev is for a cursor on an entry");
-        if self.direction != Direction::Backward || self.order.is_empty() {
-            return self.turn(Direction::Backward);
-        }
-        let moved = self.sources[self.current].prev();
-        self.settle(moved, Direction::Backward)
+        self.advance(Direction::Backward, C::prev)
     }
 
     fn pass(&mut self, end: Option<&[u8]>, before: SeqNo) -> Result<()> {

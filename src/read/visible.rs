@@ -281,7 +281,7 @@ impl<C: Cursor> Visible<C> {
         let key = self.inner.key();
         self.key.clear();
         self.key.extend_from_slice(key);
-        self.kept.set(key);
+        self.kept.set_to(&self.inner);
     }
 
     fn go_first(&mut self) -> Result<()> {
@@ -462,7 +462,7 @@ impl<C: Cursor> Visible<C> {
             return self.inner.next();
         }
         *skips = 0;
-        self.kept.set(self.inner.key());
+        self.kept.set_to(&self.inner);
         (self.inner).seek(self.kept.bytes(), Tag::newest_at(self.at))
     }
 

@@ -92,8 +92,6 @@ struct KeyBuffer {
     prefix_len: usize,
     /// `head16` of the prefix.
     prefix_head: u128,
-    /// So many bytes of a suffix fit behind the prefix into a head.
-    room: usize,
     len: usize,
 }
 
@@ -103,7 +101,6 @@ impl KeyBuffer {
             buffer: vec![0; HEAD16_BYTES],
             prefix_len: 0,
             prefix_head: 0,
-            room: HEAD16_BYTES,
             len: 0,
         }
     }
@@ -113,18 +110,17 @@ impl KeyBuffer {
         self.copy(prefix);
         self.prefix_len = prefix.len();
         self.prefix_head = head16(prefix);
-        self.room = HEAD16_BYTES.saturating_sub(prefix.len());
     }
 
     /// The first `len` bytes of `rest` go behind the prefix.
     #[inline]
     fn set_suffix(&mut self, len: usize, rest: &[u8]) {
-        if len.wrapping_sub(1) < self.room
+        if self.prefix_len < HEAD16_BYTES
+            && self.prefix_len + len <= HEAD16_BYTES
             && let Some(from) = rest.first_chunk::<HEAD16_BYTES>()
             && let Some(to) = self.buffer.first_chunk_mut::<HEAD16_BYTES>()
         {
-            // There is a suffix, so the prefix is shorter than a head. What lies behind the suffix is
-            // written too, and is not of the key.
+            // What lies behind the suffix is written too, and is not of the key.
             let behind = u128::from_be_bytes(*from) >> (8 * self.prefix_len);
             *to = (self.prefix_head | behind).to_be_bytes();
             self.len = self.prefix_len + len;
@@ -151,13 +147,10 @@ impl KeyBuffer {
 /// The body of a block, and where in `memory_of` it begins.
 #[inline]
 fn placed_body_of<'a>(held: &'a Held, region: &'a Option<Arc<Region>>) -> (usize, &'a [u8]) {
-    match (held, region) {
-        (Held::Mapped(range), Some(region)) => {
-            let body = region.bytes().get(range.clone()).unwrap_or(&[]);
-            (range.start, body)
-        }
-        (Held::Mapped(_), None) => (0, &[]),
-        (Held::Cached(block), _) => (0, &block.0),
+    let memory = memory_of(held, region);
+    match held {
+        Held::Mapped(range) => (range.start, memory.get(range.clone()).unwrap_or(&[])),
+        Held::Cached(_) => (0, memory),
     }
 }
 
@@ -203,16 +196,14 @@ impl TableCursor {
         debug_assert!(self.valid);
         let block = match (&self.held, &self.region) {
             (Held::Cached(block), _) => BlockData::Cached(Arc::clone(block)),
-            (Held::Mapped(range), Some(region)) => BlockData::Mapped {
+            (Held::Mapped(_), Some(region)) => BlockData::Mapped {
                 region,
-                start: range.start,
-                body: body_of(&self.held, &self.region),
+                start: 0,
+                body: region.bytes(),
             },
             (Held::Mapped(_), None) => return Slice::copy(&[]),
         };
-        let (start, _) = placed_body_of(&self.held, &self.region);
-        let value = self.value.start.wrapping_sub(start)..self.value.end.wrapping_sub(start);
-        slice_of(&block, &value)
+        slice_of(&block, &self.value)
     }
 
     fn fail<T>(&mut self, error: Error) -> Result<T> {
