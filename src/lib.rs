@@ -164,6 +164,11 @@
 //! that while the database is open. [`Db::scrub`] reads and checks every table at a pace of its own.
 //! [`Keyspace::approximate_size`] says how much a range of keys takes up.
 //!
+//! # Beside another process
+//!
+//! [`Db::open_read_only`] gives a [`DbReader`]: one moment of a database that another process has open, which
+//! [`DbReader::refresh`] moves on. Any number of them read side by side, without a lock and without a write.
+//!
 //! # Bulk loads
 //!
 //! [`Db::ingestion`] makes tables of sorted entries, without log and memtables, over any keyspaces; they
@@ -179,7 +184,7 @@
 //! # Limits
 //!
 //! A key has at most 64 KiB, a value 1 GiB, and a batch a quarter of [`Options::memory_bytes`]; one
-//! process has the directory open at a time. Keys are ordered bytewise.
+//! process has the directory open for writing at a time. Keys are ordered bytewise.
 //!
 //! # Cargo features
 //!
@@ -238,9 +243,9 @@ pub use base::types::SeqNo;
 pub use db::recode_point;
 pub use db::{
     BackupDirectory, BackupInfo, BackupReport, Change, Changed, Changes, CheckpointOptions,
-    CheckpointReport, Db, Ingestion, Keyspace, KeyspaceStats, LevelStats, LogStats, Loss, LossKind,
-    OpenReport, ReadStats, RepairReport, RunStats, Snapshot, SnapshotKeyspace, StallCause,
-    StallStats, State, Stats, TableStats, VerifyReport, WhyStalled,
+    CheckpointReport, Db, DbReader, Ingestion, Keyspace, KeyspaceStats, LevelStats, LogStats, Loss,
+    LossKind, OpenReport, ReadStats, RepairReport, RunStats, Snapshot, SnapshotKeyspace,
+    StallCause, StallStats, State, Stats, TableStats, VerifyReport, WhyStalled,
 };
 #[cfg(feature = "sim")]
 #[doc(inline)]

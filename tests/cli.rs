@@ -249,7 +249,7 @@ fn keyspaces_are_made_by_put_alone() {
     cli.ok(&["put", "ant", "1"]);
     let (_, complaint) = cli.fails(&["scan", "--keyspace", "orders"]);
     assert!(
-        complaint.contains("there is no keyspace named orders"),
+        complaint.contains("there is no keyspace 'orders'"),
         "{complaint}"
     );
     cli.ok(&["put", "1", "two pumps", "--keyspace", "orders"]);
@@ -438,4 +438,21 @@ fn bench_measures_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(&cli.0).expect("it is there").count(), 0);
     assert_eq!(cli.fails(&["bench", "--entries", "0"]).0, 1);
     assert_eq!(cli.fails(&["bench", "--only", "fillnothing"]).0, 2);
+}
+
+#[test]
+fn what_only_reads_works_beside_a_process_that_has_the_database_open() {
+    let cli = words("beside");
+    let db = alluvium::Db::open(cli.path()).expect("it is closed");
+    db.put("emu", "6").expect("a good disk");
+    assert_eq!(cli.ok(&["get", "emu"]), "6\n");
+    assert_eq!(cli.ok(&["scan", "--from", "d"]), "dog\t5\nemu\t6\n");
+    assert_eq!(cli.ok(&["dump"]).lines().count(), 7);
+    assert_eq!(cli.ok(&["keyspaces"]), "default\n");
+    let (_, complaint) = cli.fails(&["put", "fox", "7"]);
+    assert!(complaint.contains("open"), "{complaint}");
+    assert_eq!(
+        db.get("emu").expect("it is open").as_deref(),
+        Some(&b"6"[..])
+    );
 }

@@ -8,7 +8,7 @@ use alluvium::base::types::{FileId, KeyspaceId};
 use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
 use alluvium::table::{BlockCache, TableContext};
-use alluvium::version::{VersionSet, recode};
+use alluvium::version::{Found, VersionSet, recode};
 use alluvium::{Error, ErrorKind, ReadMode, Verify};
 use alluvium_fuzz::database::{ROOT, open_and_use, plant};
 use alluvium_fuzz::{guard, input::Input, segment};
@@ -64,7 +64,7 @@ fn recover(manifest: &[u8]) {
     });
     let facts_of = |set: Option<VersionSet>| guard::aside(|| set.map(|set| facts(&set)));
     let read_only = guard::within(manifest.len(), || {
-        VersionSet::read_only(&fs, &context).map(facts_of)
+        VersionSet::find(&fs, &context).map(|found| facts_of(found.map(Found::read_only)))
     });
     let first = guard::within(manifest.len(), || {
         VersionSet::recover(&fs, &context).map(facts_of)

@@ -36,6 +36,13 @@ impl Trees {
         self.by_id.insert(tree.id(), tree);
     }
 
+    /// The names, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.by_name.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
     pub(crate) fn remove(&mut self, tree: &Tree) {
         self.by_name.remove(tree.name());
         self.by_id.remove(&tree.id());

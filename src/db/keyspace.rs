@@ -4,7 +4,7 @@ use super::catalog::{self, Trees};
 use super::core::{Core, Lease};
 use super::health::Part;
 use super::open::store_options;
-use super::snapshot::bounds_of;
+use super::snapshot::{bounds_of, get_many};
 use crate::base::batch::InKeyspace;
 use crate::base::error::{Error, Result};
 use crate::base::hooks::Folding;
@@ -134,19 +134,13 @@ impl Keyspace {
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Vec<Option<Slice>>> {
         self.check()?;
-        let keys: Vec<K> = keys.into_iter().collect();
-        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        let mut values = vec![None; keys.len()];
         let view = self.tree.view();
         let visible = self.core().visible();
         let at = At {
             seqno: visible,
             time: self.core().versions.clock().reading(), // one for all of them
         };
-        read::get_many(&view, &keys, at, &mut |i, found| {
-            values[i] = found.to_slice()
-        })?;
-        Ok(values)
+        get_many(&view, keys, at)
     }
 
     /// True when `key` has a value.

@@ -4,7 +4,7 @@
 //! in for mutations, [`watch`] guards those that depend on what was read, [`log`] keeps the segments, [`worker`] the background, [`stall`] the writers'
 //! pace, [`health`] the state, [`mend`] the way out of trouble, [`space`] looks ahead, [`reserve`] its last bytes, [`open`]
 //! and [`recover`] the way back after a crash, [`repair`] the one after damage; [`checkpoint`] makes a
-//! database of its own of one instant, [`backup`] keeps several of them; [`changes`] follows the log.
+//! database of its own of one instant, [`backup`] keeps several of them; [`changes`] follows the log; [`reader`] reads beside a writer.
 
 mod backup;
 mod board;
@@ -25,6 +25,7 @@ mod mend;
 mod open;
 mod pace;
 mod published;
+mod reader;
 mod recover;
 mod repair;
 mod reserve;
@@ -47,6 +48,7 @@ pub use health::State;
 pub use ingest::Ingestion;
 pub use keyspace::Keyspace;
 pub(crate) use keyspace::prefix_bounds;
+pub use reader::DbReader;
 pub use recover::OpenReport;
 pub use repair::{Loss, LossKind, RepairReport};
 pub(crate) use snapshot::bounds_of;
@@ -149,9 +151,7 @@ impl Db {
 
     /// The names of all keyspaces, sorted.
     pub fn keyspaces(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.engine().trees.load().by_name.keys().cloned().collect();
-        names.sort();
-        names
+        self.engine().trees.load().names()
     }
 
     /// Drops a keyspace with everything in it, in constant time. Handles to it give `NotFound`;

@@ -11,7 +11,7 @@ use super::keyspace::Keyspace;
 use super::log::{LogSpace, Site, new_segment};
 use super::pace::Pace;
 use super::published::Published;
-use super::recover::{self, Replayed};
+use super::recover::{self, Replayed, Segments};
 use super::reserve::Reserve;
 use super::stall::Stall;
 use super::sweep::Leftovers;
@@ -111,7 +111,8 @@ impl Options {
             Some(found) => {
                 // What may refuse the database comes before anything is written (P11).
                 resolve_options(found.versions(), &self)?;
-                let surveyed = recover::survey(&fs, &found)?;
+                let segments = Segments::of(&fs, found.versions());
+                let surveyed = recover::survey(segments, &found)?;
                 (found.begin()?, surveyed)
             }
             None if !self.create_if_missing => return Err(missing(&fs)),
@@ -133,7 +134,10 @@ impl Options {
             compaction_filters: self.compaction_filters.clone(),
         });
         let trees = open_trees(&tree_context, &self)?;
-        recover::replay(&fs, &versions, &trees, hasher, &replayed)?;
+        let segments = Segments::of(&fs, &versions);
+        recover::replay(segments, &trees, hasher, &replayed, &|log| {
+            recover::flush_all(&versions, &trees, log)
+        })?;
         let leftovers = Leftovers::default();
         let site = Site {
             fs: &fs,
@@ -246,7 +250,7 @@ fn open_trees(context: &Arc<TreeContext>, options: &Options) -> Result<Trees> {
 }
 
 /// Each keyspace with the options that are stored and those it is opened with.
-fn resolve_options(
+pub(super) fn resolve_options(
     versions: &VersionSet,
     options: &Options,
 ) -> Result<Vec<(KeyspaceState, KeyspaceOptions, KeyspaceOptions)>> {

@@ -26,7 +26,7 @@ use crate::base::error::{Error, ErrorKind, REPAIR, Result};
 use crate::base::payload::Payload;
 use crate::base::sync::atomic::AtomicBool;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
-use crate::fs::{FileName, Fs};
+use crate::fs::{File, FileName, Fs, Region};
 use crate::read::Horizon;
 use crate::tree::{Work, check_kind};
 use crate::version::{Found, VersionEdit, VersionSet};
@@ -34,6 +34,7 @@ use crate::wal::format::SEGMENT_HEADER_BYTES;
 use crate::wal::{Predecessor, Reader, Tail, stated_header};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What opening found and did; see `Db::open_report`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub(super) struct Replayed {
     pub(super) passed_over: Vec<FileId>,
     /// Some record read is not known to be durable (I12).
     pub(super) unsynced: bool,
+    /// There is a note of a bulk load that the manifest does not have: it failed, or goes on.
+    pub(super) has_unfinished_load: bool,
     /// Segments to replay, each up to where the survey found its end: what follows is not looked at
     /// again.
     read: Vec<(FileId, u64)>,
@@ -85,6 +88,78 @@ impl Replayed {
     }
 }
 
+/// The registered segments.
+#[derive(Clone, Copy)]
+pub(super) struct Segments<'a> {
+    fs: &'a Fs,
+    versions: &'a VersionSet,
+    /// Their bytes, where somebody may be writing to the files.
+    loaded: Option<&'a Loaded>,
+}
+
+/// Segments as they were when they were read.
+pub(super) type Loaded = HashMap<FileId, Arc<Region>>;
+
+impl<'a> Segments<'a> {
+    /// Of a database that nobody else has open.
+    pub(super) fn of(fs: &'a Fs, versions: &'a VersionSet) -> Segments<'a> {
+        Segments {
+            fs,
+            versions,
+            loaded: None,
+        }
+    }
+
+    /// The same, as they were when they were read.
+    pub(super) fn loaded(self, loaded: &'a Loaded) -> Segments<'a> {
+        Segments {
+            loaded: Some(loaded),
+            ..self
+        }
+    }
+
+    /// Reads the bytes of all of them.
+    ///
+    /// # Errors
+    /// `Corruption` for one that is missing; `Io`.
+    pub(super) fn load(self) -> Result<Loaded> {
+        let load = |log| {
+            let file = self.file(log)?;
+            let bytes = file.read_region(file.len()?)?;
+            Ok((log, Arc::new(bytes)))
+        };
+        self.versions.logs().into_iter().map(load).collect()
+    }
+
+    fn path_of(self, log: FileId) -> PathBuf {
+        self.fs.path(FileName::Log(log))
+    }
+
+    fn file(self, log: FileId) -> Result<File> {
+        self.fs.open_read(FileName::Log(log)).map_err(|error| {
+            if error.kind() != ErrorKind::NotFound {
+                return error;
+            }
+            Error::corruption("log segment that is missing")
+                .at(self.path_of(log))
+                .expected("the file, because the manifest lists it", "none")
+                .advice(REPAIR)
+                .caused_by(error)
+        })
+    }
+
+    fn open(self, log: FileId, limit: Option<u64>) -> Result<Reader> {
+        let database = self.versions.database();
+        match self.loaded.and_then(|loaded| loaded.get(&log)) {
+            Some(bytes) => {
+                let (bytes, path) = (Arc::clone(bytes), self.path_of(log));
+                Reader::over(bytes, &path, database, log, limit)
+            }
+            None => Reader::open(&self.file(log)?, database, log, limit),
+        }
+    }
+}
+
 /// Reads every registered segment, checks that it can be replayed, and says how far. Writes
 /// nothing: a damaged log leaves the directory as it was (P11).
 ///
@@ -95,8 +170,8 @@ impl Replayed {
     clippy::arithmetic_side_effects,
     reason = "counts segments that are registered"
 )]
-pub(super) fn survey(fs: &Fs, found: &Found) -> Result<Replayed> {
-    let versions = found.versions();
+pub(super) fn survey(segments: Segments<'_>, found: &Found) -> Result<Replayed> {
+    let versions = segments.versions;
     let flushed: HashMap<KeyspaceId, SeqNo> = versions
         .keyspaces()
         .into_iter()
@@ -111,25 +186,30 @@ pub(super) fn survey(fs: &Fs, found: &Found) -> Result<Replayed> {
     let heads = logs
         .iter()
         .map(|&log| {
-            let reader = open_reader(fs, versions, log, None)?;
+            let reader = segments.open(log, None)?;
             Ok((log, reader.tail(), reader.predecessor()))
         })
         .collect::<Result<Vec<_>>>()?;
     let headless = heads.iter().filter(|(_, tail, _)| *tail == Tail::Empty);
-    check_names(fs, found, &logs, &headless.map(|(log, ..)| *log).collect())?;
+    check_names(
+        segments.fs,
+        found,
+        &logs,
+        &headless.map(|(log, ..)| *log).collect(),
+    )?;
     let mut broken = None;
     let mut heads = heads.iter();
     while let Some(&(log, tail, before)) = heads.next() {
         let is_headless = matches!(tail, Tail::Empty | Tail::Torn { .. });
         if let (Tail::Torn { end }, None) = (tail, broken) {
-            out.report.torn = Some((path_of(fs, log), end));
+            out.report.torn = Some((segments.path_of(log), end));
         }
         if broken.is_none() && !is_headless && !follows(before, &out, &logs) {
             broken = before;
         }
         if is_headless || broken.is_some() {
             if let (false, Some(before)) = (is_headless, broken) {
-                refuse_synced(fs, versions, log, before, &out)?;
+                refuse_synced(segments, log, before, &out)?;
                 out.report.segments_passed_over += 1;
             }
             out.passed_over.push(log);
@@ -140,7 +220,7 @@ pub(super) fn survey(fs: &Fs, found: &Found) -> Result<Replayed> {
             .filter(|before| before.segment == log)
             .map(|b| b.end)
             .next();
-        survey_segment(fs, found, &flushed, log, limit, &mut out)?;
+        survey_segment(segments, found, &flushed, log, limit, &mut out)?;
     }
     Ok(out)
 }
@@ -170,13 +250,12 @@ fn follows(before: Option<Predecessor>, out: &Replayed, logs: &[FileId]) -> bool
 /// A segment behind a break may be passed over only when nothing in it was acknowledged as synced:
 /// every earlier segment is synced before that, so the break is damage (P1, P8).
 fn refuse_synced(
-    fs: &Fs,
-    versions: &VersionSet,
+    segments: Segments<'_>,
     log: FileId,
     before: Predecessor,
     out: &Replayed,
 ) -> Result<()> {
-    let mut reader = open_reader(fs, versions, log, None)?;
+    let mut reader = segments.open(log, None)?;
     while reader.next()?.is_some() {}
     if reader.synced() == 0 {
         return Ok(());
@@ -184,7 +263,7 @@ fn refuse_synced(
     let read = out.before.filter(|read| read.segment == before.segment);
     let end = read.map_or(0, |read| read.end);
     Err(Error::corruption("damaged log record")
-        .at(path_of(fs, before.segment))
+        .at(segments.path_of(before.segment))
         .offset_at(end)
         .expected(
             format!("valid records up to {}, as segment {log} says", before.end),
@@ -224,40 +303,21 @@ fn check_names(fs: &Fs, found: &Found, logs: &[FileId], headless: &HashSet<FileI
     Ok(())
 }
 
-fn path_of(fs: &Fs, log: FileId) -> PathBuf {
-    fs.path(FileName::Log(log))
-}
-
-fn open_reader(fs: &Fs, versions: &VersionSet, log: FileId, limit: Option<u64>) -> Result<Reader> {
-    let file = fs.open_read(FileName::Log(log)).map_err(|error| {
-        if error.kind() != ErrorKind::NotFound {
-            return error;
-        }
-        Error::corruption("log segment that is missing")
-            .at(path_of(fs, log))
-            .expected("the file, because the manifest lists it", "none")
-            .advice(REPAIR)
-            .caused_by(error)
-    })?;
-    Reader::open(&file, versions.database(), log, limit)
-}
-
 #[expect(
     clippy::arithmetic_side_effects,
     reason = "counts segments, batches and operations that were read, each in bytes of its own"
 )]
 fn survey_segment(
-    fs: &Fs,
+    segments: Segments<'_>,
     found: &Found,
     flushed: &HashMap<KeyspaceId, SeqNo>,
     log: FileId,
     limit: Option<u64>,
     out: &mut Replayed,
 ) -> Result<()> {
-    let versions = found.versions();
-    let ceiling = versions.keyspace_ceiling();
-    let path = path_of(fs, log);
-    let mut reader = open_reader(fs, versions, log, limit)?;
+    let ceiling = found.versions().keyspace_ceiling();
+    let path = segments.path_of(log);
+    let mut reader = segments.open(log, limit)?;
     let mut last = out.before.map_or(SeqNo::ZERO, |before| before.last_seqno);
     let mut records_end = 0;
     while let Some(record) = reader.next()? {
@@ -284,6 +344,10 @@ fn survey_segment(
         };
         last = end;
         out.report.batches += 1;
+        if let Payload::Load(keyspaces) = &payload {
+            let flushed = keyspaces.iter().filter_map(|id| flushed.get(id));
+            out.has_unfinished_load |= flushed.min().is_some_and(|flushed| *flushed < end);
+        }
         let mut seqno = record.first;
         for operation in payload.into_operations() {
             let operation = operation.map_err(place)?;
@@ -323,28 +387,28 @@ fn survey_segment(
     Ok(())
 }
 
-/// Replays what [`survey`] found into the trees' memtables.
+/// Replays what [`survey`] found into the trees' memtables. `make_room` is called between two batches when
+/// one is full, with the segment that is read on.
 pub(super) fn replay(
-    fs: &Fs,
-    versions: &VersionSet,
+    segments: Segments<'_>,
     trees: &Trees,
     hasher: KeyHasher,
     surveyed: &Replayed,
+    make_room: &dyn Fn(FileId) -> Result<()>,
 ) -> Result<()> {
-    let mut segments = surveyed.read.iter();
-    segments.try_for_each(|&(log, end)| replay_segment(fs, versions, trees, hasher, log, end))
+    let mut read = surveyed.read.iter();
+    read.try_for_each(|&(log, end)| replay_segment(segments, trees, hasher, (log, end), make_room))
 }
 
 fn replay_segment(
-    fs: &Fs,
-    versions: &VersionSet,
+    segments: Segments<'_>,
     trees: &Trees,
     hasher: KeyHasher,
-    log: FileId,
-    end: u64,
+    (log, end): (FileId, u64),
+    make_room: &dyn Fn(FileId) -> Result<()>,
 ) -> Result<()> {
-    let path = path_of(fs, log);
-    let mut reader = open_reader(fs, versions, log, Some(end))?;
+    let path = segments.path_of(log);
+    let mut reader = segments.open(log, Some(end))?;
     while let Some(record) = reader.next()? {
         let offset = record.offset;
         let place = |error: Error| error.at(&path).offset_at(offset);
@@ -366,7 +430,7 @@ fn replay_segment(
         }
         // Between batches only, as live writes do (I7).
         if full {
-            flush_all(versions, trees, log)?;
+            make_room(log)?;
         }
     }
     Ok(())
@@ -374,7 +438,7 @@ fn replay_segment(
 
 /// Writes all memtables to tables, on this thread: nothing else runs during a recovery. One edit
 /// puts them in place; `log` is read on.
-fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId) -> Result<()> {
+pub(super) fn flush_all(versions: &VersionSet, trees: &Trees, log: FileId) -> Result<()> {
     let stop = AtomicBool::new(false);
     let work = Work {
         // Nobody has a snapshot yet: only the newest version of a key can be asked for.

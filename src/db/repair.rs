@@ -23,6 +23,7 @@ mod tables;
 pub use report::{Loss, LossKind, RepairReport};
 
 use super::open::missing;
+use super::recover::Segments;
 use super::reserve::Reserve;
 use super::{Db, catalog, recover, sweep};
 use crate::base::error::{ErrorKind, Result, readable};
@@ -113,7 +114,8 @@ impl Options {
         });
         match find_whole(&fs, &context) {
             Ok(Some((found, by_current))) => {
-                let is_surveyed = readable(recover::survey(&fs, &found))?.is_some();
+                let segments = Segments::of(&fs, found.versions());
+                let is_surveyed = readable(recover::survey(segments, &found))?.is_some();
                 if !is_surveyed {
                     let (read, manifest) = Remains::read(&fs)?;
                     if read.misses_tables_of(&found) {

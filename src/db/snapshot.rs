@@ -5,9 +5,9 @@ use super::keyspace::{Keyspace, prefix_bounds};
 use crate::base::error::Result;
 use crate::base::key_range::KeyRange;
 use crate::base::slice::Slice;
-use crate::base::sync::Arc;
+use crate::base::sync::{Arc, Guard};
 use crate::base::types::SeqNo;
-use crate::read::{self, Iter, RangeCursor, SnapshotGuard};
+use crate::read::{self, At, Iter, RangeCursor, SnapshotGuard, View};
 use crate::tree::Tree;
 use std::fmt;
 use std::ops::Bound;
@@ -47,19 +47,16 @@ impl Snapshot {
 
     /// The same instant of another keyspace. One made after the snapshot is empty in it.
     pub fn keyspace(&self, keyspace: &Keyspace) -> SnapshotKeyspace {
-        SnapshotKeyspace {
-            lease: Arc::clone(&self.lease),
-            at: Arc::clone(&self.at),
-            tree: Arc::clone(&keyspace.tree),
-        }
+        self.over(&keyspace.tree)
     }
 
     fn default_keyspace(&self) -> SnapshotKeyspace {
-        SnapshotKeyspace {
-            lease: Arc::clone(&self.lease),
-            at: Arc::clone(&self.at),
-            tree: Arc::clone(&self.default),
-        }
+        self.over(&self.default)
+    }
+
+    fn over(&self, tree: &Arc<Tree>) -> SnapshotKeyspace {
+        let lease = Some(Arc::clone(&self.lease));
+        SnapshotKeyspace::new(lease, Arc::clone(&self.at), Arc::clone(tree))
     }
 
     /// The value that `key` of the default keyspace had; see [`Keyspace::get`].
@@ -99,10 +96,11 @@ impl Snapshot {
     }
 }
 
-/// One keyspace as a [`Snapshot`] sees it.
+/// One keyspace as a [`Snapshot`] or a [`DbReader`](crate::DbReader) sees it.
 #[derive(Clone)]
 pub struct SnapshotKeyspace {
-    lease: Arc<Lease>,
+    /// Keeps the database open; a reader's has none.
+    _lease: Option<Arc<Lease>>,
     at: Arc<SnapshotGuard>,
     tree: Arc<Tree>,
 }
@@ -119,9 +117,30 @@ impl fmt::Debug for SnapshotKeyspace {
 }
 
 impl SnapshotKeyspace {
-    fn check(&self) -> Result<()> {
-        self.lease.core.health.check_open()?;
-        self.tree.check_open()
+    pub(super) fn new(lease: Option<Arc<Lease>>, at: Arc<SnapshotGuard>, tree: Arc<Tree>) -> Self {
+        SnapshotKeyspace {
+            _lease: lease,
+            at,
+            tree,
+        }
+    }
+
+    /// The view, unless database or keyspace are gone.
+    fn view(&self) -> Result<Guard<Arc<View>>> {
+        let view = self.tree.view();
+        view.check_open()?;
+        self.tree.check_open()?;
+        Ok(view)
+    }
+
+    /// The keyspace's name.
+    pub fn name(&self) -> &str {
+        self.tree.name()
+    }
+
+    /// The number of the newest write that it sees.
+    pub fn seqno(&self) -> SeqNo {
+        self.at.seqno()
     }
 
     /// The value that `key` had; see [`Keyspace::get`].
@@ -129,9 +148,7 @@ impl SnapshotKeyspace {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        self.check()?;
-        let view = self.tree.view();
-        Ok(read::get(&view, key.as_ref(), self.at.at())?.to_slice())
+        Ok(read::get(&*self.view()?, key.as_ref(), self.at.at())?.to_slice())
     }
 
     /// Calls `read` with the value in place; see [`Keyspace::get_with`].
@@ -143,10 +160,20 @@ impl SnapshotKeyspace {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(Option<&[u8]>) -> T,
     ) -> Result<T> {
-        self.check()?;
-        let view = self.tree.view();
+        let view = self.view()?;
         let found = read::get(&view, key.as_ref(), self.at.at())?;
         Ok(read(found.bytes()))
+    }
+
+    /// The values that many keys had, in the order asked; see [`Keyspace::get_many`].
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`], for any of the keys.
+    pub fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Slice>>> {
+        get_many(&*self.view()?, keys, self.at.at())
     }
 
     /// True when `key` had a value.
@@ -173,8 +200,8 @@ impl SnapshotKeyspace {
     }
 
     fn iterate(&self, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Iter {
-        match self.check() {
-            Ok(()) => Iter::new(
+        match self.view() {
+            Ok(_) => Iter::new(
                 self.tree.view_owned(),
                 SnapshotGuard::clone(&self.at),
                 bounds,
@@ -185,13 +212,29 @@ impl SnapshotKeyspace {
 
     /// A cursor over all entries; see [`Keyspace::cursor`].
     pub fn cursor(&self) -> RangeCursor {
-        let guard = SnapshotGuard::clone(&self.at);
-        RangeCursor::new(
-            self.tree.view_owned(),
-            guard,
-            (Bound::Unbounded, Bound::Unbounded),
-        )
+        self.cursor_over(..)
     }
+
+    /// As [`SnapshotKeyspace::cursor`], kept inside `range`.
+    pub fn cursor_over(&self, range: impl KeyRange) -> RangeCursor {
+        let guard = SnapshotGuard::clone(&self.at);
+        RangeCursor::new(self.tree.view_owned(), guard, bounds_of(&range))
+    }
+}
+
+/// The values of `keys` in the order asked, at one instant.
+pub(super) fn get_many<K: AsRef<[u8]>>(
+    view: &View,
+    keys: impl IntoIterator<Item = K>,
+    at: At,
+) -> Result<Vec<Option<Slice>>> {
+    let keys: Vec<K> = keys.into_iter().collect();
+    let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+    let mut values = vec![None; keys.len()];
+    read::get_many(view, &keys, at, &mut |i, found| {
+        values[i] = found.to_slice()
+    })?;
+    Ok(values)
 }
 
 /// The bounds of a range as owned bytes.

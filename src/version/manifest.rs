@@ -245,7 +245,10 @@ pub(super) fn read(
             .advice(REPAIR),
         _ => error,
     })?;
-    let mut reader = Reader::open(&file, current.database, current.manifest, None)?;
+    // Not mapped: somebody may be writing to it.
+    let bytes = file.read_region(file.len()?)?;
+    let (path, id) = (file.path(), current.manifest);
+    let mut reader = Reader::over(bytes, path, current.database, id, None)?;
     let mut snapshot = true;
     while let Some(stored) = reader.next()? {
         let offset = stored.offset;

@@ -40,7 +40,7 @@ pub use edit::{AddedTable, KeyspaceEdit, VersionEdit, recode};
 pub use file_meta::{FileMeta, TableEntry};
 pub use ledger::{KeyspaceState, NAME_BYTES_MAX, check_name};
 pub use manifest::recode_current;
-pub use recover::Found;
+pub use recover::{Found, TableEntries};
 pub use run::SortedRun;
 pub use salvage::{Rebuild, Remains, find_whole};
 pub use set::{FILES_AHEAD, ROLLOVER_BYTES_MIN, ROLLOVER_RATIO, SEQNOS_AHEAD, VersionSet};

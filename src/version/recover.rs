@@ -20,7 +20,7 @@
 use super::edit::{Ceilings, Identity, Record};
 use super::file_meta::{FileMeta, Shelf, TableEntry};
 use super::ledger::{KeyspaceState, Ledger, Limits};
-use super::manifest::{self, Current, ManifestEnd};
+use super::manifest::{self, Current};
 use super::set::{Numbers, ROLLOVER_BYTES_MIN, State, VersionSet, Writing};
 use super::snapshot::joined;
 use super::version::Version;
@@ -67,14 +67,9 @@ impl VersionSet {
     /// `Unsupported` for a newer format; what the file system says. The directory is as it was, or
     /// holds a half-made manifest that the next open removes.
     pub fn recover(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<VersionSet>> {
-        if !fs.root_exists()? {
-            return Ok(None);
-        }
-        let survey = Survey::of(fs)?;
-        match Read::from_disk(fs, &survey)? {
-            Some((read, _, _)) => read.open(fs, context, &survey).map(Some),
-            None => Ok(None),
-        }
+        let current = Read::current_of(fs)?;
+        let found = current.map(|it| Found::read(fs, context, it, TableEntries::default()));
+        found.map(|found| found?.begin()).transpose()
     }
 
     /// The first half of `recover`: reads and checks, and writes nothing. What else must be read
@@ -83,35 +78,26 @@ impl VersionSet {
     /// # Errors
     /// As [`Self::recover`].
     pub fn find(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<Found>> {
-        if !fs.root_exists()? {
-            return Ok(None);
-        }
-        let survey = Survey::of(fs)?;
-        match Read::current(fs, &survey)? {
-            Some(current) => Found::of(fs, context, current).map(Some),
-            None => Ok(None),
-        }
+        Self::find_again(fs, context, TableEntries::default())
     }
 
-    /// The read-only half of `recover`: writes nothing.
+    /// As [`Self::find`], with those of these tables that are still the same: they stay open.
     ///
     /// # Errors
     /// As [`Self::recover`].
-    pub fn read_only(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<VersionSet>> {
-        if !fs.root_exists()? {
-            return Ok(None);
-        }
-        let survey = Survey::of(fs)?;
-        let Some((read, current, end)) = Read::from_disk(fs, &survey)? else {
-            return Ok(None);
-        };
-        let mut set = read.into_set(fs, context, &survey)?;
-        set.read_only = true;
-        set.manifest_id = AtomicU64::new(current.manifest.0);
-        set.manifest_bytes = AtomicU64::new(end.file);
-        Ok(Some(set))
+    pub fn find_again(
+        fs: &Fs,
+        context: &Arc<TableContext>,
+        known: TableEntries,
+    ) -> Result<Option<Found>> {
+        let current = Read::current_of(fs)?;
+        let found = current.map(|current| Found::of(fs, context, current, known));
+        found.transpose()
     }
 }
+
+/// Tables by their number.
+pub type TableEntries = HashMap<FileId, Arc<TableEntry>>;
 
 /// A database whose manifest was read, and in which nothing has been written yet.
 #[derive(Debug)]
@@ -122,25 +108,45 @@ pub struct Found {
     manifest: PathBuf,
     /// Behind the manifest's last record.
     end: u64,
+    /// Something follows it.
+    is_torn: bool,
 }
 
 impl Found {
-    /// Reads the manifest that `current` names.
-    pub(super) fn of(fs: &Fs, context: &Arc<TableContext>, current: Current) -> Result<Found> {
+    /// Reads the manifest that `current` names, and sees whether the directory agrees.
+    pub(super) fn of(
+        fs: &Fs,
+        context: &Arc<TableContext>,
+        current: Current,
+        known: TableEntries,
+    ) -> Result<Found> {
+        let found = Found::read(fs, context, current, known)?;
+        if found.is_torn {
+            found.check_files()?;
+        }
+        Ok(found)
+    }
+
+    fn read(
+        fs: &Fs,
+        context: &Arc<TableContext>,
+        current: Current,
+        known: TableEntries,
+    ) -> Result<Found> {
         let survey = Survey::of(fs)?;
-        let mut read = Read::default();
+        let mut read = Read {
+            known,
+            ..Read::default()
+        };
         let end = manifest::read(fs, current, |record| read.take(record))?;
-        let found = Found {
+        Ok(Found {
             set: read.into_set(fs, context, &survey)?,
             id: current.manifest,
             manifest: fs.path(FileName::Manifest(current.manifest)),
             end: end.records,
+            is_torn: end.records < end.file,
             survey,
-        };
-        if end.records < end.file {
-            found.check_files()?;
-        }
-        Ok(found)
+        })
     }
 
     /// What the manifest says. Takes no change yet.
@@ -151,6 +157,21 @@ impl Found {
     /// The manifest's number: what was numbered later was made while it was written to.
     pub fn manifest(&self) -> FileId {
         self.id
+    }
+
+    /// True when no edit was made since `before` was read.
+    pub fn is_as(&self, before: &Found) -> bool {
+        (self.id, self.end) == (before.id, before.end)
+    }
+
+    /// The set as it was read, which takes no change.
+    pub fn read_only(self) -> VersionSet {
+        VersionSet {
+            read_only: true,
+            manifest_id: AtomicU64::new(self.id.0),
+            manifest_bytes: AtomicU64::new(self.end),
+            ..self.set
+        }
     }
 
     /// The tables in the directory, by name.
@@ -266,6 +287,8 @@ pub(super) struct Read {
     metas: HashMap<FileId, FileMeta>,
     /// Those that matter to no table any more among them.
     deleted: HashMap<KeyspaceId, DeletedRanges>,
+    /// Tables that were read of before.
+    known: TableEntries,
 }
 
 impl Default for Read {
@@ -283,12 +306,20 @@ impl Default for Read {
             ledger: Ledger::default(),
             metas: HashMap::new(),
             deleted: HashMap::new(),
+            known: HashMap::new(),
         }
     }
 }
 
 impl Read {
     /// What CURRENT says; `None` when there is no database.
+    fn current_of(fs: &Fs) -> Result<Option<Current>> {
+        match fs.root_exists()? {
+            true => Read::current(fs, &Survey::of(fs)?),
+            false => Ok(None),
+        }
+    }
+
     fn current(fs: &Fs, survey: &Survey) -> Result<Option<Current>> {
         match (Current::read(fs)?, survey.data) {
             (Some(current), _) => Ok(Some(current)),
@@ -309,16 +340,6 @@ impl Read {
                 .expected("CURRENT", format!("no CURRENT, but {file}"))
                 .advice(REPAIR)),
         }
-    }
-
-    /// Reads what CURRENT names; with it, CURRENT itself and where the manifest ends.
-    fn from_disk(fs: &Fs, survey: &Survey) -> Result<Option<(Read, Current, ManifestEnd)>> {
-        let Some(current) = Read::current(fs, survey)? else {
-            return Ok(None);
-        };
-        let mut read = Read::default();
-        let end = manifest::read(fs, current, |record| read.take(record))?;
-        Ok(Some((read, current, end)))
     }
 
     pub(super) fn take(&mut self, record: Record) -> Result<()> {
@@ -427,7 +448,12 @@ impl Read {
             let deleted = self.deleted.remove(id).unwrap_or_default().joined();
             let tables = account.tables.iter().filter_map(|(file, (level, order))| {
                 let meta = self.metas.remove(file)?;
-                Some((*level, *order, TableEntry::on_shelf(meta, false, shelf)))
+                let known = self
+                    .known
+                    .remove(file)
+                    .filter(|table| *table.meta() == meta);
+                let table = known.unwrap_or_else(|| TableEntry::on_shelf(meta, false, shelf));
+                Some((*level, *order, table))
             });
             let keyspace = KeyspaceState {
                 version: Arc::new(Version::of(tables)?.with_deleted(Arc::new(deleted))),

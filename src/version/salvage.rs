@@ -13,7 +13,7 @@
 
 use super::edit::{Ceilings, Identity, KeyspaceEdit, Record, VersionEdit};
 use super::manifest::Current;
-use super::recover::{Found, Read, Survey, begin};
+use super::recover::{Found, Read, Survey, TableEntries, begin};
 use super::set::{FILES_AHEAD, VersionSet};
 use super::snapshot::snapshot;
 use crate::base::error::{Error, ErrorKind, Result, readable};
@@ -72,7 +72,7 @@ pub fn find_whole(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<(Found,
         let database = stated.database;
         let current = Current { manifest, database };
         if stated.segment == manifest
-            && let Some(found) = readable(Found::of(fs, context, current))?
+            && let Some(found) = readable(Found::of(fs, context, current, TableEntries::default()))?
         {
             return Ok(Some((found, false)));
         }

@@ -19,6 +19,7 @@ use super::edit::{Ceilings, Identity, Record, VersionEdit};
 use super::file_meta::{Shelf, TableEntry};
 use super::ledger::{KeyspaceState, Ledger, Limits};
 use super::manifest::{self, Current, Manifest, SwitchError};
+use super::recover::TableEntries;
 use super::snapshot::{joined, ridden, snapshot};
 use super::version::Version;
 use crate::base::error::{Error, ErrorKind, Result};
@@ -506,6 +507,15 @@ impl VersionSet {
             .values()
             .map(|k| KeyspaceState::clone(k))
             .collect()
+    }
+
+    /// Every table of every keyspace.
+    pub fn tables(&self) -> TableEntries {
+        let state = self.state.load();
+        let versions = state.keyspaces.values().map(|keyspace| &keyspace.version);
+        let tables = versions.flat_map(|version| version.tables());
+        let by_number = tables.map(|(_, _, table)| (table.meta().file, Arc::clone(table)));
+        by_number.collect()
     }
 
     /// Registered log segments, ascending.

@@ -25,6 +25,7 @@ use crate::base::types::{FileId, SeqNo};
 use crate::fs::{File, Region};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest payload of one record: the largest batch, and what may stand around it.
 pub const RECORD_BYTES_MAX: usize = (1 << 30) + (1 << 20);
@@ -62,7 +63,7 @@ pub enum Tail {
 /// Reads one segment in order. Damage below the synced watermark is an error, never an end.
 #[derive(Debug)]
 pub struct Reader {
-    region: Region,
+    region: Arc<Region>,
     path: PathBuf,
     segment: FileId,
     /// Bytes of the region that count: all, or those before the limit.
@@ -108,12 +109,13 @@ impl Reader {
     /// # Errors
     /// As [`Reader::open`].
     pub fn over(
-        region: Region,
+        region: impl Into<Arc<Region>>,
         path: &Path,
         database: u64,
         segment: FileId,
         limit: Option<u64>,
     ) -> Result<Reader> {
+        let region = region.into();
         let counted = limit.map_or(region.len() as u64, |limit| limit.min(region.len() as u64));
         let mut reader = Reader {
             len: counted as usize,

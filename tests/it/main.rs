@@ -21,6 +21,7 @@ mod model;
 mod modes;
 mod pauses;
 mod ranges;
+mod reader;
 mod recovery;
 #[cfg(feature = "lz4")]
 mod released;

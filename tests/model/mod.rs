@@ -6,6 +6,7 @@
 //! operator  what merges mean
 //! oracle    what must be there: a map of versions, and the changes that no sync has covered
 //! world     an engine beside an oracle; applies a list and compares every answer
+//! beside    a reader that has the database open too
 //! follow    a copy that the feed of changes keeps up to date
 //! shrink    the shortest list that still fails
 //! ```
@@ -15,6 +16,7 @@
 //! Nothing in here is random but what a seed says: with no background threads, a list and a
 //! setting run the same way each time.
 
+mod beside;
 mod conditional;
 mod follow;
 mod keys;

@@ -171,6 +171,8 @@ kinds! {
     Load 8,
     /// What the feed of changes tells, applied to a copy.
     Follow 12,
+    /// What a reader beside sees, opened or refreshed.
+    ReadBeside 8,
 }
 
 /// One operation.

@@ -114,6 +114,7 @@ impl World {
         self.let_go();
         self.db = None;
         if let Some(after) = after {
+            self.reader = None;
             self.place = Place::Simulated(after);
         }
         (self.syncs_fail, self.is_doomed) = (false, false);
@@ -198,6 +199,7 @@ impl World {
             if self.is_doomed {
                 image.crash_at(random.below(30) as u64);
             }
+            self.reader = None;
             self.place = Place::Simulated(image);
             match self.open().and_then(|()| self.found()) {
                 Ok(found) if !self.is_crashed() => {

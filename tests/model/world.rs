@@ -13,7 +13,7 @@ use super::scans::{LongCursor, LongIter};
 use super::settings::Settings;
 use alluvium::fs::Fs;
 use alluvium::fs::sim::SimFs;
-use alluvium::{Db, ErrorKind, Keyspace, Result, SeqNo, Slice, Snapshot};
+use alluvium::{Db, DbReader, ErrorKind, Keyspace, Result, SeqNo, Slice, Snapshot};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ pub(crate) struct World {
     pub(super) cursors: Vec<LongCursor>,
     pub(super) slices: Vec<(Slice, Value)>,
     pub(super) copy: Option<Copy>,
+    pub(super) reader: Option<DbReader>,
     /// The feed may have to say that it cannot go on: it keeps little, or a crash or a fault has taken
     /// some of the log, since the copy was made.
     pub(super) log_may_be_lost: bool,
@@ -87,6 +88,7 @@ impl World {
             cursors: Vec::new(),
             slices: Vec::new(),
             copy: None,
+            reader: None,
             log_may_be_lost: false,
             in_flight: None,
             newest: SeqNo::ZERO,
@@ -254,6 +256,7 @@ impl World {
             Flush | Compact | CompactRange | Sync | Verify | Stats | Explain => self.upkeep(op),
             Load => self.load(op),
             Follow => self.follow(op),
+            ReadBeside => self.read_beside(op),
             KeyspaceOpen | KeyspaceChange | KeyspaceDrop | KeyspaceList | KeyspaceRefused => {
                 self.keyspace(op)
             }

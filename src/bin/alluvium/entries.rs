@@ -1,7 +1,7 @@
 //! get, put, delete, scan.
 
 use crate::text::Form;
-use crate::{Context, Error, say};
+use crate::{Context, Error, Reading, say};
 use alluvium::{Durability, WriteOptions};
 use clap::Args;
 use serde_json::json;
@@ -18,12 +18,12 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    pub(crate) fn run(&self, context: &Context) -> Result<(), Error> {
+    pub(crate) fn run(&self, reading: &Reading) -> Result<(), Error> {
         let key = self.form.parse(&self.key)?;
-        let Some(value) = context.keyspace(false)?.get(&key)? else {
+        let Some(value) = reading.keyspace()?.get(&key)? else {
             return Err(format!("{} is not there", self.key).into());
         };
-        if context.json {
+        if reading.json {
             let (key, value) = (self.form.json(&key), self.form.json(&value));
             say(json!({ "key": key, "value": value }))?;
         } else {
@@ -108,9 +108,9 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn run(&self, context: &Context) -> Result<(), Error> {
+    pub(crate) fn run(&self, reading: &Reading) -> Result<(), Error> {
         let parse = |key: &Option<String>| key.as_deref().map(|k| self.form.parse(k)).transpose();
-        let keyspace = context.keyspace(false)?;
+        let keyspace = reading.keyspace()?;
         let entries = match parse(&self.prefix)? {
             Some(prefix) => keyspace.prefix(prefix),
             None => {
@@ -124,7 +124,7 @@ impl Scan {
         let mut print = |entry: alluvium::Result<_>| -> Result<(), Error> {
             let (key, value): (alluvium::Slice, alluvium::Slice) = entry?;
             let form = self.form;
-            if context.json {
+            if reading.json {
                 let line = json!({ "key": form.json(&key), "value": form.json(&value) });
                 writeln!(out, "{line}")?;
             } else {

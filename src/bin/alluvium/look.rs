@@ -1,7 +1,7 @@
 //! stats, levels, keyspaces: figures and pictures of what is there.
 
 use crate::text::Form;
-use crate::{Context, Error, say};
+use crate::{Context, Error, Reading, say};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -87,9 +87,9 @@ pub(crate) fn stats(context: &Context) -> Result<(), Error> {
     say(all)
 }
 
-pub(crate) fn keyspaces(context: &Context) -> Result<(), Error> {
-    let names = context.db.keyspaces();
-    if context.json {
+pub(crate) fn keyspaces(reading: &Reading) -> Result<(), Error> {
+    let names = reading.reader.keyspaces();
+    if reading.json {
         say(json!(names))?;
     } else {
         names.iter().try_for_each(say)?;

@@ -4,7 +4,8 @@
 //! status is 0 only when the command did what it says; 1 otherwise (also `get` of a key that is
 //! not there, and `verify` that found a problem); 2 for arguments that make no sense.
 //!
-//! `load` reads what `dump` and `scan` print; `backup` and `restore` work without a database open.
+//! `load` reads what `dump` and `scan` print; `backup` and `restore` work without a database open. What
+//! only reads entries works beside a process that has the database open, and changes nothing on the disk.
 
 mod bench;
 mod copies;
@@ -15,7 +16,7 @@ mod stream;
 mod text;
 mod upkeep;
 
-use alluvium::{Db, Keyspace, KeyspaceOptions, Options};
+use alluvium::{Db, DbReader, Keyspace, KeyspaceOptions, Options, SnapshotKeyspace};
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
 use std::io::Write;
@@ -99,7 +100,44 @@ impl Command {
     }
 }
 
-/// What every command gets beside its own arguments.
+/// What commands get that only read entries.
+struct Reading {
+    reader: DbReader,
+    keyspace: Option<String>,
+    json: bool,
+}
+
+impl Reading {
+    fn open(cli: &Cli) -> Result<Reading, Error> {
+        Ok(Reading {
+            reader: Db::open_read_only(&cli.db)?,
+            keyspace: cli.keyspace.clone(),
+            json: cli.json,
+        })
+    }
+
+    /// The keyspace that was named, or the default one.
+    fn keyspace(&self) -> Result<SnapshotKeyspace, Error> {
+        match &self.keyspace {
+            None => Ok(SnapshotKeyspace::clone(&self.reader)),
+            Some(name) => Ok(self.reader.keyspace(name)?),
+        }
+    }
+
+    /// The keyspace that was named, or all of them.
+    fn keyspaces(&self) -> Result<Vec<SnapshotKeyspace>, Error> {
+        match &self.keyspace {
+            Some(_) => Ok(vec![self.keyspace()?]),
+            None => {
+                let names = self.reader.keyspaces().into_iter();
+                let keyspaces = names.map(|name| self.reader.keyspace(name));
+                Ok(keyspaces.collect::<alluvium::Result<_>>()?)
+            }
+        }
+    }
+}
+
+/// What the other commands get beside their own arguments.
 struct Context {
     db: Db,
     keyspace: Option<String>,
@@ -172,6 +210,10 @@ fn run(cli: Cli) -> Result<(), Error> {
         Command::Backup { action } if !action.needs_database() => {
             return action.run_alone(cli.json);
         }
+        Command::Get(get) => return get.run(&Reading::open(&cli)?),
+        Command::Scan(scan) => return scan.run(&Reading::open(&cli)?),
+        Command::Dump => return stream::dump(&Reading::open(&cli)?),
+        Command::Keyspaces => return look::keyspaces(&Reading::open(&cli)?),
         _ => {}
     }
     let create = cli.command.creates();
@@ -181,23 +223,20 @@ fn run(cli: Cli) -> Result<(), Error> {
         json: cli.json,
     };
     let answer = match &cli.command {
-        Command::Get(get) => get.run(&context),
         Command::Put(put) => put.run(&context),
         Command::Delete(delete) => delete.run(&context),
-        Command::Scan(scan) => scan.run(&context),
         Command::Load(load) => load.run(&context),
-        Command::Dump => stream::dump(&context),
         Command::Compact(compact) => compact.run(&context),
         Command::Flush => upkeep::flush(&context),
         Command::Stats => look::stats(&context),
         Command::Levels(levels) => levels.run(&context),
         Command::Explain { what } => what.run(&context),
         Command::Verify => upkeep::verify(&context),
-        Command::Keyspaces => look::keyspaces(&context),
         Command::Checkpoint(checkpoint) => checkpoint.run(&context),
         Command::Backup { action } => action.run(&context),
         // They ended above.
         Command::Repair | Command::Restore(_) | Command::Bench(_) => Ok(()),
+        Command::Get(_) | Command::Scan(_) | Command::Dump | Command::Keyspaces => Ok(()),
     };
     // The command's own failure is the one to show.
     let closed = context.db.close();

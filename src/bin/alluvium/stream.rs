@@ -11,7 +11,7 @@
 
 use crate::text::Form;
 use crate::upkeep::Spinner;
-use crate::{Context, Error, say};
+use crate::{Context, Error, Reading, say};
 use alluvium::{Keyspace, KeyspaceOptions, WriteBatch, WriteOptions};
 use clap::Args;
 use serde_json::{Value, json};
@@ -164,13 +164,12 @@ impl Loader<'_> {
 }
 
 /// Everything of one instant, or of the keyspace that was named.
-pub(crate) fn dump(context: &Context) -> Result<(), Error> {
-    let keyspaces = context.keyspaces()?;
-    let snapshot = context.db.snapshot();
+pub(crate) fn dump(reading: &Reading) -> Result<(), Error> {
     let mut out = BufWriter::new(std::io::stdout().lock());
-    for (name, keyspace) in keyspaces {
+    for keyspace in reading.keyspaces()? {
+        let name = keyspace.name();
         writeln!(out, "{}", json!({ "keyspace": name }))?;
-        for entry in snapshot.keyspace(&keyspace).iter() {
+        for entry in keyspace.iter() {
             let (key, value) = entry?;
             let (key, value) = (Form::Text.json(&key), Form::Text.json(&value));
             let line = json!({ "keyspace": name, "key": key, "value": value });

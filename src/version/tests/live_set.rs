@@ -248,9 +248,8 @@ fn reading_only_writes_nothing_and_refuses_changes() {
     let sim = SimFs::new(1);
     let set = with_main(&sim);
     let (text, calls) = (describe(&set), sim.call_count());
-    let reader = VersionSet::read_only(&fs_on(&sim), &context())
-        .unwrap()
-        .unwrap();
+    let found = VersionSet::find(&fs_on(&sim), &context()).unwrap();
+    let reader = found.unwrap().read_only();
     assert_eq!(
         (describe(&reader), reader.manifest()),
         (text, set.manifest())
@@ -277,7 +276,7 @@ fn a_directory_without_a_number_left_is_read_and_not_written() {
     let error = recover(&sim).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("move it away"), "{error}");
-    assert!(VersionSet::read_only(&fs, &context()).unwrap().is_some());
+    assert!(VersionSet::find(&fs, &context()).unwrap().is_some());
     fs.remove(huge).unwrap();
     assert!(recover(&sim).unwrap().is_some());
 }

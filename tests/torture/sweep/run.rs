@@ -1,5 +1,6 @@
 //! A database under a script and faults, with what must be true of it.
 
+mod beside;
 mod copies;
 mod damage;
 mod follow;

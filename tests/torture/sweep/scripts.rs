@@ -204,10 +204,12 @@ fn synced_writes_and_reads(run: &mut Run<'_>) {
         run.put("default", n + 1, 150);
     }
     run.check_keys();
+    run.read_beside();
     run.close();
     run.open();
     run.check_keys();
     run.put_synced("orders", 3, 30);
+    run.read_beside();
 }
 
 fn checkpoints_and_backups(run: &mut Run<'_>) {

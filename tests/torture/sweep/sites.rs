@@ -48,7 +48,7 @@ const CALLS: [&str; 13] = [
 ];
 
 /// Calls that no simulated machine can make, with the reason.
-const EXEMPT: [(&str, &str); 3] = [
+const EXEMPT: [(&str, &str); 2] = [
     (
         "pub fn destroy(",
         "Db::destroy takes a path of the real disk; tests/it/face.rs runs it there",
@@ -57,7 +57,6 @@ const EXEMPT: [(&str, &str); 3] = [
         "pub fn recover(fs: &Fs",
         "VersionSet::recover is the two halves of an opening at once, for tests and fuzz targets",
     ),
-    ("pub fn read_only(fs: &Fs", "as VersionSet::recover"),
 ];
 
 /// All calls in `src`, without those inside `fs` and in tests.

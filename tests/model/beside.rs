@@ -1,0 +1,50 @@
+//! A reader that has the database open beside the writer: what it sees is what is there.
+
+use super::keys::key;
+use super::op::Op;
+use super::reads::check_value;
+use super::world::{NAMES, World};
+use alluvium::Result;
+
+impl World {
+    /// Opens a reader, or moves the one that there is on.
+    pub(super) fn read_beside(&mut self, op: &Op) -> Result<()> {
+        let reader = match self.reader.take() {
+            Some(mut reader) if !op.seed.is_multiple_of(4) => {
+                reader.refresh()?;
+                reader
+            }
+            _ => {
+                let options = self.settings.options.clone();
+                options.open_read_only_in(self.place.fs())?
+            }
+        };
+        // Then some of what was acknowledged may be in the writer's memory alone.
+        if self.is_crashed() || self.has_fault_struck() {
+            return Ok(());
+        }
+        let mut alive: Vec<&str> = (0..self.spaces.len())
+            .filter(|n| self.oracle.is_alive(*n))
+            .map(|n| NAMES[n])
+            .collect();
+        alive.sort_unstable();
+        assert_eq!(reader.keyspaces(), alive);
+        for n in (0..self.spaces.len()).filter(|n| self.oracle.is_alive(*n)) {
+            let keyspace = reader.keyspace(NAMES[n])?;
+            let mut found = keyspace.iter();
+            for (rank, value) in self.oracle.all(n) {
+                let (there, bytes) = found.next().expect("an entry of the oracle")?;
+                assert_eq!(there, key(rank), "beside, in {}", NAMES[n]);
+                check_value(Some(&bytes), Some(value), rank);
+            }
+            if let Some(more) = found.next() {
+                panic!("beside, in {}: {:?} is no entry", NAMES[n], more?);
+            }
+            let rank = op.a;
+            let value = keyspace.get(key(rank))?;
+            check_value(value.as_deref(), self.oracle.get(n, rank), rank);
+        }
+        self.reader = Some(reader);
+        Ok(())
+    }
+}
