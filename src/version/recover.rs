@@ -31,7 +31,7 @@ use crate::base::sync::{Arc, ArcSwap, Mutex};
 use crate::base::types::{FileId, KeyspaceId, SeqNo, Time};
 use crate::fs::{Clock, FileName, Fs};
 use crate::table::TableContext;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 use std::path::PathBuf;
 
@@ -96,8 +96,8 @@ impl VersionSet {
     }
 }
 
-/// Tables by their number.
-pub type TableEntries = HashMap<FileId, Arc<TableEntry>>;
+/// Tables by their number, in order: who opens all of them meets the same error first each time.
+pub type TableEntries = BTreeMap<FileId, Arc<TableEntry>>;
 
 /// A database whose manifest was read, and in which nothing has been written yet.
 #[derive(Debug)]
@@ -306,7 +306,7 @@ impl Default for Read {
             ledger: Ledger::default(),
             metas: HashMap::new(),
             deleted: HashMap::new(),
-            known: HashMap::new(),
+            known: TableEntries::new(),
         }
     }
 }

@@ -380,6 +380,26 @@ fn a_disk_that_fails_once_costs_nothing_and_one_that_goes_on_an_error() {
     assert_eq!(told(&reader), "a=1 b=2 c=3");
 }
 
+/// Found by the fault sweep: the first of the tables that could not be opened was another one with each
+/// attempt, so that the error was never the same and was taken for the writer's doing.
+#[test]
+fn several_tables_that_cannot_be_opened_are_the_disks_error_and_not_a_conflict() {
+    let sim = SimFs::new(1);
+    let db = open(&sim);
+    for n in 0..24 {
+        let keyspace = db.keyspace(format!("{n}"), KeyspaceOptions::new());
+        keyspace.unwrap().put("k", "v").unwrap();
+    }
+    db.flush().unwrap();
+    assert_eq!(names_ending(&sim, ".tbl").len(), 24);
+    let failing = FaultRule::new(Fault::Eio).kinds(&[CallKind::Open]);
+    sim.fail(failing.class(FileClass::Table).sticky());
+    for _ in 0..20 {
+        let error = try_read(&sim).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(u8, u8),
