@@ -67,9 +67,8 @@ impl VersionSet {
     /// `Unsupported` for a newer format; what the file system says. The directory is as it was, or
     /// holds a half-made manifest that the next open removes.
     pub fn recover(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<VersionSet>> {
-        let current = Read::current_of(fs)?;
-        let found = current.map(|it| Found::read(fs, context, it, TableEntries::default()));
-        found.map(|found| found?.begin()).transpose()
+        let found = Self::find(fs, context)?;
+        found.map(Found::begin).transpose()
     }
 
     /// The first half of `recover`: reads and checks, and writes nothing. What else must be read
@@ -90,9 +89,14 @@ impl VersionSet {
         context: &Arc<TableContext>,
         known: TableEntries,
     ) -> Result<Option<Found>> {
-        let current = Read::current_of(fs)?;
-        let found = current.map(|current| Found::of(fs, context, current, known));
-        found.transpose()
+        if !fs.root_exists()? {
+            return Ok(None);
+        }
+        let survey = Survey::of(fs)?;
+        match Read::current(fs, &survey)? {
+            Some(current) => Found::of(fs, context, survey, current, known).map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -108,45 +112,33 @@ pub struct Found {
     manifest: PathBuf,
     /// Behind the manifest's last record.
     end: u64,
-    /// Something follows it.
-    is_torn: bool,
 }
 
 impl Found {
-    /// Reads the manifest that `current` names, and sees whether the directory agrees.
+    /// Reads the manifest that `current` names, in the directory that was surveyed.
     pub(super) fn of(
         fs: &Fs,
         context: &Arc<TableContext>,
+        survey: Survey,
         current: Current,
         known: TableEntries,
     ) -> Result<Found> {
-        let found = Found::read(fs, context, current, known)?;
-        if found.is_torn {
-            found.check_files()?;
-        }
-        Ok(found)
-    }
-
-    fn read(
-        fs: &Fs,
-        context: &Arc<TableContext>,
-        current: Current,
-        known: TableEntries,
-    ) -> Result<Found> {
-        let survey = Survey::of(fs)?;
         let mut read = Read {
             known,
             ..Read::default()
         };
         let end = manifest::read(fs, current, |record| read.take(record))?;
-        Ok(Found {
+        let found = Found {
             set: read.into_set(fs, context, &survey)?,
             id: current.manifest,
             manifest: fs.path(FileName::Manifest(current.manifest)),
             end: end.records,
-            is_torn: end.records < end.file,
             survey,
-        })
+        };
+        if end.records < end.file {
+            found.check_files()?;
+        }
+        Ok(found)
     }
 
     /// What the manifest says. Takes no change yet.
@@ -313,13 +305,6 @@ impl Default for Read {
 
 impl Read {
     /// What CURRENT says; `None` when there is no database.
-    fn current_of(fs: &Fs) -> Result<Option<Current>> {
-        match fs.root_exists()? {
-            true => Read::current(fs, &Survey::of(fs)?),
-            false => Ok(None),
-        }
-    }
-
     fn current(fs: &Fs, survey: &Survey) -> Result<Option<Current>> {
         match (Current::read(fs)?, survey.data) {
             (Some(current), _) => Ok(Some(current)),
@@ -448,10 +433,8 @@ impl Read {
             let deleted = self.deleted.remove(id).unwrap_or_default().joined();
             let tables = account.tables.iter().filter_map(|(file, (level, order))| {
                 let meta = self.metas.remove(file)?;
-                let known = self
-                    .known
-                    .remove(file)
-                    .filter(|table| *table.meta() == meta);
+                let known = self.known.remove(file);
+                let known = known.filter(|table| *table.meta() == meta);
                 let table = known.unwrap_or_else(|| TableEntry::on_shelf(meta, false, shelf));
                 Some((*level, *order, table))
             });

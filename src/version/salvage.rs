@@ -71,10 +71,12 @@ pub fn find_whole(fs: &Fs, context: &Arc<TableContext>) -> Result<Option<(Found,
         };
         let database = stated.database;
         let current = Current { manifest, database };
-        if stated.segment == manifest
-            && let Some(found) = readable(Found::of(fs, context, current, TableEntries::default()))?
-        {
-            return Ok(Some((found, false)));
+        if stated.segment == manifest {
+            let (survey, known) = (Survey::of(fs)?, TableEntries::default());
+            let found = Found::of(fs, context, survey, current, known);
+            if let Some(found) = readable(found)? {
+                return Ok(Some((found, false)));
+            }
         }
     }
     first.map(|_| None)

@@ -127,10 +127,15 @@ pub(super) fn step(
     };
     // After a failed first step it is done again instead.
     let done = match set.keyspace(MAIN).map_or(0, |_| n) {
-        0 => install(VersionEdit {
-            logs_added: vec![set.allocate_file()?],
-            ..creation(MAIN, "default")
-        }),
+        0 => {
+            let log = set.allocate_file()?;
+            fs.create_new(FileName::Log(log))?;
+            fs.sync_dir()?;
+            install(VersionEdit {
+                logs_added: vec![log],
+                ..creation(MAIN, "default")
+            })
+        }
         4 => install(creation(second, "second")),
         7 => set.raise_seqno_ceiling(set.seqno_ceiling().plus(1)),
         9 => install(edit_of(KeyspaceEdit {
