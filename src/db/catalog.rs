@@ -10,7 +10,7 @@
 )]
 
 use crate::base::coding::{Decoder, put_bytes, put_varint};
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::{CompactionStyle, Compression, FIFO_BYTES, KeyspaceOptions};
 use crate::base::sync::Arc;
 use crate::base::types::{KeyspaceId, millis};
@@ -34,6 +34,16 @@ impl Trees {
         self.by_name
             .insert(tree.name().to_owned(), Arc::clone(&tree));
         self.by_id.insert(tree.id(), tree);
+    }
+
+    /// The keyspace of that name; `NotFound` when there is none.
+    pub(crate) fn named(&self, name: &str) -> Result<Arc<Tree>> {
+        self.by_name.get(name).cloned().ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("there is no keyspace '{name}'"),
+            )
+        })
     }
 
     /// The names, sorted.

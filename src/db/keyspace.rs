@@ -505,18 +505,7 @@ impl Core {
             return Err(Error::invalid("the default keyspace cannot be dropped"));
         }
         let _admin = self.admin.lock();
-        let tree = self
-            .trees
-            .load()
-            .by_name
-            .get(name)
-            .cloned()
-            .ok_or_else(|| {
-                Error::new(
-                    crate::base::error::ErrorKind::NotFound,
-                    format!("there is no keyspace '{name}'"),
-                )
-            })?;
+        let tree = self.trees.load().named(name)?;
         self.install(VersionEdit {
             keyspaces: vec![KeyspaceEdit {
                 id: tree.id(),

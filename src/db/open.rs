@@ -97,11 +97,7 @@ impl Options {
     /// Opens the directory, whose lock the caller holds.
     fn open_locked(self, fs: &Fs, on_reserve: bool) -> Result<Db> {
         let fs = fs.clone();
-        let table_context = Arc::new(TableContext {
-            read_mode: self.read_mode,
-            verify: self.verify,
-            cache: BlockCache::new(self.memory_bytes / 2),
-        });
+        let table_context = table_context(&self);
         let (versions, replayed) = match VersionSet::find(&fs, &table_context)? {
             Some(_) if self.error_if_exists => {
                 return Err(Error::invalid("the directory holds a database already")
@@ -111,7 +107,7 @@ impl Options {
             Some(found) => {
                 // What may refuse the database comes before anything is written (P11).
                 resolve_options(found.versions(), &self)?;
-                let segments = Segments::of(&fs, found.versions());
+                let segments = Segments::of(&fs, found.versions().database());
                 let surveyed = recover::survey(segments, &found)?;
                 (found.begin()?, surveyed)
             }
@@ -122,19 +118,11 @@ impl Options {
             }
         };
         let versions = Arc::new(versions);
-        let hasher = KeyHasher::new(versions.hash_seed());
-        let tree_context = Arc::new(TreeContext {
-            fs: fs.clone(),
-            versions: Arc::clone(&versions),
-            pool: Pool::new(pool_bytes(&self, 0)),
-            hasher,
-            closed: Arc::default(),
-            merge_operators: self.merge_operators.clone(),
-            clock: Arc::clone(versions.clock()),
-            compaction_filters: self.compaction_filters.clone(),
-        });
+        let pool = Pool::new(pool_bytes(&self, 0));
+        let tree_context = tree_context(&fs, &versions, pool, &self);
+        let hasher = tree_context.hasher;
         let trees = open_trees(&tree_context, &self)?;
-        let segments = Segments::of(&fs, &versions);
+        let segments = Segments::of(&fs, versions.database());
         recover::replay(segments, &trees, hasher, &replayed, &|log| {
             recover::flush_all(&versions, &trees, log)
         })?;
@@ -216,6 +204,34 @@ fn start(core: Arc<Core>) -> Result<Db> {
         core.run_pending();
     }
     Ok(Db::new(Keyspace::new(lease, default)))
+}
+
+/// How tables are read, as the options say.
+pub(super) fn table_context(options: &Options) -> Arc<TableContext> {
+    Arc::new(TableContext {
+        read_mode: options.read_mode,
+        verify: options.verify,
+        cache: BlockCache::new(options.memory_bytes / 2),
+    })
+}
+
+/// What the trees of this set share.
+pub(super) fn tree_context(
+    fs: &Fs,
+    versions: &Arc<VersionSet>,
+    pool: Pool,
+    options: &Options,
+) -> Arc<TreeContext> {
+    Arc::new(TreeContext {
+        fs: fs.clone(),
+        versions: Arc::clone(versions),
+        pool,
+        hasher: KeyHasher::new(versions.hash_seed()),
+        closed: Arc::default(),
+        merge_operators: options.merge_operators.clone(),
+        clock: Arc::clone(versions.clock()),
+        compaction_filters: options.compaction_filters.clone(),
+    })
 }
 
 pub(super) fn missing(fs: &Fs) -> Error {

@@ -15,10 +15,9 @@
 
 use super::Db;
 use super::catalog::{DEFAULT_NAME, Trees};
-use super::open::{missing, resolve_options};
+use super::open::{missing, resolve_options, table_context, tree_context};
 use super::recover::{self, Replayed, Segments};
 use super::snapshot::SnapshotKeyspace;
-use crate::base::checksum::KeyHasher;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::options::Options;
 use crate::base::sync::Arc;
@@ -26,8 +25,8 @@ use crate::base::types::KeyspaceId;
 use crate::fs::Fs;
 use crate::memtable::Pool;
 use crate::read::{SnapshotGuard, SnapshotList};
-use crate::table::{BlockCache, TableContext};
-use crate::tree::{Tree, TreeContext};
+use crate::table::TableContext;
+use crate::tree::Tree;
 use crate::version::{Found, TableEntries, VersionSet};
 use std::fmt;
 use std::ops::Deref;
@@ -132,15 +131,10 @@ impl Options {
     #[doc(hidden)]
     pub fn open_read_only_in(self, fs: Fs) -> Result<DbReader> {
         self.check()?;
-        let tables = Arc::new(TableContext {
-            read_mode: self.read_mode,
-            verify: self.verify,
-            cache: BlockCache::new(self.memory_bytes / 2),
-        });
         let source = Source {
             fs,
+            tables: table_context(&self),
             options: self,
-            tables,
         };
         let moment = source.moment(TableEntries::default())?;
         DbReader::new(Arc::new(source), moment)
@@ -200,15 +194,11 @@ impl DbReader {
 
 impl Moment {
     fn keyspace(&self, name: &str) -> Result<SnapshotKeyspace> {
-        let Some(tree) = self.trees.by_name.get(name) else {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("there is no keyspace '{name}'"),
-            )
-            .advice(format!("There are: {}.", self.trees.names().join(", "))));
-        };
-        let at = Arc::clone(&self.at);
-        Ok(SnapshotKeyspace::new(None, at, Arc::clone(tree)))
+        let tree = self.trees.named(name).map_err(|error| {
+            let names = self.trees.names().join(", ");
+            error.advice(format!("There are: {names}."))
+        })?;
+        Ok(SnapshotKeyspace::new(None, Arc::clone(&self.at), tree))
     }
 }
 
@@ -250,28 +240,19 @@ impl Source {
             .values()
             .try_for_each(|table| table.table().map(drop))?;
         let resolved = resolve_options(found.versions(), &self.options)?;
-        let segments = Segments::of(&self.fs, found.versions());
-        let loaded = segments.load()?;
-        let surveyed = recover::survey(segments.loaded(&loaded), &found)?;
+        let segments = Segments::of(&self.fs, found.versions().database());
+        let loaded = segments.load(found.versions().logs())?;
+        let segments = segments.loaded(&loaded);
+        let surveyed = recover::survey(segments, &found)?;
         if !holds_still(&found, &self.find(known)?, &surveyed) {
             return Ok(None);
         }
         let versions = Arc::new(found.read_only());
-        let context = Arc::new(TreeContext {
-            fs: self.fs.clone(),
-            versions: Arc::clone(&versions),
-            pool: Pool::new(0),
-            hasher: KeyHasher::new(versions.hash_seed()),
-            closed: Arc::default(),
-            merge_operators: self.options.merge_operators.clone(),
-            clock: Arc::clone(versions.clock()),
-            compaction_filters: self.options.compaction_filters.clone(),
-        });
+        let context = tree_context(&self.fs, &versions, Pool::new(0), &self.options);
         let mut trees = Trees::default();
         for (state, _, options) in resolved {
             trees.insert(Arc::new(Tree::open(Arc::clone(&context), &state, options)));
         }
-        let segments = Segments::of(&self.fs, &versions).loaded(&loaded);
         recover::replay(segments, &trees, context.hasher, &surveyed, &|log| {
             for tree in trees.by_id.values() {
                 tree.rotate(log);

@@ -88,11 +88,11 @@ impl Replayed {
     }
 }
 
-/// The registered segments.
+/// Where the segments of a database are read.
 #[derive(Clone, Copy)]
 pub(super) struct Segments<'a> {
     fs: &'a Fs,
-    versions: &'a VersionSet,
+    database: u64,
     /// Their bytes, where somebody may be writing to the files.
     loaded: Option<&'a Loaded>,
 }
@@ -102,10 +102,10 @@ pub(super) type Loaded = HashMap<FileId, Arc<Region>>;
 
 impl<'a> Segments<'a> {
     /// Of a database that nobody else has open.
-    pub(super) fn of(fs: &'a Fs, versions: &'a VersionSet) -> Segments<'a> {
+    pub(super) fn of(fs: &'a Fs, database: u64) -> Segments<'a> {
         Segments {
             fs,
-            versions,
+            database,
             loaded: None,
         }
     }
@@ -118,17 +118,17 @@ impl<'a> Segments<'a> {
         }
     }
 
-    /// Reads the bytes of all of them.
+    /// Reads the bytes of these.
     ///
     /// # Errors
     /// `Corruption` for one that is missing; `Io`.
-    pub(super) fn load(self) -> Result<Loaded> {
+    pub(super) fn load(self, logs: Vec<FileId>) -> Result<Loaded> {
         let load = |log| {
             let file = self.file(log)?;
             let bytes = file.read_region(file.len()?)?;
             Ok((log, Arc::new(bytes)))
         };
-        self.versions.logs().into_iter().map(load).collect()
+        logs.into_iter().map(load).collect()
     }
 
     fn path_of(self, log: FileId) -> PathBuf {
@@ -149,13 +149,12 @@ impl<'a> Segments<'a> {
     }
 
     fn open(self, log: FileId, limit: Option<u64>) -> Result<Reader> {
-        let database = self.versions.database();
         match self.loaded.and_then(|loaded| loaded.get(&log)) {
             Some(bytes) => {
                 let (bytes, path) = (Arc::clone(bytes), self.path_of(log));
-                Reader::over(bytes, &path, database, log, limit)
+                Reader::over(bytes, &path, self.database, log, limit)
             }
-            None => Reader::open(&self.file(log)?, database, log, limit),
+            None => Reader::open(&self.file(log)?, self.database, log, limit),
         }
     }
 }
@@ -171,7 +170,7 @@ impl<'a> Segments<'a> {
     reason = "counts segments that are registered"
 )]
 pub(super) fn survey(segments: Segments<'_>, found: &Found) -> Result<Replayed> {
-    let versions = segments.versions;
+    let versions = found.versions();
     let flushed: HashMap<KeyspaceId, SeqNo> = versions
         .keyspaces()
         .into_iter()

@@ -22,7 +22,7 @@ mod tables;
 
 pub use report::{Loss, LossKind, RepairReport};
 
-use super::open::missing;
+use super::open::{missing, table_context};
 use super::recover::Segments;
 use super::reserve::Reserve;
 use super::{Db, catalog, recover, sweep};
@@ -31,7 +31,7 @@ use crate::base::options::{KeyspaceOptions, Options};
 use crate::base::sync::Arc;
 use crate::base::types::{FileId, KeyspaceId, SeqNo};
 use crate::fs::{FileName, Fs};
-use crate::table::{BirthIdentity, BlockCache, TableContext, stated_identity};
+use crate::table::{BirthIdentity, TableContext, stated_identity};
 use crate::version::{
     FILES_AHEAD, KeyspaceEdit, Rebuild, Remains, SEQNOS_AHEAD, VersionEdit, VersionSet, check_name,
     find_whole,
@@ -107,14 +107,10 @@ impl Options {
             return Err(missing(&fs));
         }
         let _lock = fs.lock()?;
-        let context = Arc::new(TableContext {
-            read_mode: self.read_mode,
-            verify: self.verify,
-            cache: BlockCache::new(self.memory_bytes / 2),
-        });
+        let context = table_context(&self);
         match find_whole(&fs, &context) {
             Ok(Some((found, by_current))) => {
-                let segments = Segments::of(&fs, found.versions());
+                let segments = Segments::of(&fs, found.versions().database());
                 let is_surveyed = readable(recover::survey(segments, &found))?.is_some();
                 if !is_surveyed {
                     let (read, manifest) = Remains::read(&fs)?;

@@ -201,11 +201,7 @@ impl SnapshotKeyspace {
 
     fn iterate(&self, bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Iter {
         match self.view() {
-            Ok(_) => Iter::new(
-                self.tree.view_owned(),
-                SnapshotGuard::clone(&self.at),
-                bounds,
-            ),
+            Ok(view) => Iter::new(Arc::clone(&view), SnapshotGuard::clone(&self.at), bounds),
             Err(error) => Iter::failed(error),
         }
     }

@@ -45,15 +45,6 @@ fn told(keyspace: &SnapshotKeyspace) -> String {
     entries.join(" ")
 }
 
-/// What is in the directory: names and bytes.
-fn files(sim: &SimFs) -> Vec<(String, Option<Vec<u8>>)> {
-    let bytes = |name: String| {
-        let bytes = sim.bytes(Path::new(ROOT), &name);
-        (name, bytes)
-    };
-    names_ending(sim, "").into_iter().map(bytes).collect()
-}
-
 #[test]
 fn a_moment_has_every_write_before_it_and_none_after() {
     let sim = SimFs::new(1);
@@ -174,13 +165,13 @@ fn readers_that_come_and_go_write_nothing_and_lock_nothing() {
     db.put("a", "1").unwrap();
     db.flush().unwrap();
     db.put("b", "2").unwrap();
-    let (before, calls) = (files(&sim), sim.call_count());
+    let (before, calls) = (sim.digest(), sim.call_count());
     for _ in 0..20 {
         let mut reader = read(&sim);
         reader.refresh().unwrap();
         assert_eq!(reader.iter().count(), 2);
     }
-    assert!(files(&sim) == before, "the directory changed");
+    assert_eq!(sim.digest(), before, "the directory changed");
     assert_eq!(sim.call_count(), calls, "calls that change something");
     let reader = read(&sim);
     db.close().unwrap();
@@ -191,24 +182,18 @@ fn readers_that_come_and_go_write_nothing_and_lock_nothing() {
 
 #[test]
 fn tables_that_are_replaced_stay_for_who_reads_them() {
-    let dir = TempDir::new("reader-replaced");
-    let db = options().open(dir.path()).unwrap();
+    let sim = SimFs::new(1);
+    let db = open(&sim);
     for round in 0..4u8 {
         for n in 0..200u8 {
             db.put([n], [round; 100]).unwrap();
         }
         db.flush().unwrap();
     }
-    let tables = || {
-        let files = std::fs::read_dir(dir.path()).unwrap();
-        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-        let mut tables: Vec<String> = names.filter(|name| name.ends_with(".tbl")).collect();
-        tables.sort();
-        tables
-    };
+    let tables = || names_ending(&sim, ".tbl");
     let before = tables();
-    let reader = Db::open_read_only(dir.path()).unwrap();
-    let mut iter = Db::open_read_only(dir.path()).unwrap().iter();
+    let reader = read(&sim);
+    let mut iter = read(&sim).iter();
     iter.next().unwrap().unwrap();
     for n in 0..200u8 {
         db.put([n], "other").unwrap();
@@ -308,10 +293,11 @@ fn what_a_crash_left_is_read_as_an_open_would_show_it() {
         Family::Prefixes,
     ];
     for image in sim.images(&lost).take(200) {
-        let before = files(&image.sim);
+        let before = image.sim.digest();
         let read = pairs(read(&image.sim).iter());
-        assert!(
-            files(&image.sim) == before,
+        assert_eq!(
+            image.sim.digest(),
+            before,
             "{}: it was written to",
             image.id
         );
@@ -543,7 +529,6 @@ fn beside_a_writer_at_full_speed_every_moment_is_a_prefix_of_its_writes() {
                 assert!(before <= newest);
                 before = newest;
             }
-            println!("{moments} moments, up to write {before}");
             assert!(3 <= moments, "{moments} moments, up to write {before}");
         });
     }

@@ -23,23 +23,12 @@ impl World {
         if self.is_crashed() || self.has_fault_struck() {
             return Ok(());
         }
-        let mut alive: Vec<&str> = (0..self.spaces.len())
-            .filter(|n| self.oracle.is_alive(*n))
-            .map(|n| NAMES[n])
-            .collect();
-        alive.sort_unstable();
-        assert_eq!(reader.keyspaces(), alive);
+        let mut names = self.names();
+        names.sort();
+        assert_eq!(reader.keyspaces(), names);
         for n in (0..self.spaces.len()).filter(|n| self.oracle.is_alive(*n)) {
             let keyspace = reader.keyspace(NAMES[n])?;
-            let mut found = keyspace.iter();
-            for (rank, value) in self.oracle.all(n) {
-                let (there, bytes) = found.next().expect("an entry of the oracle")?;
-                assert_eq!(there, key(rank), "beside, in {}", NAMES[n]);
-                check_value(Some(&bytes), Some(value), rank);
-            }
-            if let Some(more) = found.next() {
-                panic!("beside, in {}: {:?} is no entry", NAMES[n], more?);
-            }
+            self.check_entries(n, keyspace.iter())?;
             let rank = op.a;
             let value = keyspace.get(key(rank))?;
             check_value(value.as_deref(), self.oracle.get(n, rank), rank);

@@ -156,18 +156,24 @@ impl World {
             let Some(space) = space else {
                 continue;
             };
-            let mut expected = self.oracle.all(n).into_iter();
-            for entry in space.iter() {
-                let (k, v) = entry?;
-                let Some((wanted, value)) = expected.next() else {
-                    panic!("{k:?} in {} should not be there", NAMES[n]);
-                };
-                assert_eq!(k, key(wanted), "keys of {}", NAMES[n]);
-                check_value(Some(&v), Some(value), wanted);
-            }
-            let missing = expected.next();
-            assert_eq!(missing, None, "a key of {} is missing", NAMES[n]);
+            self.check_entries(n, space.iter())?;
         }
+        Ok(())
+    }
+
+    /// These are all entries of the keyspace.
+    pub(super) fn check_entries(&self, n: usize, entries: alluvium::Iter) -> Result<()> {
+        let mut expected = self.oracle.all(n).into_iter();
+        for entry in entries {
+            let (k, v) = entry?;
+            let Some((wanted, value)) = expected.next() else {
+                panic!("{k:?} in {} should not be there", NAMES[n]);
+            };
+            assert_eq!(k, key(wanted), "keys of {}", NAMES[n]);
+            check_value(Some(&v), Some(value), wanted);
+        }
+        let missing = expected.next();
+        assert_eq!(missing, None, "a key of {} is missing", NAMES[n]);
         Ok(())
     }
 

@@ -126,14 +126,12 @@ impl Reading {
 
     /// The keyspace that was named, or all of them.
     fn keyspaces(&self) -> Result<Vec<SnapshotKeyspace>, Error> {
-        match &self.keyspace {
-            Some(_) => Ok(vec![self.keyspace()?]),
-            None => {
-                let names = self.reader.keyspaces().into_iter();
-                let keyspaces = names.map(|name| self.reader.keyspace(name));
-                Ok(keyspaces.collect::<alluvium::Result<_>>()?)
-            }
-        }
+        let names = match &self.keyspace {
+            Some(name) => vec![name.clone()],
+            None => self.reader.keyspaces(),
+        };
+        let keyspaces = names.iter().map(|name| self.reader.keyspace(name));
+        Ok(keyspaces.collect::<alluvium::Result<_>>()?)
     }
 }
 
